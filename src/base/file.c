@@ -1,0 +1,110 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool file_join(char *out, size_t capacity, const char *folder, const char *name, error *e) {
+    int n = snprintf(out, capacity, "%s/%s", folder, name);
+    if (n < 0 || (size_t)n >= capacity) return error_set(e, ERROR_TOO_LARGE, "the path %s/%s is too long", folder, name);
+    return true;
+}
+
+bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+static bool read_all(int fd, const char *path, size_t cap, buffer *out, error *e) {
+    struct stat info;
+    if (fstat(fd, &info) != 0) return error_system(e, "read", path);
+    if (!S_ISREG(info.st_mode)) return error_set(e, ERROR_BAD_FILE, "%s is not a regular file", path);
+    if ((unsigned long long)info.st_size > cap)
+        return error_set(e, ERROR_TOO_LARGE, "%s is too large: %lld bytes, at most %zu are read", path, (long long)info.st_size, cap);
+    size_t left = (size_t)info.st_size;
+    char *to = buffer_reserve(out, left);
+    if (to == NULL) return error_no_memory(e, path, left);
+    while (left > 0) {
+        ssize_t n = read(fd, to, left);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return error_system(e, "read", path);
+        if (n == 0) return error_set(e, ERROR_BAD_FILE, "%s shrank while it was read", path);
+        to += n;
+        left -= (size_t)n;
+        out->size += (size_t)n;
+    }
+    *to = '\0';
+    return true;
+}
+
+bool file_read(const char *path, size_t cap, buffer *out, error *e) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_system(e, "open", path);
+    bool ok = read_all(fd, path, cap, out, e);
+    close(fd);
+    return ok;
+}
+
+static bool write_all(int fd, const char *bytes, size_t size) {
+    while (size > 0) {
+        ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return false;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* A rename is only as durable as the folder that records it. */
+static bool sync_folder_of(const char *path, error *e) {
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL) snprintf(folder, sizeof folder, ".");
+    else slash[slash == folder ? 1 : 0] = '\0';
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return error_system(e, "open the folder", folder);
+    /* Some file systems cannot sync a folder and say so with EINVAL: there is nothing more to do there. */
+    bool ok = fsync(fd) == 0 || errno == EINVAL;
+    if (!ok) error_system(e, "sync the folder", folder);
+    close(fd);
+    return ok;
+}
+
+bool file_replace(const char *path, const void *bytes, size_t size, error *e) {
+    char temporary[PATH_MAX];
+    int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
+    if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", path);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) return error_system(e, "write", path);
+    bool ok = write_all(fd, bytes, size) && fsync(fd) == 0;
+    if (!ok) error_system(e, "write", path);
+    if (close(fd) != 0 && ok) ok = error_system(e, "write", path);
+    if (ok && rename(temporary, path) != 0) ok = error_system(e, "replace", path);
+    if (!ok) {
+        unlink(temporary);
+        return false;
+    }
+    return sync_folder_of(path, e);
+}
+
+bool file_make_folder(const char *path, error *e) {
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part) return error_set(e, ERROR_INVALID, "'%s' is not a usable folder path", path);
+    memcpy(part, path, n + 1);
+    for (char *p = part + 1;; p++) {
+        if (*p != '/' && *p != '\0') continue;
+        char kept = *p;
+        *p = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) return error_system(e, "make the folder", part);
+        *p = kept;
+        if (kept == '\0') break;
+    }
+    struct stat info;
+    if (stat(path, &info) != 0) return error_system(e, "use the folder", path);
+    if (!S_ISDIR(info.st_mode)) return error_set(e, ERROR_IO, "%s is not a folder", path);
+    return true;
+}

@@ -1,0 +1,26 @@
+/* Whole files, and replacing them so that a reader or a crash never meets half of one. */
+#ifndef IMAGINED_BASE_FILE_H
+#define IMAGINED_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+/* Appends the regular file's bytes to *out. ERROR_NOT_FOUND, ERROR_TOO_LARGE (over `cap` bytes), ERROR_IO, … */
+bool file_read(const char *path, size_t cap, buffer *out, error *e);
+
+/* Replaces `path`: temporary file beside it, fsync, rename, fsync of the folder. On failure the old file stands and the
+ * temporary is gone. */
+bool file_replace(const char *path, const void *bytes, size_t size, error *e);
+
+/* Makes the folder and its parents (mode 0700 for what it creates). True when it exists already. */
+bool file_make_folder(const char *path, error *e);
+
+bool file_exists(const char *path);
+
+/* "folder/name" into out. False (ERROR_TOO_LARGE) when it does not fit in `capacity`. */
+bool file_join(char *out, size_t capacity, const char *folder, const char *name, error *e);
+
+#endif

@@ -1,0 +1,37 @@
+/* A place to compute: ggml's CPU backend, or a GPU through Vulkan, CUDA, … chosen by name.
+ *
+ * Only this folder, and through it the models, calls ggml. Public headers only; backend libraries are loaded at run time from
+ * the distribution's folder (or IMAGINED_GGML_BACKENDS), so the front process, which never opens a device, never loads one. */
+#ifndef IMAGINED_COMPUTE_DEVICE_H
+#define IMAGINED_COMPUTE_DEVICE_H
+
+#include <ggml-backend.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+typedef struct device device;
+
+typedef enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISION_INT8 } precision;
+
+/* "auto", "f32", "bf16", "f16", "int8". False for anything else. */
+bool precision_parse(const char *text, precision *out);
+const char *precision_name(precision p);
+
+/* Opens the device `name`: "auto" (the first GPU, else the CPU), "cpu", "vulkan", "cuda", … or ggml's own device name
+ * ("Vulkan0"). `threads` 0 means one a core the process may use. ERROR_DEVICE lists the devices there are. One thread at a time
+ * uses a device. */
+bool device_open(const char *name, int threads, device **out, error *e);
+void device_free(device *d); /* after everything that lives on it; NULL is fine */
+
+const char *device_kind(const device *d); /* "cpu", "vulkan", "cuda", … */
+const char *device_name(const device *d); /* the hardware's name */
+bool device_is_cpu(const device *d);
+int device_threads(const device *d);
+ggml_backend_t device_backend(const device *d);
+/* What the device reports now. For the CPU: main memory, bounded by the cgroup. */
+void device_memory(const device *d, size_t *free_bytes, size_t *total_bytes);
+/* PRECISION_AUTO resolved for this device and the type the weights are stored in; others unchanged. */
+
+#endif

@@ -1,0 +1,43 @@
+/* A computation for one device: built once for a shape, run as often as its inputs change.
+ *
+ *     graph *g;
+ *     if (!graph_new(d, 4096, &g, e)) …
+ *     struct ggml_tensor *x = graph_input(g, GGML_TYPE_F32, 64, 128, 1, 1);
+ *     struct ggml_tensor *y = graph_output(g, compute_linear(g, x, w, b));
+ *     if (!graph_reserve(g, e)) …                    sizes the buffer, then allocates it
+ *     for (…) { graph_set(x, data); if (!graph_run(g, e)) …; graph_get(y, result); }
+ *     graph_free(g);
+ *
+ * Shapes are ggml's: ne[0] is the fastest dimension, so a PyTorch tensor (B, T, C) is [C, T, B]. Activations are f32.
+ * Building never fails halfway: an allocation failure is remembered and reported by graph_reserve. A graph belongs to one thread. */
+#ifndef IMAGINED_COMPUTE_GRAPH_H
+#define IMAGINED_COMPUTE_GRAPH_H
+
+#include <ggml.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "compute/device.h"
+
+typedef struct graph graph;
+
+/* `max_nodes` bounds the operations of the graph (a Flux step has about 30 a block). */
+bool graph_new(device *d, size_t max_nodes, graph **out, error *e);
+void graph_free(graph *g); /* NULL is fine */
+
+struct ggml_context *graph_context(graph *g); /* for ggml's own operations */
+device *graph_device(const graph *g);
+/* Memory that lives as long as the graph, for parameters of custom operations. */
+void *graph_alloc(graph *g, size_t size);
+
+struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
+struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t readable after a run; returns it */
+bool graph_reserve(graph *g, error *e);
+size_t graph_buffer_bytes(const graph *g); /* compute buffer; known after graph_reserve */
+void graph_set(struct ggml_tensor *input, const void *data); /* ggml_nbytes(input) bytes */
+void graph_get(const struct ggml_tensor *output, void *data);
+bool graph_run(graph *g, error *e);
+
+#endif

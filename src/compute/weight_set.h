@@ -1,0 +1,45 @@
+/* A component's weights on a device, as the graph wants them.
+ *
+ *     weight_loader *l;
+ *     if (!weight_loader_new(d, store, PRECISION_AUTO, &l, e)) …
+ *     block->q = weight_take(l, 2, (int64_t[]){out, in}, "blocks.%d.attn.q.weight", i);   PyTorch's shape, outermost first
+ *     if (!weight_loader_finish(l, &set, e)) …           NULL results were remembered: the first fault is reported here
+ *
+ * On the CPU a weight whose type can be computed with is used in place, in the mapping (no copy); others get a private copy.
+ * On other devices all are uploaded. Matrices and convolution kernels (rank ≥ 2) follow the precision; vectors (norm weights,
+ * biases) become f32 — on the CPU as well — since they are small and every operation wants them so. PRECISION_F32 is exact
+ * whatever the file holds: bf16 and f16 weights widen without loss, during the multiplication or before it.
+ * The tensors live as long as the set; the set needs its store and device. */
+#ifndef IMAGINED_COMPUTE_WEIGHT_SET_H
+#define IMAGINED_COMPUTE_WEIGHT_SET_H
+
+#include <ggml.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "compute/device.h"
+#include "weights/tensor_store.h"
+
+typedef struct weight_loader weight_loader;
+typedef struct weight_set weight_set;
+
+bool weight_loader_new(device *d, const tensor_store *s, precision p, weight_loader **out, error *e);
+/* Put in front of every name asked for afterwards ("text_model." in one of the two dialects, or ""). */
+void weight_loader_prefix(weight_loader *l, const char *prefix);
+/* Whether the store has the tensor (with the prefix). */
+bool weight_has(const weight_loader *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The tensor of that name, whose shape must be `shape` (outermost first; -1 matches anything). NULL and a remembered error
+ * when it is missing or mis-shaped; later calls then return NULL at once. */
+struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Consumes the loader, also on failure. */
+bool weight_loader_finish(weight_loader *l, weight_set **out, error *e);
+void weight_loader_free(weight_loader *l); /* when finish was never called; NULL is fine */
+
+void weight_set_free(weight_set *s); /* NULL is fine */
+size_t weight_set_private_bytes(const weight_set *s); /* main memory beyond the mapping */
+size_t weight_set_device_bytes(const weight_set *s);  /* on a device with memory of its own */
+
+#endif
