@@ -1,0 +1,62 @@
+/* The front's side of an engine process: starts it, speaks with it, notices its death and starts the next one.
+ *
+ * The engine is this same binary, re-executed as `imagined engine`, with one end of a SOCK_SEQPACKET pair as descriptor 3; it gets a parent-death
+ * signal, sees end of file when the front goes, and its compute threads are niced. It may die at any instruction. The client belongs to the front's event
+ * loop thread: poll engine_client_fd for reading, call engine_client_service when it is readable or when engine_client_wait_ms have passed. */
+#ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
+#define IMAGINED_ENGINE_ENGINE_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "engine/task_message.h"
+
+typedef struct engine_client engine_client;
+
+typedef struct engine_death {
+    int status;       /* as waitpid gives it */
+    bool charged;     /* ABRT, SEGV, BUS, FPE, ILL or the OOM killer: the task whose slice was running is to blame */
+    char running[ENGINE_ID_BYTES]; /* that task, or "" when no slice was running */
+    char reason[128]; /* in words: "killed by SIGSEGV" */
+} engine_death;
+
+/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call. */
+typedef struct engine_events {
+    void *context;
+    void (*ready)(void *context, const engine_message *hello);
+    void (*progress)(void *context, const engine_message *m);
+    void (*image)(void *context, const engine_message *m, int memfd); /* memfd is yours now */
+    void (*done)(void *context, const engine_message *m);
+    void (*failed)(void *context, const engine_message *m);
+    /* Every task admitted and not finished is gone with the engine: put them back. A new engine is already on its way (after a pause that
+     * doubles from 0 to 5 s while engines die without a finished task between). */
+    void (*died)(void *context, const engine_death *d);
+} engine_events;
+
+typedef struct engine_options {
+    const char *device;   /* "auto", "cpu", "vulkan", … */
+    int threads;          /* 0: one a core */
+    int max_models;
+    int log_level;
+} engine_options;
+
+/* Starts the first engine. The options' strings are copied. */
+bool engine_client_new(const engine_options *options, const engine_events *events, engine_client **out, error *e);
+/* Stops the engine (a polite message, then SIGKILL after 2 s) and frees. NULL is fine. */
+void engine_client_free(engine_client *c);
+/* The descriptor to poll; it changes when an engine is replaced: −1 while there is none. */
+int engine_client_fd(const engine_client *c);
+/* Milliseconds until engine_client_service has something to do without the descriptor being readable; −1: nothing planned. */
+int engine_client_wait_ms(const engine_client *c);
+void engine_client_service(engine_client *c);
+bool engine_client_ready(const engine_client *c); /* an engine said hello */
+pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
+
+/* Hands a task to the engine. ERROR_BUSY when no engine is ready or its socket is full: try again later. */
+bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, error *e);
+/* Asks for an end at the next slice boundary; `failed` with ERROR_CANCELLED (or `done`, if it was faster) follows. */
+bool engine_client_cancel(engine_client *c, const char *id, error *e);
+
+#endif

@@ -1,0 +1,41 @@
+/* One task's way through the model in bounded slices: load → encode → denoise step by step → decode, image after image.
+ *
+ * The step loop of the engine process and `imagined generate` both drive it. One thread. */
+#ifndef IMAGINED_ENGINE_GENERATION_H
+#define IMAGINED_ENGINE_GENERATION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "compute/device.h"
+#include "engine/model_manager.h"
+#include "engine/task_message.h"
+
+typedef struct generation generation;
+
+/* A finished image: width × height × 3 bytes of RGB, borrowed until the next call on this generation. */
+typedef struct generated_image {
+    int index;
+    uint64_t seed;
+    int width, height;
+    const uint8_t *rgb;
+} generated_image;
+
+/* Where a generation stands: what the next slice will do. */
+typedef struct generation_state {
+    engine_phase phase;
+    int image, images;
+    int step, steps; /* finished and all steps of this image */
+    bool finished;
+} generation_state;
+
+/* Copies the request. The model is leased from `models` in the first slice. */
+bool generation_new(model_manager *models, const engine_request *request, generation **out, error *e);
+void generation_free(generation *g); /* NULL is fine; gives the model back */
+generation_state generation_get_state(const generation *g);
+/* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). After a failure only generation_free is allowed. */
+bool generation_advance(generation *g, generated_image *image, error *e);
+const engine_metrics *generation_metrics(const generation *g);
+
+#endif

@@ -1,0 +1,91 @@
+/* What crosses the socket between the front and an engine process, and the picture that is asked for.
+ *
+ * One SOCK_SEQPACKET datagram a message: a fixed struct, the same binary on both sides, so no parser. Pixels travel beside an IMAGE message
+ * as a memfd (SCM_RIGHTS). */
+#ifndef IMAGINED_ENGINE_TASK_MESSAGE_H
+#define IMAGINED_ENGINE_TASK_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "models/model_folder.h"
+
+enum {
+    ENGINE_ID_BYTES = 40,             /* a task's id, NUL included */
+    ENGINE_PROMPT_BYTES = 8 * 1024,   /* the longest prompt, without its NUL */
+    ENGINE_MAX_IMAGES = 16,
+    ENGINE_MAX_STEPS = 1000,
+};
+
+/* A picture (or `count` of them) to make. Every field is filled in and validated: defaults were applied before. */
+typedef struct engine_request {
+    char model_folder[MODEL_PATH_BYTES];
+    char precision[8]; /* "auto", "f32", "bf16", "f16" */
+    char prompt[ENGINE_PROMPT_BYTES + 1];
+    char negative_prompt[ENGINE_PROMPT_BYTES + 1];
+    bool has_negative_prompt;
+    int32_t width, height; /* pixels */
+    int32_t steps;
+    int32_t count;         /* image i uses seed + i (modulo 2^64) */
+    int32_t max_sequence_length;
+    double guidance_scale; /* embedded guidance; ignored by models without it */
+    double true_cfg_scale; /* classifier-free guidance runs iff > 1 and there is a negative prompt */
+    uint64_t seed;
+} engine_request;
+
+typedef enum engine_phase { PHASE_LOAD, PHASE_ENCODE, PHASE_DENOISE, PHASE_DECODE } engine_phase;
+const char *engine_phase_name(engine_phase p); /* "load", "encode", "denoise", "decode" */
+
+/* Seconds and bytes a task took, reported with its end. */
+typedef struct engine_metrics {
+    double load_seconds, encode_seconds, denoise_seconds, decode_seconds;
+    uint64_t memory_before, memory_after, memory_peak; /* resident bytes of the engine */
+    int32_t steps_run;
+} engine_metrics;
+
+typedef enum engine_message_kind {
+    /* front → engine */
+    MESSAGE_ADMIT,  /* .request: start this task (the engine may hold several and interleave them) */
+    MESSAGE_CANCEL, /* .id */
+    MESSAGE_STOP,   /* finish nothing, exit 0 */
+    /* engine → front */
+    MESSAGE_HELLO,    /* .hello: ready for tasks */
+    MESSAGE_PROGRESS, /* .progress: a slice begins; the task's phase, image, step */
+    MESSAGE_IMAGE,    /* .image, with a memfd of width × height × 3 bytes RGB */
+    MESSAGE_DONE,     /* .metrics: all images were sent */
+    MESSAGE_FAILED,   /* .fault; code ERROR_CANCELLED after a cancel */
+} engine_message_kind;
+
+typedef struct engine_message {
+    engine_message_kind kind;
+    uint64_t engine; /* number of the engine process that sent or is meant: a stale message is dropped */
+    char id[ENGINE_ID_BYTES];
+    union {
+        engine_request request;
+        struct {
+            char device_kind[16], device_name[128];
+            int32_t threads;
+        } hello;
+        struct {
+            engine_phase phase;
+            int32_t image, images, step, steps; /* step: finished steps of this image */
+        } progress;
+        struct {
+            int32_t index, width, height;
+            uint64_t seed;
+        } image;
+        engine_metrics metrics;
+        error fault;
+    };
+} engine_message;
+
+/* Sends one message, with `fd` beside it when ≥ 0 (the caller keeps its fd). Does not block: ERROR_BUSY when the socket is full,
+ * ERROR_IO when the peer is gone. */
+bool engine_message_send(int socket, const engine_message *m, int fd, error *e);
+/* Waits at most timeout_ms (−1: forever, 0: not at all) for one message. *got tells whether there was one; *fd gets a received
+ * descriptor (yours, close-on-exec) or −1. False (ERROR_IO) when the peer is gone or sent something that is no message; text fields are
+ * checked to be NUL-terminated. */
+bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *fd, bool *got, error *e);
+
+#endif

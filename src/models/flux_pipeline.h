@@ -1,0 +1,54 @@
+/* diffusers' FluxPipeline: two text encoders, a transformer, a VAE and a schedule from one model folder, in slices short enough to schedule.
+ *
+ * One thread; the device outlives the pipeline. */
+#ifndef IMAGINED_MODELS_FLUX_PIPELINE_H
+#define IMAGINED_MODELS_FLUX_PIPELINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "compute/device.h"
+#include "models/model_folder.h"
+
+typedef struct flux_pipeline flux_pipeline;
+
+/* Loads every part of the folder. Errors name the file. */
+bool flux_pipeline_load(device *d, const char *folder, precision p, flux_pipeline **out, error *e);
+void flux_pipeline_free(flux_pipeline *p); /* NULL is fine */
+const model_info *flux_pipeline_info(const flux_pipeline *p);
+size_t flux_pipeline_private_bytes(const flux_pipeline *p);
+size_t flux_pipeline_mapped_bytes(const flux_pipeline *p);
+
+/* A prompt as the transformer reads it. */
+typedef struct conditioning {
+    float *pooled;  /* [pooled dim], CLIP's */
+    float *hidden;  /* [joint dim × tokens], T5's */
+    int tokens;
+} conditioning;
+/* Encodes a prompt (valid UTF-8), padded and cut to `tokens` T5 tokens. The result is yours: conditioning_free. */
+bool flux_pipeline_encode(flux_pipeline *p, const char *prompt, int tokens, conditioning *out, error *e);
+void conditioning_free(conditioning *c); /* takes a zeroed one */
+
+/* What one denoising needs. */
+typedef struct flux_denoise_request {
+    int width, height, steps; /* pixels, multiples of the model's size_multiple */
+    uint64_t seed;
+    double guidance_scale;
+    const conditioning *positive;
+    const conditioning *negative; /* NULL: no classifier-free guidance */
+    double true_cfg_scale;
+} flux_denoise_request;
+
+typedef struct flux_denoise flux_denoise; /* one image on its way; its latent */
+
+/* Draws the initial noise and makes the schedule. The request's conditionings are copied to the device as needed and must stay valid. */
+bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e);
+void flux_denoise_free(flux_denoise *d); /* NULL is fine */
+/* One Euler step; false in *more after the last. */
+bool flux_denoise_step(flux_denoise *d, bool *more, error *e);
+/* Decodes the latent into width × height × 3 bytes of RGB. */
+bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e);
+
+#endif

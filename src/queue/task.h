@@ -1,0 +1,59 @@
+/* A task: what a client asked for, where it stands, what came of it. Knows no engine and no HTTP. */
+#ifndef IMAGINED_QUEUE_TASK_H
+#define IMAGINED_QUEUE_TASK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+
+typedef enum task_status { TASK_QUEUED, TASK_LOADING, TASK_RUNNING, TASK_COMPLETED, TASK_FAILED, TASK_CANCELLED } task_status;
+typedef enum task_priority { PRIORITY_URGENT, PRIORITY_HIGH, PRIORITY_NORMAL, PRIORITY_LOW } task_priority;
+
+const char *task_status_name(task_status s);     /* "queued", … */
+const char *task_priority_name(task_priority p); /* "urgent", … */
+/* A name in any case, or "0"–"3". */
+bool task_priority_parse(const char *text, task_priority *out);
+bool task_status_is_final(task_status s);
+
+enum { TASK_ID_BYTES = 27, TASK_MAX_IMAGES = 16, TASK_MAX_CHARGES = 3 };
+
+/* What to make, complete and valid. Strings are borrowed on submission and copied into the task. */
+typedef struct task_request {
+    const char *model; /* its name in the model list */
+    const char *prompt, *negative_prompt; /* negative_prompt NULL: none */
+    const char *precision;
+    int width, height, steps, count, max_sequence_length;
+    double guidance_scale, true_cfg_scale;
+    uint64_t seed;
+} task_request;
+
+typedef struct task_image {
+    bool stored; /* the file is on disk under its id: "<task id>-<index>" */
+    uint64_t seed;
+} task_image;
+
+typedef struct task {
+    char id[TASK_ID_BYTES]; /* 26 characters of Crockford base 32: 48 bits of milliseconds, 80 random bits; sorts by time */
+    task_status status;
+    task_priority priority;
+    task_request request; /* strings in .memory */
+    uint64_t sequence;    /* order of submission */
+    int64_t created_ms, started_ms, finished_ms; /* Unix milliseconds; 0 not yet */
+    char phase[16];                              /* "load", "encode", "denoise", "decode" or "" */
+    int step, steps, image;
+    int charges; /* engines that died while a slice of this task was running */
+    bool cancel_requested;
+    task_image images[TASK_MAX_IMAGES];
+    error failure; /* code ERROR_NONE unless failed */
+    struct {
+        double load_seconds, encode_seconds, denoise_seconds, decode_seconds, wait_seconds;
+        uint64_t memory_before, memory_after, memory_peak;
+    } metrics;
+    arena memory; /* everything the task owns besides itself */
+    struct task *next; /* the manager's list */
+} task;
+
+#endif
