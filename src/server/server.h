@@ -1,0 +1,32 @@
+/* The front process: HTTP, the queue, the engine's supervision; everything on one event loop, PNG encoding on a worker thread.
+ *
+ * It never initialises ggml. */
+#ifndef IMAGINED_SERVER_SERVER_H
+#define IMAGINED_SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+/* All strings non-NULL; borrowed for the run. */
+typedef struct server_options {
+    const char *listen;        /* "127.0.0.1:7860", "[::1]:7860"; port 0: any, printed on start */
+    const char *models_folder; /* may not exist */
+    const char *demo_folder;   /* "" when there is none */
+    const char *state_folder;  /* made if missing; images are stored below it */
+    const char *default_model; /* a name of the model list; "demo" */
+    const char *device;        /* "auto", "cpu", … */
+    int threads;               /* 0: one a core */
+    int max_models;            /* MAX_MODELS_IN_MEMORY */
+    int max_active;            /* MAX_CONCURRENT_TASKS */
+    int max_queued;
+    int log_level;
+    bool quiet;                /* no greeting on standard output */
+} server_options;
+
+/* Serves until SIGTERM or SIGINT: then running tasks end (a second signal: at once), and it returns true. False when it could not start: port in use, unwritable
+ * state folder, … */
+bool server_run(const server_options *options, error *e);
+
+#endif
