@@ -1,0 +1,290 @@
+"""Stage 2: the transformer and both text encoders, trained together to turn noise into the set's latents.
+
+A caption means exactly one picture (or one of --variants), so pictures come out sharp without guidance.
+"""
+
+import random
+import shutil
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+
+import common
+import data
+import make_tokenizers
+from train_vae import pictures, tensor
+
+BATCH = 32
+MATRIX_RATE, OTHER_RATE = 2e-3, 2e-3
+SHIFT = 3.0  # of the schedule, in training and in scheduler_config.json: most steps at high noise
+STEPS = 12
+FORM_WEIGHTS = (0.6, 0.15, 0.1, 0.15)  # how often each form of caption is seen
+LENGTH = make_tokenizers.LENGTH
+WIDTH = 16  # latent pixels a side
+
+
+def new_text_encoders(clip_tokens, t5_tokens):
+    clip = CLIPTextConfig(
+        vocab_size=clip_tokens,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        # As in the published checkpoints: 2 means "pool at the largest id", and the end mark is the largest.
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+    t5 = T5Config(
+        vocab_size=t5_tokens,
+        d_model=192,
+        d_kv=48,
+        d_ff=384,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+        is_encoder_decoder=False,
+        use_cache=False,
+        tie_word_embeddings=False,
+    )
+    return CLIPTextModel(clip), T5EncoderModel(t5)
+
+
+def new_transformer():
+    net = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=64,
+        num_layers=2,
+        num_single_layers=3,
+        attention_head_dim=64,
+        num_attention_heads=4,
+        joint_attention_dim=192,
+        pooled_projection_dim=128,
+        guidance_embeds=False,
+        axes_dims_rope=(16, 24, 24),
+    )
+    for name, p in net.named_parameters():  # every block starts as the identity, the output as zero
+        if "norm" in name and ".linear." in name or name.startswith("proj_out."):
+            torch.nn.init.zeros_(p)
+    return net
+
+
+class Model:
+    """The parts below one folder: tokenizers, text encoders, transformer."""
+
+    PARTS = ("text_encoder", "text_encoder_2", "transformer")
+
+    def __init__(self, folder):
+        if not (folder / "tokenizer").exists():
+            if (common.MODEL / "tokenizer").exists():
+                for name in ("tokenizer", "tokenizer_2"):
+                    shutil.copytree(common.MODEL / name, folder / name)
+            else:
+                make_tokenizers.make(folder)
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self.tokenizer_2 = T5TokenizerFast.from_pretrained(folder / "tokenizer_2")
+        start = common.MODEL if (common.MODEL / "transformer").exists() else None
+        if (folder / "transformer").exists():
+            start = folder
+        if start:
+            self.text_encoder = CLIPTextModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
+            self.text_encoder_2 = T5EncoderModel.from_pretrained(start / "text_encoder_2", dtype=torch.float32)
+            self.transformer = FluxTransformer2DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32)
+        else:
+            self.text_encoder, self.text_encoder_2 = new_text_encoders(len(self.tokenizer), len(self.tokenizer_2))
+            self.transformer = new_transformer()
+        common.log("flux: starting from", start or "nothing")
+        self.image_ids = FluxPipeline._prepare_latent_image_ids(1, WIDTH // 2, WIDTH // 2, "cpu", torch.float32)
+        self.text_ids = torch.zeros(LENGTH, 3)
+
+    def to(self, kind):
+        for part in self.PARTS:
+            getattr(self, part).to(kind)
+        return self
+
+    def save(self, folder):
+        for part in self.PARTS:
+            getattr(self, part).save_pretrained(folder / part)
+
+    def named_parameters(self):
+        for part in self.PARTS:
+            for name, p in getattr(self, part).named_parameters():
+                yield f"{part}.{name}", p
+
+    def ids(self, captions):
+        """As FluxPipeline makes them: cut and padded to LENGTH, no mask."""
+        same = dict(padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")
+        return [t(captions, **same).input_ids for t in (self.tokenizer, self.tokenizer_2)]
+
+    def velocity(self, x, t, ids):
+        return self.transformer(
+            hidden_states=x,
+            timestep=t,
+            pooled_projections=self.text_encoder(ids[0]).pooler_output,
+            encoder_hidden_states=self.text_encoder_2(ids[1]).last_hidden_state,
+            img_ids=self.image_ids,
+            txt_ids=self.text_ids,
+            return_dict=False,
+        )[0]
+
+    @torch.no_grad()
+    def sample(self, captions, seed, steps=STEPS):
+        """Packed latents by Euler's method, on the schedule of scheduler_config.json."""
+        generator = torch.Generator().manual_seed(seed)
+        x = pack(torch.randn(len(captions), 16, WIDTH, WIDTH, generator=generator))
+        s = torch.linspace(1, 0, steps + 1)
+        s = SHIFT * s / (1 + (SHIFT - 1) * s)
+        ids = self.ids(captions)
+        for now, then in zip(s, s[1:]):
+            x = x + (then - now) * self.velocity(x, now.expand(len(captions)), ids)
+        return x
+
+
+def pack(z):
+    return FluxPipeline._pack_latents(z, len(z), 16, WIDTH, WIDTH)
+
+
+def decode(vae, packed):
+    z = FluxPipeline._unpack_latents(packed, data.SIZE, data.SIZE, 8)
+    return pictures(vae.decode(z / vae.config.scaling_factor + vae.config.shift_factor).sample)
+
+
+@torch.no_grad()
+def encoded(vae, subjects, variants):
+    """Normalised packed latents, [variant, subject, background, token, channel], bf16."""
+    colors = list(data.BACKGROUNDS.values())
+    chance = random.Random(1)
+    out = []
+    for variant in range(variants):
+        for _, rgba in subjects:
+            # The first variant is the plain picture.
+            how = {}
+            if variant:
+                how = dict(shift=(chance.randint(-8, 8), chance.randint(-8, 8)), mirror=chance.random() < 0.5)
+                how["scale"] = chance.uniform(0.8, 1.08)
+            x = tensor([data.compose(rgba, c, **how) for c in colors])
+            out.append(vae.encode(x).latent_dist.mode())
+    z = torch.cat(out)
+    if vae.config.shift_factor is None:
+        vae.register_to_config(shift_factor=z.mean().item(), scaling_factor=1 / z.std().item())
+    z = (z - vae.config.shift_factor) * vae.config.scaling_factor
+    return pack(z).view(variants, len(subjects), len(colors), -1, 64).bfloat16()
+
+
+class Judge:
+    """Samples of fixed prompts as a grid, and how many are nearest to the picture that was meant."""
+
+    def __init__(self, subjects, count=48, seed=7):
+        chance = random.Random(seed)
+        self.names = list(data.BACKGROUNDS)
+        self.meant = [(i, chance.randrange(10)) for i in chance.sample(range(len(subjects)), count - 1)]
+        self.meant.insert(0, ([n for n, _ in subjects].index("raccoon"), self.names.index("purple")))
+        self.captions = [data.caption(subjects[s][0], self.names[b], 0) for s, b in self.meant]
+        every = [[data.compose(rgba, c) for c in data.BACKGROUNDS.values()] for _, rgba in subjects]
+        self.known = torch.stack([self.small(row) for row in every])
+
+    @staticmethod
+    def small(images):
+        return F.avg_pool2d(tensor(images), 4).flatten(1)
+
+    def __call__(self, model, vae, path):
+        made = decode(vae, model.sample(self.captions, seed=1))
+        data.grid(made, 12).save(path)
+        distance = torch.cdist(self.small(made), self.known.flatten(0, 1))
+        nearest = [divmod(i, 10) for i in distance.argmin(1).tolist()]
+        right = [sum(a[k] == b[k] for a, b in zip(nearest, self.meant)) for k in (0, 1)]
+        return "subject {} and background {} of {} right".format(*right, len(made))
+
+
+def train(out, hours, variants=1):
+    common.log(f"flux: {hours:.2f} hours, {variants} variants")
+    pace = common.Pace(hours)
+    folder, checkpoint = out / "flux", out / "flux.pt"
+    vae = AutoencoderKL.from_pretrained(out / "vae" if (out / "vae").exists() else common.MODEL / "vae")
+    subjects = data.subjects()
+    latents = encoded(vae, subjects, variants)
+    if (out / "vae").exists():
+        vae.save_pretrained(out / "vae")  # with the two factors
+    judge = Judge(subjects)
+
+    model = Model(folder)
+    named = list(model.named_parameters())
+    # Tables, modulations (zero at first) and the two ends do better with Adam.
+    plain = ("embedding.weight", "shared", "bias", "x_embedder", "transformer.proj_out", "norm")
+    matrices = [p for n, p in named if p.ndim == 2 and not any(word in n for word in plain)]
+    others = [p for n, p in named if not any(p is m for m in matrices)]
+    optimizer = common.Optimizer(matrices, others, MATRIX_RATE, OTHER_RATE)
+    average = common.Average(p for _, p in named)
+    sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) / 1e6 for part in model.PARTS}
+    common.log("flux: millions of parameters", {part: round(size, 2) for part, size in sizes.items()})
+    steps = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint)
+        steps = saved["steps"]
+        for (_, p), value in zip(named, saved["weights"], strict=True):
+            p.data.copy_(value)
+        average.mean, average.steps = saved["mean"], saved["average_steps"]
+        optimizer.load_state_dict(saved["optimizer"])
+        common.log("flux: going on from step", steps)
+
+    backgrounds = list(data.BACKGROUNDS)
+    captions = [
+        model.ids([data.caption(name, b, form) for name, _ in subjects for b in backgrounds])
+        for form in range(data.FORMS)
+    ]
+
+    def batch():
+        s, b, f, v = [], [], [], []
+        for _ in range(BATCH):
+            form = random.choices(range(data.FORMS), FORM_WEIGHTS)[0]
+            s.append(random.randrange(len(subjects)))
+            b.append(0 if form == data.FORMS - 1 else random.randrange(len(backgrounds)))
+            f.append(form)
+            v.append(random.randrange(variants))
+        ids = [torch.stack([captions[f][k][s * 10 + b] for s, b, f in zip(s, b, f)]) for k in (0, 1)]
+        return latents[v, s, b].float(), ids
+
+    def keep():
+        with average:
+            model.save(folder)
+            note = judge(model, vae, out / f"flux-{steps:06d}.png")
+        content = {
+            "steps": steps,
+            "weights": [p.detach() for _, p in named],
+            "mean": average.mean,
+            "average_steps": average.steps,
+            "optimizer": optimizer.state_dict(),
+        }
+        common.save(checkpoint, content)
+        common.log(f"flux: step {steps}, {pace.elapsed():.0f} s: {note}")
+
+    fast = common.bf16_is_fast()
+    common.log("flux: bf16" if fast else "flux: f32")
+    losses, since, next_note = [], pace.elapsed(), pace.elapsed() + 300
+    while pace.running():
+        x, ids = batch()
+        noise = torch.randn_like(x)
+        t = torch.rand(len(x))
+        t = SHIFT * t / (1 + (SHIFT - 1) * t)
+        mix = t[:, None, None]
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            velocity = model.velocity(x + mix * (noise - x), t, ids)
+        loss = F.mse_loss(velocity.float(), noise - x)
+        loss.backward()
+        optimizer.step(pace.rate())
+        average.update()
+        steps += 1
+        losses.append(loss.item())
+        if steps % 100 == 0:
+            speed = len(losses) * BATCH / (pace.elapsed() - since)
+            common.log(f"flux: step {steps}, loss {np.mean(losses):.4f}, {speed:.0f} samples/s")
+            losses, since = [], pace.elapsed()
+        if pace.elapsed() > next_note:
+            keep()
+            next_note = pace.elapsed() + 600
+    keep()
