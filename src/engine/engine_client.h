@@ -1,8 +1,10 @@
 /* The front's side of an engine process: starts it, speaks with it, notices its death and starts the next one.
  *
- * The engine is this same binary, re-executed as `imagined engine`, with one end of a SOCK_SEQPACKET pair as descriptor 3; it gets a parent-death
- * signal, sees end of file when the front goes, and its compute threads are niced. It may die at any instruction. The client belongs to the front's event
- * loop thread: poll engine_client_fd for reading, call engine_client_service when it is readable or when engine_client_wait_ms have passed. */
+ * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N --max-models N
+ * --log-level debug|info|warning|error --engine NUMBER`, with one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees
+ * end of file when the front goes, and its compute threads are niced. It may die at any instruction, and hang at any: a hang is not noticed here. The
+ * client belongs to the front's event loop thread, which must live as long as the client (the parent-death signal is the thread's): poll engine_client_fd for
+ * reading, call engine_client_service when it is readable or when engine_client_wait_ms have passed. */
 #ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
 #define IMAGINED_ENGINE_ENGINE_CLIENT_H
 
@@ -19,10 +21,12 @@ typedef struct engine_death {
     int status;       /* as waitpid gives it */
     bool charged;     /* ABRT, SEGV, BUS, FPE, ILL or the OOM killer: the task whose slice was running is to blame */
     char running[ENGINE_ID_BYTES]; /* that task, or "" when no slice was running */
-    char reason[128]; /* in words: "killed by SIGSEGV" */
+    char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why no engine could be started (status is 0 then) */
 } engine_death;
 
-/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call. */
+/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called, free not. What an
+ * engine sent before it died is told before its death, each death once. An image's memfd is sealed against shrinking and has the promised size: it can be
+ * mapped and read without a fault. */
 typedef struct engine_events {
     void *context;
     void (*ready)(void *context, const engine_message *hello);
@@ -46,7 +50,7 @@ typedef struct engine_options {
 bool engine_client_new(const engine_options *options, const engine_events *events, engine_client **out, error *e);
 /* Stops the engine (a polite message, then SIGKILL after 2 s) and frees. NULL is fine. */
 void engine_client_free(engine_client *c);
-/* The descriptor to poll; it changes when an engine is replaced: −1 while there is none. */
+/* The descriptor to poll; it changes when an engine is replaced: −1 while there is none. Ask for it and for the wait before each poll. */
 int engine_client_fd(const engine_client *c);
 /* Milliseconds until engine_client_service has something to do without the descriptor being readable; −1: nothing planned. */
 int engine_client_wait_ms(const engine_client *c);

@@ -80,12 +80,16 @@ typedef struct engine_message {
     };
 } engine_message;
 
+/* Makes the two ends, close-on-exec, with room for some hundred progress messages. */
+bool engine_message_pair(int ends[2], error *e);
 /* Sends one message, with `fd` beside it when ≥ 0 (the caller keeps its fd). Does not block: ERROR_BUSY when the socket is full,
  * ERROR_IO when the peer is gone. */
 bool engine_message_send(int socket, const engine_message *m, int fd, error *e);
+/* As engine_message_send, but waits up to timeout_ms for room: for the engine's side, which the front may keep waiting. */
+bool engine_message_send_within(int socket, const engine_message *m, int fd, int timeout_ms, error *e);
 /* Waits at most timeout_ms (−1: forever, 0: not at all) for one message. *got tells whether there was one; *fd gets a received
- * descriptor (yours, close-on-exec) or −1. False (ERROR_IO) when the peer is gone or sent something that is no message; text fields are
- * checked to be NUL-terminated. */
+ * descriptor (yours, close-on-exec) or −1. False (ERROR_IO) when the peer is gone or sent something that is no message: wrong
+ * size, a number out of range, a text without its NUL, a descriptor too many or too few. */
 bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *fd, bool *got, error *e);
 
 #endif

@@ -1,0 +1,307 @@
+#include "engine/engine_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "engine/engine_death.h"
+#include "engine/engine_start.h"
+
+static const double first_pause = 0.1, longest_pause = 5.0; /* seconds before a new start */
+static const double stop_seconds = 2.0;                     /* a stopped engine gets before SIGKILL */
+static const double death_poll_seconds = 0.005;             /* between the end of the socket and the end of the process */
+static const double death_seconds = 1.0;                    /* after which the second is brought about */
+enum { MESSAGES_AT_ONCE = 256 }; /* read in one service call, so that a flooding engine cannot hold the event loop */
+
+/* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. */
+struct engine_client {
+    engine_options options;
+    engine_events events;
+    char *device;     /* options.device */
+    char *executable;
+    uint64_t number;  /* of the newest engine */
+    pid_t pid;
+    int socket;
+    bool ready;
+    bool malformed;   /* it sent something that is no message */
+    char running[ENGINE_ID_BYTES]; /* whose slice runs; "" none */
+    uint64_t oom_kills; /* before the slices of `running` */
+    double gone_since, start_at; /* clock_seconds */
+    double pause;       /* before the start after the next death */
+    engine_message message; /* scratch: too large for a comfortable stack frame in callbacks that send */
+    engine_message outgoing;
+};
+
+/* --- start --- */
+
+static const char *level_name(int level) {
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    return names[level < 0 ? 0 : level > 3 ? 3 : level];
+}
+
+static bool start(engine_client *c, error *e) {
+    int ends[2];
+    if (!engine_message_pair(ends, e)) return false;
+    char threads[16], max_models[16], number[32];
+    snprintf(threads, sizeof threads, "%d", c->options.threads);
+    snprintf(max_models, sizeof max_models, "%d", c->options.max_models);
+    snprintf(number, sizeof number, "%" PRIu64, c->number + 1);
+    const char *argv[] = {"imagined", "engine", "--device", c->device, "--threads", threads, "--max-models", max_models,
+                    "--log-level", level_name(c->options.log_level), "--engine", number, NULL};
+    bool ok = engine_start(c->executable, argv, ends[1], &c->pid, e);
+    close(ends[1]);
+    if (!ok) {
+        close(ends[0]);
+        return false;
+    }
+    c->number++;
+    c->socket = ends[0];
+    c->ready = c->malformed = false;
+    c->running[0] = '\0';
+    c->oom_kills = engine_oom_kills("");
+    return true;
+}
+
+bool engine_client_new(const engine_options *options, const engine_events *events, engine_client **out, error *e) {
+    const char *executable = getenv("IMAGINED_ENGINE_EXECUTABLE");
+    if (executable == NULL || executable[0] == '\0') executable = "/proc/self/exe";
+    engine_client *c = calloc(1, sizeof *c);
+    if (c == NULL) return error_no_memory(e, "the engine's client", sizeof *c);
+    *c = (engine_client){.options = *options, .events = *events, .socket = -1};
+    c->device = strdup(options->device);
+    c->executable = strdup(executable);
+    c->options.device = c->device;
+    bool ok = c->device != NULL && c->executable != NULL;
+    if (!ok) error_no_memory(e, "the engine's client", strlen(options->device) + strlen(executable));
+    if (!ok || !start(c, e)) {
+        engine_client_free(c);
+        return false;
+    }
+    *out = c;
+    return true;
+}
+
+/* --- death --- */
+
+static void close_socket(engine_client *c) {
+    if (c->socket < 0) return;
+    close(c->socket);
+    c->socket = -1;
+    c->gone_since = clock_seconds();
+}
+
+/* The next start follows the first death at once, later ones after pauses that double; a finished task ends the series. */
+static void plan_start(engine_client *c) {
+    c->start_at = clock_seconds() + c->pause;
+    c->pause = c->pause == 0 ? first_pause : fmin(2 * c->pause, longest_pause);
+}
+
+static void bury(engine_client *c, int status) {
+    bool oom = engine_oom_kills("") > c->oom_kills;
+    engine_death death = {.status = status};
+    if (c->malformed) snprintf(death.reason, sizeof death.reason, "killed for sending something that is no message");
+    else engine_death_describe(status, oom, death.reason, sizeof death.reason);
+    death.charged = !c->malformed && c->running[0] != '\0' && engine_death_is_charged(status, oom);
+    memcpy(death.running, c->running, sizeof death.running);
+    close_socket(c);
+    c->pid = 0;
+    c->ready = false;
+    c->running[0] = '\0';
+    plan_start(c);
+    c->events.died(c->events.context, &death);
+}
+
+/* Whether the process has ended. A process that somebody else waited for counts as ended, its status unknown. */
+static bool reap(engine_client *c, int *status) {
+    pid_t n;
+    do n = waitpid(c->pid, status, WNOHANG);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) *status = 0;
+    return n != 0;
+}
+
+static void start_again(engine_client *c) {
+    error fault = {0};
+    c->start_at = 0;
+    if (start(c, &fault)) return;
+    engine_death death = {0};
+    snprintf(death.reason, sizeof death.reason, "%s", fault.text);
+    plan_start(c);
+    c->events.died(c->events.context, &death);
+}
+
+/* --- messages --- */
+
+/* A picture is taken only if reading its pages cannot fail later: the right size, and no way to shrink it. */
+static bool picture_is_whole(const engine_message *m, int fd) {
+    struct stat info;
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && fstat(fd, &info) == 0 &&
+           info.st_size == (off_t)m->image.width * m->image.height * 3;
+}
+
+static void note_running(engine_client *c, const char *id) {
+    if (strcmp(c->running, id) == 0) return;
+    if (c->running[0] == '\0') c->oom_kills = engine_oom_kills("");
+    memcpy(c->running, id, sizeof c->running);
+}
+
+static void note_finished(engine_client *c, const char *id) {
+    if (strcmp(c->running, id) == 0) c->running[0] = '\0';
+    c->pause = 0;
+}
+
+/* False when an engine must not send this. */
+static bool dispatch(engine_client *c, const engine_message *m, int fd) {
+    void *context = c->events.context;
+    switch (m->kind) {
+    case MESSAGE_HELLO:
+        c->ready = true;
+        c->events.ready(context, m);
+        return true;
+    case MESSAGE_PROGRESS:
+        note_running(c, m->id);
+        c->events.progress(context, m);
+        return true;
+    case MESSAGE_IMAGE:
+        if (!picture_is_whole(m, fd)) {
+            close(fd);
+            return false;
+        }
+        c->events.image(context, m, fd);
+        return true;
+    case MESSAGE_DONE:
+        note_finished(c, m->id);
+        c->events.done(context, m);
+        return true;
+    case MESSAGE_FAILED:
+        note_finished(c, m->id);
+        c->events.failed(context, m);
+        return true;
+    default: return false;
+    }
+}
+
+/* Hands out what has arrived, `limit` messages at most (−1: all). Closes the socket at its end. */
+static void read_messages(engine_client *c, int limit) {
+    for (int i = 0; c->socket >= 0 && i != limit; i++) {
+        int fd;
+        bool got;
+        engine_message *m = &c->message;
+        bool ok = engine_message_receive(c->socket, 0, m, &fd, &got, NULL);
+        if (ok && !got) return;
+        if (ok && m->engine != c->number) { /* stale */
+            if (fd >= 0) close(fd);
+            continue;
+        }
+        if (ok && dispatch(c, m, fd)) continue;
+        if (!ok && !got) {
+            /* The end of the socket comes with the end of the process, a moment before it; anything else must be brought to an end. */
+            struct pollfd p = {.fd = c->socket};
+            c->malformed = poll(&p, 1, 0) < 1 || (p.revents & POLLHUP) == 0;
+        } else {
+            c->malformed = true;
+        }
+        if (c->malformed) kill(c->pid, SIGKILL);
+        close_socket(c);
+    }
+}
+
+void engine_client_service(engine_client *c) {
+    if (c->pid == 0) {
+        if (clock_seconds() >= c->start_at) start_again(c);
+        return;
+    }
+    int status;
+    bool dead = reap(c, &status); /* asked first: what it sent before is all in the socket then */
+    read_messages(c, dead ? -1 : MESSAGES_AT_ONCE);
+    if (!dead && c->socket < 0) {
+        if (clock_seconds() - c->gone_since > death_seconds) kill(c->pid, SIGKILL);
+        dead = reap(c, &status);
+    }
+    if (dead) bury(c, status);
+}
+
+/* --- what the event loop asks --- */
+
+int engine_client_fd(const engine_client *c) { return c->socket; }
+bool engine_client_ready(const engine_client *c) { return c->ready && c->socket >= 0; }
+pid_t engine_client_pid(const engine_client *c) { return c->pid; }
+
+int engine_client_wait_ms(const engine_client *c) {
+    if (c->pid == 0) {
+        double left = c->start_at - clock_seconds();
+        return left <= 0 ? 0 : (int)(left * 1000.0) + 1;
+    }
+    return c->socket < 0 ? (int)(death_poll_seconds * 1000.0) : -1;
+}
+
+/* --- tasks --- */
+
+static bool send_to_engine(engine_client *c, engine_message_kind kind, const char *id, error *e) {
+    engine_message *m = &c->outgoing;
+    m->kind = kind;
+    m->engine = c->number;
+    size_t n = strlen(id);
+    if (n >= sizeof m->id || (n == 0 && kind != MESSAGE_STOP)) return error_set(e, ERROR_INTERNAL, "'%s' is no task id", id);
+    memset(m->id, 0, sizeof m->id);
+    memcpy(m->id, id, n);
+    if (!engine_client_ready(c)) return error_set(e, ERROR_BUSY, "no engine is ready");
+    error fault = {0};
+    if (engine_message_send(c->socket, m, -1, &fault)) return true;
+    /* An engine that is gone is about to be replaced: the same to the caller as a busy one. */
+    return error_set(e, ERROR_BUSY, "%s", fault.text);
+}
+
+bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, error *e) {
+    c->outgoing.request = *request;
+    return send_to_engine(c, MESSAGE_ADMIT, id, e);
+}
+
+bool engine_client_cancel(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_CANCEL, id, e); }
+
+/* --- end --- */
+
+/* Waits for the process to end, reading (and dropping) what it still sends so that it is never stuck in a send. */
+static bool wait_for_end(engine_client *c, double seconds) {
+    double deadline = clock_seconds() + seconds;
+    int status;
+    while (!reap(c, &status)) {
+        if (clock_seconds() >= deadline) return false;
+        struct pollfd p = {.fd = c->socket, .events = POLLIN};
+        poll(&p, 1, c->socket >= 0 ? 20 : 2);
+        int fd;
+        bool got = true;
+        while (c->socket >= 0 && got) {
+            if (!engine_message_receive(c->socket, 0, &c->message, &fd, &got, NULL)) close_socket(c);
+            else if (fd >= 0) close(fd);
+        }
+    }
+    return true;
+}
+
+void engine_client_free(engine_client *c) {
+    if (c == NULL) return;
+    if (c->pid != 0) {
+        c->outgoing = (engine_message){.kind = MESSAGE_STOP, .engine = c->number};
+        bool told = c->socket >= 0 && engine_message_send(c->socket, &c->outgoing, -1, NULL);
+        if (!told || !wait_for_end(c, stop_seconds)) {
+            kill(c->pid, SIGKILL);
+            wait_for_end(c, INFINITY);
+        }
+    }
+    close_socket(c);
+    free(c->device);
+    free(c->executable);
+    free(c);
+}

@@ -1,0 +1,198 @@
+#include "engine/task_message.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum {
+    SOCKET_BUFFER_BYTES = 1 << 20, /* the kernel halves or caps it as it likes; some hundred progress messages fit in the least it gives */
+    MAX_RECEIVED_FDS = 4,          /* room to see, and close, descriptors that should not be there */
+};
+
+#define MESSAGE_BYTES(member) (offsetof(engine_message, member) + sizeof ((engine_message *)NULL)->member)
+
+/* A message ends where its kind's member of the union ends: most are far smaller than a request with its two prompts. 0: no such kind. */
+static size_t message_bytes(int kind) {
+    switch (kind) {
+    case MESSAGE_ADMIT: return MESSAGE_BYTES(request);
+    case MESSAGE_CANCEL:
+    case MESSAGE_STOP: return MESSAGE_BYTES(id);
+    case MESSAGE_HELLO: return MESSAGE_BYTES(hello);
+    case MESSAGE_PROGRESS: return MESSAGE_BYTES(progress);
+    case MESSAGE_IMAGE: return MESSAGE_BYTES(image);
+    case MESSAGE_DONE: return MESSAGE_BYTES(metrics);
+    case MESSAGE_FAILED: return MESSAGE_BYTES(fault);
+    }
+    return 0;
+}
+
+const char *engine_phase_name(engine_phase p) {
+    switch (p) {
+    case PHASE_LOAD: return "load";
+    case PHASE_ENCODE: return "encode";
+    case PHASE_DENOISE: return "denoise";
+    case PHASE_DECODE: return "decode";
+    }
+    return "";
+}
+
+bool engine_message_pair(int ends[2], error *e) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return error_system(e, "make", "a socket pair for the engine");
+    for (int i = 0; i < 2; i++) {
+        int size = SOCKET_BUFFER_BYTES;
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size); /* a smaller one works as well, only less smoothly */
+    }
+    return true;
+}
+
+/* --- sending --- */
+
+bool engine_message_send(int socket, const engine_message *m, int fd, error *e) {
+    struct iovec part = {(void *)m, message_bytes((int)m->kind)};
+    if (part.iov_len == 0) return error_set(e, ERROR_INTERNAL, "message of unknown kind %d", (int)m->kind);
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd >= 0) {
+        datagram.msg_control = control.bytes;
+        datagram.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&datagram);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    ssize_t n;
+    do n = sendmsg(socket, &datagram, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0) return true; /* a datagram goes whole or not at all */
+    /* ETOOMANYREFS: too many descriptors are on their way to a peer that does not read. */
+    if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS)
+        return error_set(e, ERROR_BUSY, "the socket of the engine is full");
+    return error_set(e, ERROR_IO, "cannot send on the socket of the engine: %s", strerror(errno));
+}
+
+bool engine_message_send_within(int socket, const engine_message *m, int fd, int timeout_ms, error *e) {
+    double deadline = clock_seconds() + timeout_ms / 1000.0;
+    error fault = {0};
+    while (!engine_message_send(socket, m, fd, &fault)) {
+        double left = deadline - clock_seconds();
+        if (fault.code != ERROR_BUSY || left <= 0) {
+            if (e != NULL) *e = fault;
+            return false;
+        }
+        /* Not all that makes a socket busy shows in POLLOUT, so the wait is cut into short ones. */
+        struct pollfd p = {.fd = socket, .events = POLLOUT};
+        if (poll(&p, 1, left < 0.02 ? 1 : 20) > 0 && (p.revents & POLLOUT) != 0) poll(NULL, 0, 1);
+    }
+    return true;
+}
+
+/* --- receiving: nothing that arrives is believed --- */
+
+static bool ends(const char *text, size_t capacity) { return memchr(text, '\0', capacity) != NULL; }
+#define ENDS(array) ends(array, sizeof(array))
+static bool within(int64_t n, int64_t low, int64_t high) { return n >= low && n <= high; }
+
+static bool request_holds(const engine_request *r) {
+    unsigned char flag; /* a bool that is neither 0 nor 1 must not be read as one */
+    memcpy(&flag, &r->has_negative_prompt, sizeof flag);
+    return ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) && flag <= 1 &&
+           within(r->width, 1, MODEL_MAX_SIDE) && within(r->height, 1, MODEL_MAX_SIDE) && within(r->steps, 1, ENGINE_MAX_STEPS) &&
+           within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) && isfinite(r->true_cfg_scale);
+}
+
+static bool metrics_hold(const engine_metrics *s) {
+    return isfinite(s->load_seconds) && isfinite(s->encode_seconds) && isfinite(s->denoise_seconds) && isfinite(s->decode_seconds) &&
+           s->steps_run >= 0;
+}
+
+static bool message_holds(const engine_message *m) {
+    if (!ENDS(m->id)) return false;
+    switch (m->kind) {
+    case MESSAGE_ADMIT: return m->id[0] != '\0' && request_holds(&m->request);
+    case MESSAGE_CANCEL: return m->id[0] != '\0';
+    case MESSAGE_STOP: return true;
+    case MESSAGE_HELLO: return ENDS(m->hello.device_kind) && ENDS(m->hello.device_name) && m->hello.threads >= 0;
+    case MESSAGE_PROGRESS:
+        return within((int64_t)m->progress.phase, PHASE_LOAD, PHASE_DECODE) && within(m->progress.images, 1, ENGINE_MAX_IMAGES) &&
+               within(m->progress.image, 0, m->progress.images) && within(m->progress.steps, 0, ENGINE_MAX_STEPS) &&
+               within(m->progress.step, 0, m->progress.steps);
+    case MESSAGE_IMAGE:
+        return within(m->image.index, 0, ENGINE_MAX_IMAGES - 1) && within(m->image.width, 1, MODEL_MAX_SIDE) &&
+               within(m->image.height, 1, MODEL_MAX_SIDE);
+    case MESSAGE_DONE: return metrics_hold(&m->metrics);
+    case MESSAGE_FAILED: return within((int64_t)m->fault.code, ERROR_INVALID, ERROR_INTERNAL) && ENDS(m->fault.field) && ENDS(m->fault.text);
+    }
+    return false;
+}
+
+/* Takes the one descriptor that may come and closes all others. Returns how many came. */
+static int take_descriptors(struct msghdr *datagram, int *fd) {
+    int count = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(datagram); c != NULL; c = CMSG_NXTHDR(datagram, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++, count++) {
+            int received;
+            memcpy(&received, CMSG_DATA(c) + i * sizeof received, sizeof received);
+            if (count == 0) *fd = received;
+            else close(received);
+        }
+    }
+    return count;
+}
+
+static bool wait_readable(int socket, int timeout_ms, bool *ready, error *e) {
+    double deadline = clock_seconds() + timeout_ms / 1000.0;
+    struct pollfd p = {.fd = socket, .events = POLLIN};
+    for (;;) {
+        int left = timeout_ms < 0 ? -1 : (int)((deadline - clock_seconds()) * 1000.0 + 0.5);
+        int n = poll(&p, 1, timeout_ms >= 0 && left < 0 ? 0 : left);
+        *ready = n > 0;
+        if (n >= 0) return true;
+        if (errno != EINTR) return error_set(e, ERROR_IO, "cannot wait for the engine's socket: %s", strerror(errno));
+    }
+}
+
+bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *fd, bool *got, error *e) {
+    *got = false;
+    *fd = -1;
+    bool ready = true;
+    if (timeout_ms != 0 && !wait_readable(socket, timeout_ms, &ready, e)) return false;
+    if (!ready) return true;
+
+    memset(m, 0, sizeof *m);
+    struct iovec part = {m, sizeof *m};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MAX_RECEIVED_FDS * sizeof(int))];
+    } control;
+    struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    ssize_t n;
+    do n = recvmsg(socket, &datagram, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) return true;
+    if (n < 0) return error_set(e, ERROR_IO, "cannot receive from the socket of the engine: %s", strerror(errno));
+
+    int descriptors = take_descriptors(&datagram, fd);
+    if (n == 0 && descriptors == 0) return error_set(e, ERROR_IO, "the other end of the engine's socket is gone");
+    int kind;
+    memcpy(&kind, &m->kind, sizeof kind);
+    bool holds = (datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && (size_t)n >= sizeof kind && message_bytes(kind) == (size_t)n &&
+                 descriptors == (kind == MESSAGE_IMAGE ? 1 : 0) && message_holds(m);
+    if (!holds) {
+        if (*fd >= 0) close(*fd);
+        *fd = -1;
+        return error_set(e, ERROR_IO, "%zd bytes with %d descriptors came through the engine's socket that are no message", n, descriptors);
+    }
+    *got = true;
+    return true;
+}
