@@ -34,6 +34,7 @@ struct engine_client {
     int socket;
     bool ready;
     bool malformed;   /* it sent something that is no message */
+    char last_words[ERROR_TEXT_BYTES]; /* why it could not start */
     char running[ENGINE_ID_BYTES]; /* whose slice runs; "" none */
     uint64_t oom_kills; /* before the slices of `running` */
     double gone_since, start_at; /* clock_seconds */
@@ -67,7 +68,7 @@ static bool start(engine_client *c, error *e) {
     c->number++;
     c->socket = ends[0];
     c->ready = c->malformed = false;
-    c->running[0] = '\0';
+    c->running[0] = c->last_words[0] = '\0';
     c->oom_kills = engine_oom_kills("");
     return true;
 }
@@ -110,6 +111,7 @@ static void bury(engine_client *c, int status) {
     bool oom = engine_oom_kills("") > c->oom_kills;
     engine_death death = {.status = status};
     if (c->malformed) snprintf(death.reason, sizeof death.reason, "killed for sending something that is no message");
+    else if (c->last_words[0] != '\0') memcpy(death.reason, c->last_words, sizeof death.reason);
     else engine_death_describe(status, oom, death.reason, sizeof death.reason);
     death.charged = !c->malformed && c->running[0] != '\0' && engine_death_is_charged(status, oom);
     memcpy(death.running, c->running, sizeof death.running);
@@ -185,6 +187,10 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
         c->events.done(context, m);
         return true;
     case MESSAGE_FAILED:
+        if (m->id[0] == '\0') { /* no task's failure but the engine's own: it is told with the death that follows */
+            memcpy(c->last_words, m->fault.text, sizeof c->last_words);
+            return true;
+        }
         note_finished(c, m->id);
         c->events.failed(context, m);
         return true;

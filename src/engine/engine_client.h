@@ -21,7 +21,7 @@ typedef struct engine_death {
     int status;       /* as waitpid gives it */
     bool charged;     /* ABRT, SEGV, BUS, FPE, ILL or the OOM killer: the task whose slice was running is to blame */
     char running[ENGINE_ID_BYTES]; /* that task, or "" when no slice was running */
-    char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why no engine could be started (status is 0 then) */
+    char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why the engine could not start: "there is no device …" */
 } engine_death;
 
 /* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called, free not. What an

@@ -80,7 +80,7 @@ bool engine_message_send(int socket, const engine_message *m, int fd, error *e) 
 }
 
 bool engine_message_send_within(int socket, const engine_message *m, int fd, int timeout_ms, error *e) {
-    double deadline = clock_seconds() + timeout_ms / 1000.0;
+    double deadline = timeout_ms < 0 ? INFINITY : clock_seconds() + timeout_ms / 1000.0;
     error fault = {0};
     while (!engine_message_send(socket, m, fd, &fault)) {
         double left = deadline - clock_seconds();

@@ -54,7 +54,7 @@ typedef enum engine_message_kind {
     MESSAGE_PROGRESS, /* .progress: a slice begins; the task's phase, image, step */
     MESSAGE_IMAGE,    /* .image, with a memfd of width × height × 3 bytes RGB */
     MESSAGE_DONE,     /* .metrics: all images were sent */
-    MESSAGE_FAILED,   /* .fault; code ERROR_CANCELLED after a cancel */
+    MESSAGE_FAILED,   /* .fault; code ERROR_CANCELLED after a cancel. With no id: the engine itself could not start, and ends */
 } engine_message_kind;
 
 typedef struct engine_message {
@@ -85,7 +85,7 @@ bool engine_message_pair(int ends[2], error *e);
 /* Sends one message, with `fd` beside it when ≥ 0 (the caller keeps its fd). Does not block: ERROR_BUSY when the socket is full,
  * ERROR_IO when the peer is gone. */
 bool engine_message_send(int socket, const engine_message *m, int fd, error *e);
-/* As engine_message_send, but waits up to timeout_ms for room: for the engine's side, which the front may keep waiting. */
+/* As engine_message_send, but waits up to timeout_ms (−1: for ever) for room: for the engine's side, which the front may keep waiting. */
 bool engine_message_send_within(int socket, const engine_message *m, int fd, int timeout_ms, error *e);
 /* Waits at most timeout_ms (−1: forever, 0: not at all) for one message. *got tells whether there was one; *fd gets a received
  * descriptor (yours, close-on-exec) or −1. False (ERROR_IO) when the peer is gone or sent something that is no message: wrong

@@ -138,6 +138,10 @@ int main(int argc, char **argv) {
     number = strtoull(argv[argc - 1], NULL, 10);
     if (strcmp(start, "exit") == 0) return 5;
     if (strcmp(start, "abrt") == 0) die(SIGABRT);
+    if (strcmp(start, "no device") == 0) {
+        failed("", ERROR_DEVICE, "there is no device 'x'");
+        return 1;
+    }
     if (strcmp(start, "mute") != 0) {
         engine_message *hello = message(MESSAGE_HELLO, "");
         snprintf(hello->hello.device_kind, sizeof hello->hello.device_kind, "fake");

@@ -301,6 +301,20 @@ static void an_engine_that_cannot_start_is_reported(void **state) {
     assert_int_equal(open_descriptors(), before);
 }
 
+static void an_engines_last_words_are_told_with_its_death(void **state) {
+    (void)state;
+    record r;
+    engine_client *c = start(&r, "no device");
+    assert_true(run_until(c, &r.died, 1, 10));
+    assert_string_equal(r.death.reason, "there is no device 'x'");
+    assert_false(r.death.charged);
+    setenv("FAKE_ENGINE", "exit", 1);
+    assert_true(run_until(c, &r.died, 2, 10));
+    assert_string_equal(r.death.reason, "exited with status 5"); /* the words were the other's */
+    assert_int_equal(r.failed, 0);
+    finish(c, &r);
+}
+
 static void the_engine_inherits_nothing(void **state) {
     (void)state;
     int forgotten = open("/dev/null", O_RDONLY); /* by a library that does not know O_CLOEXEC */
@@ -450,6 +464,7 @@ int main(void) {
         cmocka_unit_test(a_flood_arrives_whole_and_never_holds_the_loop),
         cmocka_unit_test(pauses_double_while_engines_die_at_once),
         cmocka_unit_test(an_engine_that_cannot_start_is_reported),
+        cmocka_unit_test(an_engines_last_words_are_told_with_its_death),
         cmocka_unit_test(the_engine_inherits_nothing),
         cmocka_unit_test(the_end_is_polite_then_not),
         cmocka_unit_test(an_engine_does_not_outlive_its_front),

@@ -1,0 +1,466 @@
+/* The engine's loop over a stand-in for the model: tasks take turns slice by slice, a cancel takes effect within one, a failed task leaves the
+ * others alone, and the process ends when the front is gone.
+ *
+ * The rooms below are replaced by the stand-ins in this file: the linker takes these and leaves the library's alone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "engine/engine_process.h"
+#include "engine/generation.h"
+#include "engine/process_memory.h"
+
+/* --- stand-ins: a device, a model manager, a generation whose prompt says what happens --- */
+
+struct device {
+    int threads;
+};
+
+bool device_open(const char *name, int threads, device **out, error *e) {
+    if (strcmp(name, "none") == 0) return error_set(e, ERROR_DEVICE, "there is no device 'none'");
+    *out = calloc(1, sizeof **out);
+    (*out)->threads = threads;
+    return true;
+}
+void device_free(device *d) { free(d); }
+const char *device_kind(const device *d) { return "stand-in"; }
+const char *device_name(const device *d) { return "a stand-in"; }
+int device_threads(const device *d) { return d->threads; }
+
+struct model_manager {
+    int out; /* generations alive: none may be when the manager goes */
+};
+
+bool model_manager_new(device *d, int max_models, model_manager **out, error *e) {
+    *out = calloc(1, sizeof **out);
+    return true;
+}
+void model_manager_free(model_manager *m) {
+    if (m != NULL && m->out != 0) _exit(99);
+    free(m);
+}
+
+struct generation {
+    model_manager *models;
+    engine_request request;
+    generation_state state;
+    engine_metrics metrics;
+    uint8_t *rgb;
+};
+
+bool generation_new(model_manager *models, const engine_request *request, generation **out, error *e) {
+    if (strcmp(request->prompt, "refused") == 0) return error_set(e, ERROR_INVALID, "refused");
+    generation *g = calloc(1, sizeof *g);
+    g->models = models;
+    g->request = *request;
+    g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .steps = request->steps};
+    g->rgb = malloc((size_t)request->width * (size_t)request->height * 3);
+    models->out++;
+    *out = g;
+    return true;
+}
+
+void generation_free(generation *g) {
+    if (g == NULL) return;
+    g->models->out--;
+    free(g->rgb);
+    free(g);
+}
+
+generation_state generation_get_state(const generation *g) { return g->state; }
+const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
+
+static void take_64_mib(void) {
+    size_t size = 64 << 20;
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(p, 1, size);
+    munmap(p, size);
+}
+
+bool generation_advance(generation *g, generated_image *image, error *e) {
+    const char *prompt = g->request.prompt;
+    generation_state *s = &g->state;
+    if (strcmp(prompt, "slow") == 0) usleep(20000);
+    if (strcmp(prompt, "large") == 0 && s->phase == PHASE_ENCODE) take_64_mib();
+    if (strcmp(prompt, "abort") == 0) abort();
+    if (strcmp(prompt, "fails") == 0 && s->step == 1) return error_set(e, ERROR_BAD_FILE, "weights.safetensors: it fails");
+    if (strcmp(prompt, "mute") == 0) return false;
+    image->rgb = NULL;
+    switch (s->phase) {
+    case PHASE_LOAD: s->phase = PHASE_ENCODE; break;
+    case PHASE_ENCODE: s->phase = PHASE_DENOISE; break;
+    case PHASE_DENOISE:
+        g->metrics.steps_run++;
+        if (++s->step == s->steps) s->phase = PHASE_DECODE;
+        break;
+    case PHASE_DECODE: {
+        size_t size = (size_t)g->request.width * (size_t)g->request.height * 3;
+        for (size_t i = 0; i < size; i++) g->rgb[i] = (uint8_t)(i + (size_t)s->image);
+        *image = (generated_image){s->image, g->request.seed + (uint64_t)s->image, g->request.width, g->request.height, g->rgb};
+        s->step = 0;
+        s->phase = PHASE_DENOISE;
+        s->finished = ++s->image == s->images;
+        break;
+    }
+    }
+    return true;
+}
+
+/* --- the front --- */
+
+enum { NUMBER = 7 };
+
+typedef struct front {
+    int socket;
+    pid_t pid;
+    engine_message last;
+} front;
+
+static front start_with(const char *device_name) {
+    int ends[2];
+    assert_true(engine_message_pair(ends, NULL));
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        close(ends[0]);
+        _exit(engine_process_run(ends[1], NUMBER, &(engine_options){device_name, 3, 2, 3}));
+    }
+    close(ends[1]);
+    return (front){.socket = ends[0], .pid = pid};
+}
+
+static void send_to(front *f, engine_message_kind kind, const char *id, const engine_request *request) {
+    static engine_message m;
+    m = (engine_message){.kind = kind, .engine = NUMBER};
+    snprintf(m.id, sizeof m.id, "%s", id);
+    if (request != NULL) m.request = *request;
+    assert_true(engine_message_send(f->socket, &m, -1, NULL));
+}
+
+static void admit(front *f, const char *id, const char *prompt, int steps, int count) {
+    engine_request r = {.width = 16, .height = 8, .steps = steps, .count = count, .max_sequence_length = 1, .seed = UINT64_MAX};
+    snprintf(r.prompt, sizeof r.prompt, "%s", prompt);
+    send_to(f, MESSAGE_ADMIT, id, &r);
+}
+
+/* The next message into f->last; false at the end. *fd may be NULL when no descriptor may come. */
+static bool next(front *f, int *fd) {
+    int received;
+    bool got = false;
+    error e = {0};
+    if (!engine_message_receive(f->socket, 10000, &f->last, &received, &got, &e)) {
+        if (strstr(e.text, "is gone") == NULL) fail_msg("%s", e.text);
+        return false;
+    }
+    if (!got) fail_msg("nothing came for 10 s");
+    assert_int_equal(f->last.engine, NUMBER);
+    if (fd != NULL) *fd = received;
+    else if (received >= 0) close(received);
+    return true;
+}
+
+static void expect(front *f, engine_message_kind kind, const char *id) {
+    do assert_true(next(f, NULL));
+    while (f->last.kind == MESSAGE_PROGRESS && kind != MESSAGE_PROGRESS);
+    assert_int_equal(f->last.kind, kind);
+    assert_string_equal(f->last.id, id);
+}
+
+static front start(void) {
+    front f = start_with("cpu");
+    expect(&f, MESSAGE_HELLO, "");
+    return f;
+}
+
+static int end(front *f) {
+    int status;
+    close(f->socket);
+    assert_int_equal(waitpid(f->pid, &status, 0), f->pid);
+    return status;
+}
+
+/* --- what it proves --- */
+
+static void it_says_hello_and_goes_with_the_front(void **state) {
+    (void)state;
+    front f = start();
+    assert_string_equal(f.last.hello.device_kind, "stand-in");
+    assert_string_equal(f.last.hello.device_name, "a stand-in");
+    assert_int_equal(f.last.hello.threads, 3);
+    assert_int_equal(end(&f), 0);
+}
+
+static void a_device_that_does_not_open_is_told_and_ends_it(void **state) {
+    (void)state;
+    front f = start_with("none");
+    expect(&f, MESSAGE_FAILED, "");
+    assert_int_equal(f.last.fault.code, ERROR_DEVICE);
+    assert_string_equal(f.last.fault.text, "there is no device 'none'");
+    assert_false(next(&f, NULL));
+    assert_int_equal(end(&f), 1 << 8);
+}
+
+/* Two images of two steps: every slice is announced, pictures come in order and cannot be changed, the end has its figures. */
+static void a_task_is_told_slice_by_slice(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "fine", 2, 2);
+    static const struct {
+        engine_phase phase;
+        int image, step;
+    } slices[] = {{PHASE_LOAD, 0, 0}, {PHASE_ENCODE, 0, 0}, {PHASE_DENOISE, 0, 0}, {PHASE_DENOISE, 0, 1}, {PHASE_DECODE, 0, 2},
+                  {PHASE_DENOISE, 1, 0}, {PHASE_DENOISE, 1, 1}, {PHASE_DECODE, 1, 2}};
+    for (size_t i = 0; i < sizeof slices / sizeof slices[0]; i++) {
+        expect(&f, MESSAGE_PROGRESS, "a");
+        assert_int_equal(f.last.progress.phase, slices[i].phase);
+        assert_int_equal(f.last.progress.image, slices[i].image);
+        assert_int_equal(f.last.progress.images, 2);
+        assert_int_equal(f.last.progress.step, slices[i].step);
+        assert_int_equal(f.last.progress.steps, 2);
+        if (slices[i].phase != PHASE_DECODE) continue;
+        int fd = -1;
+        assert_true(next(&f, &fd));
+        assert_int_equal(f.last.kind, MESSAGE_IMAGE);
+        assert_int_equal(f.last.image.index, slices[i].image);
+        assert_int_equal(f.last.image.width, 16);
+        assert_int_equal(f.last.image.height, 8);
+        assert_true(f.last.image.seed == UINT64_MAX + (uint64_t)slices[i].image);
+        struct stat info;
+        assert_int_equal(fstat(fd, &info), 0);
+        assert_int_equal(info.st_size, 16 * 8 * 3);
+        uint8_t pixels[16 * 8 * 3];
+        assert_int_equal(pread(fd, pixels, sizeof pixels, 0), sizeof pixels);
+        for (size_t k = 0; k < sizeof pixels; k++) assert_int_equal(pixels[k], (uint8_t)(k + (size_t)slices[i].image));
+        assert_int_equal(fcntl(fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+        assert_int_equal(ftruncate(fd, 0), -1);
+        close(fd);
+    }
+    expect(&f, MESSAGE_DONE, "a");
+    assert_int_equal(f.last.metrics.steps_run, 4);
+    assert_true(f.last.metrics.memory_before > 0 && f.last.metrics.memory_after > 0);
+    assert_true(f.last.metrics.memory_peak >= f.last.metrics.memory_before && f.last.metrics.memory_peak >= f.last.metrics.memory_after);
+    assert_int_equal(end(&f), 0);
+}
+
+static void tasks_take_turns(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 5, 1);
+    admit(&f, "b", "slow", 5, 1);
+    admit(&f, "c", "slow", 1, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    buffer order = {0};
+    int done = 0;
+    while (done < 3) {
+        assert_true(next(&f, NULL));
+        if (f.last.kind == MESSAGE_PROGRESS) buffer_printf(&order, "%s", f.last.id);
+        done += f.last.kind == MESSAGE_DONE;
+        if (f.last.kind == MESSAGE_DONE) buffer_printf(&order, ".");
+    }
+    /* a's second slice may come before the others were read; from then on, strictly in turn. c is through after four of its own. */
+    const char *rest = strstr(buffer_text(&order), "bc");
+    assert_non_null(rest);
+    assert_string_equal(rest, "bcabcabcabc.abababa.b.");
+    buffer_free(&order);
+    assert_int_equal(end(&f), 0);
+}
+
+static void a_cancel_takes_effect_within_a_slice(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 1000, 1);
+    admit(&f, "b", "slow", 1000, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    send_to(&f, MESSAGE_CANCEL, "a", NULL);
+    send_to(&f, MESSAGE_CANCEL, "unknown", NULL);
+    int slices = 0;
+    do {
+        assert_true(next(&f, NULL));
+        slices += f.last.kind == MESSAGE_PROGRESS;
+    } while (f.last.kind == MESSAGE_PROGRESS);
+    assert_true(slices <= 2);
+    assert_int_equal(f.last.kind, MESSAGE_FAILED);
+    assert_string_equal(f.last.id, "a");
+    assert_int_equal(f.last.fault.code, ERROR_CANCELLED);
+    for (int i = 0; i < 5; i++) expect(&f, MESSAGE_PROGRESS, "b"); /* and goes on with the other */
+    assert_int_equal(end(&f), 0);
+}
+
+static void a_failed_task_leaves_the_others_alone(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "fails", 5, 1);
+    admit(&f, "b", "refused", 5, 1);
+    admit(&f, "c", "mute", 5, 1);
+    int failed = 0;
+    while (failed < 3) {
+        assert_true(next(&f, NULL));
+        if (f.last.kind == MESSAGE_PROGRESS) continue;
+        assert_int_equal(f.last.kind, MESSAGE_FAILED);
+        failed++;
+        switch (f.last.id[0]) {
+        case 'a':
+            assert_int_equal(f.last.fault.code, ERROR_BAD_FILE);
+            assert_string_equal(f.last.fault.text, "weights.safetensors: it fails");
+            break;
+        case 'b': assert_int_equal(f.last.fault.code, ERROR_INVALID); break;
+        default: assert_int_equal(f.last.fault.code, ERROR_INTERNAL);
+        }
+    }
+    admit(&f, "d", "fine", 1, 1);
+    expect(&f, MESSAGE_IMAGE, "d");
+    expect(&f, MESSAGE_DONE, "d");
+    assert_int_equal(end(&f), 0);
+}
+
+static void more_tasks_than_it_holds_are_refused(void **state) {
+    (void)state;
+    front f = start();
+    char id[8];
+    for (int i = 0; i < 17; i++) {
+        snprintf(id, sizeof id, "t%d", i);
+        admit(&f, id, "slow", 100, 1);
+    }
+    admit(&f, "t3", "slow", 100, 1); /* twice: nothing comes of it */
+    expect(&f, MESSAGE_FAILED, "t16");
+    assert_int_equal(f.last.fault.code, ERROR_BUSY);
+    for (int i = 15; i >= 0; i--) {
+        snprintf(id, sizeof id, "t%d", i);
+        send_to(&f, MESSAGE_CANCEL, id, NULL);
+        expect(&f, MESSAGE_FAILED, id);
+        assert_int_equal(f.last.fault.code, ERROR_CANCELLED);
+    }
+    admit(&f, "last", "fine", 1, 1);
+    expect(&f, MESSAGE_IMAGE, "last");
+    assert_int_equal(end(&f), 0);
+}
+
+static void stop_ends_it_between_slices(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 1000, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    send_to(&f, MESSAGE_STOP, "", NULL);
+    int slices = 0;
+    while (next(&f, NULL)) slices++;
+    assert_true(slices <= 2);
+    assert_int_equal(end(&f), 0);
+}
+
+static void it_ends_within_a_slice_of_the_front(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 1000, 16);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    double begin = clock_seconds();
+    assert_int_equal(end(&f), 0); /* waits for it */
+    assert_true(clock_seconds() - begin < 5);
+}
+
+static void an_abort_ends_the_process_by_its_signal(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "abort", 1, 1);
+    expect(&f, MESSAGE_PROGRESS, "a"); /* told before the slice, so that the front knows whose it was */
+    assert_false(next(&f, NULL));
+    int status = end(&f);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void messages_for_another_engine_are_ignored(void **state) {
+    (void)state;
+    front f = start();
+    static engine_message m;
+    m = (engine_message){.kind = MESSAGE_STOP, .engine = NUMBER - 1};
+    assert_true(engine_message_send(f.socket, &m, -1, NULL));
+    admit(&f, "a", "fine", 1, 1);
+    expect(&f, MESSAGE_IMAGE, "a");
+    assert_int_equal(end(&f), 0);
+}
+
+static void signals_of_the_group_are_left_to_the_front(void **state) {
+    (void)state;
+    front f = start();
+    kill(f.pid, SIGINT);
+    kill(f.pid, SIGTERM);
+    kill(f.pid, SIGHUP);
+    admit(&f, "a", "fine", 1, 1);
+    expect(&f, MESSAGE_IMAGE, "a");
+    char path[64], name[32] = {0};
+    snprintf(path, sizeof path, "/proc/%d/comm", f.pid);
+    FILE *comm = fopen(path, "r");
+    assert_non_null(comm);
+    assert_non_null(fgets(name, sizeof name, comm));
+    fclose(comm);
+    assert_string_equal(name, "imagined-engine\n");
+    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)f.pid), 5);
+    assert_int_equal(end(&f), 0);
+}
+
+/* Each task has its own peak, where the kernel lets it be reset. */
+static void the_peak_is_the_tasks_own(void **state) {
+    (void)state;
+    if (!process_memory_reset_peak()) skip();
+    front f = start();
+    admit(&f, "large", "large", 1, 1);
+    expect(&f, MESSAGE_IMAGE, "large");
+    expect(&f, MESSAGE_DONE, "large");
+    assert_true(f.last.metrics.memory_peak >= f.last.metrics.memory_before + (60 << 20));
+    admit(&f, "small", "fine", 1, 1);
+    expect(&f, MESSAGE_IMAGE, "small");
+    expect(&f, MESSAGE_DONE, "small");
+    assert_true(f.last.metrics.memory_peak < f.last.metrics.memory_before + (30 << 20));
+    assert_int_equal(end(&f), 0);
+}
+
+/* A front that does not read for a while loses nothing. */
+static void a_slow_front_gets_every_message(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "fine", 1000, 16);
+    usleep(200000);
+    int progress = 0, images = 0;
+    do {
+        assert_true(next(&f, NULL));
+        progress += f.last.kind == MESSAGE_PROGRESS;
+        images += f.last.kind == MESSAGE_IMAGE;
+    } while (f.last.kind != MESSAGE_DONE);
+    assert_int_equal(progress, 2 + 16 * 1001);
+    assert_int_equal(images, 16);
+    assert_int_equal(end(&f), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_says_hello_and_goes_with_the_front),
+        cmocka_unit_test(a_device_that_does_not_open_is_told_and_ends_it),
+        cmocka_unit_test(a_task_is_told_slice_by_slice),
+        cmocka_unit_test(tasks_take_turns),
+        cmocka_unit_test(a_cancel_takes_effect_within_a_slice),
+        cmocka_unit_test(a_failed_task_leaves_the_others_alone),
+        cmocka_unit_test(more_tasks_than_it_holds_are_refused),
+        cmocka_unit_test(stop_ends_it_between_slices),
+        cmocka_unit_test(it_ends_within_a_slice_of_the_front),
+        cmocka_unit_test(an_abort_ends_the_process_by_its_signal),
+        cmocka_unit_test(messages_for_another_engine_are_ignored),
+        cmocka_unit_test(signals_of_the_group_are_left_to_the_front),
+        cmocka_unit_test(the_peak_is_the_tasks_own),
+        cmocka_unit_test(a_slow_front_gets_every_message),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
