@@ -1,7 +1,6 @@
 """What both training stages share: the pace, the optimiser, the averaged weights."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -122,7 +121,6 @@ def save(path, content):
 
 def log(*words):
     print(time.strftime("%H:%M:%S"), *words, flush=True)
-    sys.stdout.flush()
 
 
 def bf16_is_fast():
@@ -130,7 +128,7 @@ def bf16_is_fast():
     took = {}
     for kind in (torch.float32, torch.bfloat16):
         a, b = torch.ones(2048, 256, dtype=kind), torch.ones(256, 1024, dtype=kind)
-        for repeat in range(3):
+        for _ in range(3):  # the first ones warm up
             start = time.perf_counter()
             for _ in range(10):
                 a @ b

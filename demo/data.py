@@ -4,6 +4,7 @@ Nothing is stored: the pictures are drawn from the installed font each time (a f
 set is the same for every script here. Run this file alone to look at it: `python data.py grid.png`.
 """
 
+import random
 import sys
 import xml.etree.ElementTree as ET
 
@@ -80,6 +81,15 @@ def compose(rgba, color, shift=(0, 0), scale=1.0, mirror=False):
     image = Image.new("RGB", (SIZE, SIZE), color)
     image.paste(emoji, ((SIZE - width) // 2 + shift[0], (SIZE - height) // 2 + shift[1]), emoji)
     return np.asarray(image)
+
+
+def variant(number, subject):
+    """How compose() places a subject: number 0 is the plain picture, each other one its own fixed place."""
+    if number == 0:
+        return {}
+    chance = random.Random(f"{number} {subject}")
+    shift = (chance.randint(-8, 8), chance.randint(-8, 8))
+    return {"shift": shift, "scale": chance.uniform(0.8, 1.05), "mirror": chance.random() < 0.5}
 
 
 def caption(name, background, form):

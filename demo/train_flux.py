@@ -157,23 +157,37 @@ def decode(vae, packed):
 @torch.no_grad()
 def encoded(vae, subjects, variants):
     """Normalised packed latents, [variant, subject, background, token, channel], bf16."""
-    colors = list(data.BACKGROUNDS.values())
-    chance = random.Random(1)
     out = []
-    for variant in range(variants):
-        for _, rgba in subjects:
-            # The first variant is the plain picture.
-            how = {}
-            if variant:
-                how = dict(shift=(chance.randint(-8, 8), chance.randint(-8, 8)), mirror=chance.random() < 0.5)
-                how["scale"] = chance.uniform(0.8, 1.08)
-            x = tensor([data.compose(rgba, c, **how) for c in colors])
+    for number in range(variants):
+        for subject, (_, rgba) in enumerate(subjects):
+            how = data.variant(number, subject)
+            x = tensor([data.compose(rgba, color, **how) for color in data.BACKGROUNDS.values()])
             out.append(vae.encode(x).latent_dist.mode())
     z = torch.cat(out)
     if vae.config.shift_factor is None:
         vae.register_to_config(shift_factor=z.mean().item(), scaling_factor=1 / z.std().item())
     z = (z - vae.config.shift_factor) * vae.config.scaling_factor
-    return pack(z).view(variants, len(subjects), len(colors), -1, 64).bfloat16()
+    return pack(z).view(variants, len(subjects), len(data.BACKGROUNDS), -1, 64).bfloat16()
+
+
+class Hardness:
+    """How hard each subject still is: its loss over that of all subjects at the same noise level. Hard ones are
+    drawn more often: faces, much alike, are learned long before animals."""
+
+    LEVELS = 16
+
+    def __init__(self, subjects):
+        self.subject = torch.ones(subjects)
+        self.level = torch.zeros(self.LEVELS)
+
+    def draw(self, count):
+        return random.choices(range(len(self.subject)), self.subject.tolist(), k=count)
+
+    def update(self, subjects, t, losses):
+        for s, level, value in zip(subjects, (t * (self.LEVELS - 1e-3)).long(), losses):
+            usual = self.level[level]
+            self.level[level] = usual + (value - usual) * 0.02 if usual else value
+            self.subject[s] += ((value / self.level[level]).clamp(0.2, 5) - self.subject[s]) * 0.05
 
 
 class Judge:
@@ -208,8 +222,7 @@ def train(out, hours, variants=1):
     vae = AutoencoderKL.from_pretrained(out / "vae" if (out / "vae").exists() else common.MODEL / "vae")
     subjects = data.subjects()
     latents = encoded(vae, subjects, variants)
-    if (out / "vae").exists():
-        vae.save_pretrained(out / "vae")  # with the two factors
+    vae.save_pretrained(out / "vae")  # with the two factors
     judge = Judge(subjects)
 
     model = Model(folder)
@@ -222,7 +235,7 @@ def train(out, hours, variants=1):
     average = common.Average(p for _, p in named)
     sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) / 1e6 for part in model.PARTS}
     common.log("flux: millions of parameters", {part: round(size, 2) for part, size in sizes.items()})
-    steps = 0
+    steps, hardness = 0, Hardness(len(subjects))
     if checkpoint.exists():
         saved = torch.load(checkpoint)
         steps = saved["steps"]
@@ -230,6 +243,10 @@ def train(out, hours, variants=1):
             p.data.copy_(value)
         average.mean, average.steps = saved["mean"], saved["average_steps"]
         optimizer.load_state_dict(saved["optimizer"])
+        vars(hardness).update(saved.get("hardness", {}))
+        pace.warmup = 20
+        random.seed(steps)  # not the same draws again
+        torch.manual_seed(steps)
         common.log("flux: going on from step", steps)
 
     backgrounds = list(data.BACKGROUNDS)
@@ -239,15 +256,14 @@ def train(out, hours, variants=1):
     ]
 
     def batch():
-        s, b, f, v = [], [], [], []
+        s, b, f, v = hardness.draw(BATCH), [], [], []
         for _ in range(BATCH):
             form = random.choices(range(data.FORMS), FORM_WEIGHTS)[0]
-            s.append(random.randrange(len(subjects)))
             b.append(0 if form == data.FORMS - 1 else random.randrange(len(backgrounds)))
             f.append(form)
             v.append(random.randrange(variants))
         ids = [torch.stack([captions[f][k][s * 10 + b] for s, b, f in zip(s, b, f)]) for k in (0, 1)]
-        return latents[v, s, b].float(), ids
+        return s, latents[v, s, b].float(), ids
 
     def keep():
         with average:
@@ -259,6 +275,7 @@ def train(out, hours, variants=1):
             "mean": average.mean,
             "average_steps": average.steps,
             "optimizer": optimizer.state_dict(),
+            "hardness": vars(hardness),
         }
         common.save(checkpoint, content)
         common.log(f"flux: step {steps}, {pace.elapsed():.0f} s: {note}")
@@ -267,15 +284,17 @@ def train(out, hours, variants=1):
     common.log("flux: bf16" if fast else "flux: f32")
     losses, since, next_note = [], pace.elapsed(), pace.elapsed() + 300
     while pace.running():
-        x, ids = batch()
+        s, x, ids = batch()
         noise = torch.randn_like(x)
         t = torch.rand(len(x))
         t = SHIFT * t / (1 + (SHIFT - 1) * t)
         mix = t[:, None, None]
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             velocity = model.velocity(x + mix * (noise - x), t, ids)
-        loss = F.mse_loss(velocity.float(), noise - x)
+        each = (velocity.float() - (noise - x)).square().mean((1, 2))
+        loss = each.mean()
         loss.backward()
+        hardness.update(s, t, each.detach())
         optimizer.step(pace.rate())
         average.update()
         steps += 1

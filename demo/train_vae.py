@@ -69,6 +69,8 @@ def train(out, hours, freeze_encoder=False):
     else:
         vae = AutoencoderKL(**CONFIG)
     named = list(vae.named_parameters())
+    if not freeze_encoder:
+        vae.register_to_config(shift_factor=None)  # to be measured anew before the next stage
     if freeze_encoder:  # the latents, and so the transformer trained on them, stay valid
         vae.encoder.requires_grad_(False)
         named = [(n, p) for n, p in named if p.requires_grad]
