@@ -36,7 +36,7 @@ struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int6
 struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t readable after a run; returns it */
 bool graph_reserve(graph *g, error *e);
 size_t graph_buffer_bytes(const graph *g); /* compute buffer; known after graph_reserve */
-void graph_set(struct ggml_tensor *input, const void *data); /* ggml_nbytes(input) bytes */
+void graph_set(struct ggml_tensor *input, const void *data); /* ggml_nbytes(input) bytes; kept from run to run */
 void graph_get(const struct ggml_tensor *output, void *data);
 bool graph_run(graph *g, error *e);
 

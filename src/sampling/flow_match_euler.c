@@ -40,7 +40,8 @@ static bool read_time_shift(json root, flow_match *f, error *e) {
 }
 
 static bool read_options(json root, flow_match *f, error *e) {
-    return json_int(root, "num_train_timesteps", 1, 1000000, &f->train_timesteps, e) && json_number(root, "shift", 1e-6, 1e6, &f->shift, e) &&
+    return json_int(root, "num_train_timesteps", 1, 1000000, &f->train_timesteps, e) &&
+           json_number(root, "shift", 1e-6, 1e6, &f->shift, e) &&
            json_bool(root, "use_dynamic_shifting", &f->dynamic_shifting, e) &&
            json_number(root, "base_shift", -50, 50, &f->base_shift, e) && json_number(root, "max_shift", -50, 50, &f->max_shift, e) &&
            json_int(root, "base_image_seq_len", 0, INT32_MAX, &f->base_image_tokens, e) &&
@@ -83,8 +84,8 @@ static void even_sigmas(int steps, float *sigmas) {
     if (steps > 1) sigmas[steps - 1] = (float)last;
 }
 
-/* Stretches the schedule so that its last value is shift_terminal. A schedule of one step, all of it at σ = 1, stays (the reference divides 0
- * by 0 there). */
+/* Stretches the schedule so that its last value is shift_terminal. A schedule of one step, all of it at σ = 1, stays (the reference divides
+ * 0 by 0 there). */
 static void stretch_to_terminal(const flow_match *f, int steps, float *sigmas) {
     float scale = (1.0f - sigmas[steps - 1]) / (float)(1.0 - f->shift_terminal);
     if (scale == 0.0f) return;

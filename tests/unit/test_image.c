@@ -119,11 +119,12 @@ static void what_no_png_can_hold_is_refused(void **state) {
 static void parameters_read_like_a1111s(void **state) {
     (void)state;
     buffer b = {0};
-    image_parameters p = {.prompt = "a fox, blue", .negative_prompt = "blurry", .sampler = "Euler", .model = "demo", .steps = 8, .width = 512,
-                          .height = 384, .guidance_scale = 3.5, .seed = UINT64_MAX};
+    image_parameters p = {.prompt = "a fox, blue", .negative_prompt = "blurry", .sampler = "Euler", .model = "demo",
+                          .steps = 8, .width = 512, .height = 384, .guidance_scale = 3.5, .seed = UINT64_MAX};
     image_parameters_write(&p, &b);
     assert_string_equal(buffer_text(&b), "a fox, blue\nNegative prompt: blurry\n"
-                                         "Steps: 8, Sampler: Euler, CFG scale: 3.5, Seed: 18446744073709551615, Size: 512x384, Model: demo");
+                                         "Steps: 8, Sampler: Euler, CFG scale: 3.5, "
+                                         "Seed: 18446744073709551615, Size: 512x384, Model: demo");
     buffer_clear(&b);
     p.negative_prompt = "";
     p.true_cfg_scale = 2;
