@@ -32,6 +32,7 @@ int device_threads(const device *d);
 ggml_backend_t device_backend(const device *d);
 /* What the device reports now. For the CPU: main memory, bounded by the cgroup. */
 void device_memory(const device *d, size_t *free_bytes, size_t *total_bytes);
-/* PRECISION_AUTO resolved for this device and the type the weights are stored in; others unchanged. */
+/* Whether the device can run this operation, with the shapes and types of its sources. */
+bool device_supports(const device *d, const struct ggml_tensor *op);
 
 #endif

@@ -1,0 +1,223 @@
+#include "compute/graph.h"
+
+#include <ggml-alloc.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/checked.h"
+#include "compute/custom.h"
+
+/* libgomp's, which oneDNN asks how many threads to use. */
+void omp_set_num_threads(int count);
+
+/* One operation of ops.h can be several of ggml's. */
+enum { TENSORS_PER_NODE = 8, SPARE_TENSORS = 256 };
+
+typedef struct custom {
+    struct custom *next;
+    graph *g;
+    custom_kernel kernel;
+    int64_t chunks;
+    size_t scratch_bytes;
+    _Atomic int64_t taken;
+    _Alignas(16) unsigned char parameters[];
+} custom;
+
+typedef struct tensor_link {
+    struct tensor_link *next;
+    struct ggml_tensor *tensor;
+} tensor_link;
+
+struct graph {
+    device *d;
+    struct ggml_context *tensors; /* what the operations are, no data */
+    struct ggml_context *order;   /* holds cgraph */
+    struct ggml_cgraph *cgraph;
+    ggml_gallocr_t allocator;
+    ggml_backend_buffer_t input_buffer; /* apart, so that an input keeps its value from run to run */
+    size_t input_bytes;
+    tensor_link *inputs, *outputs;
+    custom *customs;
+    size_t scratch_bytes; /* of one thread */
+    unsigned char *scratch;
+    _Atomic(const char *) fault; /* what a kernel complained of */
+    arena memory;
+    bool failed; /* an allocation failed while building */
+};
+
+bool graph_new(device *d, size_t max_nodes, graph **out, error *e) {
+    *out = NULL;
+    graph *g = calloc(1, sizeof *g);
+    size_t bytes;
+    if (g == NULL) return error_no_memory(e, "a graph", sizeof *g);
+    g->d = d;
+    if (!checked_mul(max_nodes, TENSORS_PER_NODE, &bytes) || !checked_add(bytes, SPARE_TENSORS, &bytes) ||
+        !checked_mul(bytes, ggml_tensor_overhead(), &bytes)) {
+        graph_free(g);
+        return error_set(e, ERROR_TOO_LARGE, "a graph of %zu operations is too large", max_nodes);
+    }
+    g->tensors = ggml_init((struct ggml_init_params){.mem_size = bytes, .no_alloc = true});
+    if (g->tensors == NULL) {
+        graph_free(g);
+        return error_no_memory(e, "a graph", bytes);
+    }
+    *out = g;
+    return true;
+}
+
+void graph_free(graph *g) {
+    if (g == NULL) return;
+    if (g->allocator != NULL) ggml_gallocr_free(g->allocator);
+    if (g->input_buffer != NULL) ggml_backend_buffer_free(g->input_buffer);
+    if (g->order != NULL) ggml_free(g->order);
+    if (g->tensors != NULL) ggml_free(g->tensors);
+    free(g->scratch);
+    arena_free(&g->memory);
+    free(g);
+}
+
+struct ggml_context *graph_context(graph *g) { return g->tensors; }
+device *graph_device(const graph *g) { return g->d; }
+
+void *graph_alloc(graph *g, size_t size) {
+    void *result = arena_alloc(&g->memory, size);
+    if (result == NULL) g->failed = true;
+    return result;
+}
+
+static void append(graph *g, tensor_link **list, struct ggml_tensor *t) {
+    tensor_link *link = graph_alloc(g, sizeof *link);
+    if (link == NULL) return;
+    link->tensor = t;
+    while (*list != NULL) list = &(*list)->next;
+    *list = link;
+}
+
+struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3) {
+    struct ggml_tensor *t = ggml_new_tensor_4d(g->tensors, type, ne0, ne1, ne2, ne3);
+    ggml_set_input(t);
+    append(g, &g->inputs, t);
+    return t;
+}
+
+struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t) {
+    ggml_set_output(t);
+    append(g, &g->outputs, t);
+    return t;
+}
+
+/* ── our own operations ── */
+
+static void run_custom(struct ggml_tensor *dst, int ith, int nth, void *context) {
+    (void)nth;
+    custom *op = context;
+    omp_set_num_threads(1); /* the graph's threads are the only ones */
+    void *scratch = op->g->scratch_bytes > 0 ? op->g->scratch + (size_t)ith * op->g->scratch_bytes : NULL;
+    for (;;) {
+        int64_t chunk = atomic_fetch_add_explicit(&op->taken, 1, memory_order_relaxed);
+        if (chunk >= op->chunks) return;
+        const char *fault = op->kernel(dst, op->parameters, chunk, scratch);
+        if (fault != NULL) atomic_store(&op->g->fault, fault);
+    }
+}
+
+struct ggml_tensor *custom_add(graph *g, const custom_spec *spec) {
+    const int64_t *ne = spec->ne;
+    struct ggml_tensor *sources[CUSTOM_MAX_SOURCES];
+    int count = 0;
+    while (count < CUSTOM_MAX_SOURCES && spec->sources[count] != NULL) {
+        sources[count] = spec->sources[count];
+        count++;
+    }
+    custom *op = graph_alloc(g, sizeof *op + spec->parameter_bytes);
+    if (op == NULL) return ggml_new_tensor_4d(g->tensors, GGML_TYPE_F32, ne[0], ne[1], ne[2], ne[3]); /* graph_reserve will say so */
+    op->g = g;
+    op->kernel = spec->kernel;
+    op->chunks = spec->chunks;
+    if (spec->parameter_bytes > 0) memcpy(op->parameters, spec->parameters, spec->parameter_bytes);
+    size_t scratch = (spec->scratch_bytes + SCRATCH_ALIGNMENT - 1) / SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT;
+    if (scratch > g->scratch_bytes) g->scratch_bytes = scratch;
+    op->next = g->customs;
+    g->customs = op;
+    return ggml_custom_4d(g->tensors, GGML_TYPE_F32, ne[0], ne[1], ne[2], ne[3], sources, count, run_custom, GGML_N_TASKS_MAX, op);
+}
+
+/* ── memory ── */
+
+static bool order_nodes(graph *g, error *e) {
+    size_t count = 0;
+    for (struct ggml_tensor *t = ggml_get_first_tensor(g->tensors); t != NULL; t = ggml_get_next_tensor(g->tensors, t)) count++;
+    size_t bytes = ggml_graph_overhead_custom(count + 1, false);
+    g->order = ggml_init((struct ggml_init_params){.mem_size = bytes, .no_alloc = true});
+    if (g->order == NULL) return error_no_memory(e, "a graph", bytes);
+    g->cgraph = ggml_new_graph_custom(g->order, count + 1, false);
+    for (tensor_link *l = g->inputs; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
+    for (tensor_link *l = g->outputs; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
+    return true;
+}
+
+static bool allocate_inputs(graph *g, error *e) {
+    ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(device_backend(g->d));
+    size_t alignment = ggml_backend_buft_get_alignment(type), bytes = alignment;
+    for (tensor_link *l = g->inputs; l != NULL; l = l->next)
+        bytes += (ggml_backend_buft_get_alloc_size(type, l->tensor) + alignment - 1) / alignment * alignment;
+    if (g->inputs == NULL) return true;
+    g->input_buffer = ggml_backend_buft_alloc_buffer(type, bytes);
+    if (g->input_buffer == NULL) return error_no_memory(e, "the inputs of a graph", bytes);
+    ggml_backend_buffer_clear(g->input_buffer, 0);
+    struct ggml_tallocr place = ggml_tallocr_new(g->input_buffer);
+    for (tensor_link *l = g->inputs; l != NULL; l = l->next)
+        if (ggml_tallocr_alloc(&place, l->tensor) != GGML_STATUS_SUCCESS) return error_set(e, ERROR_DEVICE, "the device refused an input");
+    g->input_bytes = bytes;
+    return true;
+}
+
+static bool allocate_scratch(graph *g, error *e) {
+    size_t bytes;
+    if (g->scratch_bytes == 0) return true;
+    if (!checked_mul(g->scratch_bytes, (size_t)device_threads(g->d), &bytes) || (g->scratch = aligned_alloc(SCRATCH_ALIGNMENT, bytes)) == NULL)
+        return error_no_memory(e, "the threads' scratch memory", g->scratch_bytes);
+    return true;
+}
+
+/* Main memory that is not there is often handed out all the same, and paid for later by a kill: ask first. */
+static bool allocate_nodes(graph *g, error *e) {
+    g->allocator = ggml_gallocr_new(ggml_backend_get_default_buffer_type(device_backend(g->d)));
+    if (g->allocator == NULL) return error_no_memory(e, "a graph's allocator", sizeof *g);
+    size_t bytes = 0, free_bytes = 0, total_bytes = 0;
+    ggml_gallocr_reserve_n_size(g->allocator, g->cgraph, NULL, NULL, &bytes);
+    device_memory(g->d, &free_bytes, &total_bytes);
+    if (device_is_cpu(g->d) && bytes > free_bytes)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of memory; %zu MiB are free", bytes >> 20, free_bytes >> 20);
+    if (!ggml_gallocr_reserve(g->allocator, g->cgraph) || !ggml_gallocr_alloc_graph(g->allocator, g->cgraph))
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", bytes >> 20,
+                         device_kind(g->d));
+    return true;
+}
+
+bool graph_reserve(graph *g, error *e) {
+    if (g->failed) return error_no_memory(e, "building a graph", g->memory.total);
+    return order_nodes(g, e) && allocate_inputs(g, e) && allocate_scratch(g, e) && allocate_nodes(g, e);
+}
+
+size_t graph_buffer_bytes(const graph *g) {
+    size_t nodes = g->allocator != NULL ? ggml_gallocr_get_buffer_size(g->allocator, 0) : 0;
+    return nodes + g->input_bytes + (g->scratch != NULL ? g->scratch_bytes * (size_t)device_threads(g->d) : 0);
+}
+
+/* ── running ── */
+
+void graph_set(struct ggml_tensor *input, const void *data) { ggml_backend_tensor_set(input, data, 0, ggml_nbytes(input)); }
+void graph_get(const struct ggml_tensor *output, void *data) { ggml_backend_tensor_get(output, data, 0, ggml_nbytes(output)); }
+
+bool graph_run(graph *g, error *e) {
+    for (custom *op = g->customs; op != NULL; op = op->next) atomic_store_explicit(&op->taken, 0, memory_order_relaxed);
+    atomic_store(&g->fault, NULL);
+    enum ggml_status status = ggml_backend_graph_compute(device_backend(g->d), g->cgraph);
+    if (status == GGML_STATUS_ALLOC_FAILED) return error_set(e, ERROR_OUT_OF_MEMORY, "the device %s has no memory left", device_name(g->d));
+    if (status != GGML_STATUS_SUCCESS) return error_set(e, ERROR_DEVICE, "the device %s failed: %s", device_name(g->d), ggml_status_to_string(status));
+    const char *fault = atomic_load(&g->fault);
+    return fault == NULL || error_set(e, ERROR_INTERNAL, "a computation failed: %s", fault);
+}

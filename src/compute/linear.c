@@ -1,0 +1,82 @@
+/* Matrix products with weights. On the CPU: blocks of the result, each one call of oneDNN's sgemm over f32 weights, which are widened a
+ * panel at a time when they are stored in another type; for few tokens, where reading the weights is all the work, dot products. */
+#include <oneapi/dnnl/dnnl.h>
+
+#include "compute/custom.h"
+#include "compute/ops.h"
+#include "compute/vectorize.h"
+#include "compute/widen.h"
+
+enum { PANEL_ROWS = 192, TOKEN_BLOCK = 512, FEW_TOKENS = 6, DOT_ROWS = 16 };
+
+typedef struct linear {
+    int64_t in, out, tokens;
+    int64_t token_blocks;
+    bool few;
+} linear;
+
+/* Σ a·b over `count` numbers. */
+INLINE float dot(const float *a, const float *b, int64_t count) {
+    lanes sum[2] = {{0}, {0}};
+    int64_t i = 0;
+    for (; i + 2 * LANES <= count; i += 2 * LANES) {
+        sum[0] += *(const lanes *)(a + i) * *(const lanes *)(b + i);
+        sum[1] += *(const lanes *)(a + i + LANES) * *(const lanes *)(b + i + LANES);
+    }
+    sum[0] += sum[1];
+    float total = lanes_sum(&sum[0]);
+    for (; i < count; i++) total += a[i] * b[i];
+    return total;
+}
+
+VECTORIZED static void dot_rows(const float *w, const float *x, const float *bias, float *y, const linear *l, int64_t rows) {
+    for (int64_t t = 0; t < l->tokens; t++)
+        for (int64_t r = 0; r < rows; r++) y[t * l->out + r] = dot(w + r * l->in, x + t * l->in, l->in) + (bias != NULL ? bias[r] : 0.0f);
+}
+
+static void few_tokens(struct ggml_tensor *dst, const linear *l, int64_t chunk, float *scratch) {
+    const float *x = dst->src[0]->data, *bias = dst->src[2] != NULL ? dst->src[2]->data : NULL;
+    int64_t first = chunk * DOT_ROWS, rows = min_i64(DOT_ROWS, l->out - first);
+    const float *w = widen_rows(dst->src[1], first, rows, scratch);
+    dot_rows(w, x, bias != NULL ? bias + first : NULL, (float *)dst->data + first, l, rows);
+}
+
+static const char *linear_kernel(struct ggml_tensor *dst, const void *parameters, int64_t chunk, void *scratch) {
+    const linear *l = parameters;
+    if (l->few) {
+        few_tokens(dst, l, chunk, scratch);
+        return NULL;
+    }
+    int64_t panel = chunk / l->token_blocks * PANEL_ROWS, token = chunk % l->token_blocks * TOKEN_BLOCK;
+    int64_t rows = min_i64(PANEL_ROWS, l->out - panel), tokens = min_i64(TOKEN_BLOCK, l->tokens - token);
+    const float *w = widen_rows(dst->src[1], panel, rows, scratch), *x = (const float *)dst->src[0]->data + token * l->in;
+    float *y = (float *)dst->data + token * l->out + panel;
+    if (dst->src[2] != NULL)
+        for (int64_t t = 0; t < tokens; t++) memcpy(y + t * l->out, (const float *)dst->src[2]->data + panel, (size_t)rows * sizeof *y);
+    dnnl_status_t status = dnnl_sgemm('N', 'T', tokens, rows, l->in, 1.0f, x, l->in, w, l->in, dst->src[2] != NULL ? 1.0f : 0.0f, y, l->out);
+    return status == dnnl_success ? NULL : "oneDNN refused a matrix product";
+}
+
+static struct ggml_tensor *linear_cpu(graph *g, struct ggml_tensor *x, struct ggml_tensor *w, struct ggml_tensor *b) {
+    linear l = {.in = w->ne[0], .out = w->ne[1], .tokens = ggml_nelements(x) / w->ne[0]};
+    l.few = l.tokens <= FEW_TOKENS;
+    l.token_blocks = chunk_count(l.tokens, TOKEN_BLOCK);
+    int64_t rows = l.few ? DOT_ROWS : PANEL_ROWS;
+    return custom_add(g, &(custom_spec){
+        .ne = {l.out, x->ne[1], x->ne[2], x->ne[3]},
+        .sources = {x, w, b},
+        .kernel = linear_kernel,
+        .chunks = chunk_count(l.out, rows) * (l.few ? 1 : l.token_blocks),
+        .scratch_bytes = w->type == GGML_TYPE_F32 ? 0 : (size_t)(rows * l.in) * sizeof(float),
+        .parameters = &l,
+        .parameter_bytes = sizeof l,
+    });
+}
+
+struct ggml_tensor *compute_linear(graph *g, struct ggml_tensor *x, struct ggml_tensor *w, struct ggml_tensor *b) {
+    if (device_is_cpu(graph_device(g))) return linear_cpu(g, x, w, b);
+    struct ggml_tensor *y = ggml_mul_mat(graph_context(g), w, x);
+    ggml_prec_set_acc(y, GGML_PREC_F32);
+    ggml_prec_set_src(y, GGML_PREC_F32, 1);
+    return b != NULL ? ggml_add(graph_context(g), y, b) : y;
+}

@@ -1,0 +1,300 @@
+#include "compute/weight_set.h"
+
+#include <ggml-alloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+
+enum { MAX_NAME_BYTES = 512, STAGING_FLOATS = 64 * 1024 };
+
+/* A weight someone took. */
+typedef struct taken {
+    const weight *weight;
+    struct ggml_tensor *tensor;
+    bool in_place; /* data stays in the mapping */
+} taken;
+
+struct weight_set {
+    device *d;
+    struct ggml_context *mapped, *copied; /* the tensors of the mapping; those with memory of their own */
+    ggml_backend_buffer_t *files;         /* one around each mapped file */
+    size_t file_count;
+    ggml_backend_buffer_t copies;
+};
+
+struct weight_loader {
+    const tensor_store *store;
+    precision precision;
+    char prefix[MAX_NAME_BYTES];
+    taken *taken; /* by index in the store; weight NULL: not taken */
+    weight_set *set;
+    error fault;
+    bool failed;
+};
+
+static bool fail(weight_loader *l) {
+    l->failed = true;
+    return false;
+}
+
+bool weight_loader_new(device *d, const tensor_store *s, precision p, weight_loader **out, error *e) {
+    *out = NULL;
+    if (p == PRECISION_INT8) return error_set(e, ERROR_UNSUPPORTED, "the precision int8 is not available yet; f32, bf16 and f16 are");
+    weight_loader *l = calloc(1, sizeof *l);
+    if (l == NULL) return error_no_memory(e, "weights", sizeof *l);
+    size_t count = tensor_store_count(s), bytes = (count + 1) * ggml_tensor_overhead();
+    l->store = s;
+    l->precision = p;
+    l->taken = calloc(count + 1, sizeof *l->taken);
+    if (l->taken != NULL && (l->set = calloc(1, sizeof *l->set)) != NULL) {
+        l->set->d = d;
+        l->set->mapped = ggml_init((struct ggml_init_params){.mem_size = bytes, .no_alloc = true});
+        l->set->copied = ggml_init((struct ggml_init_params){.mem_size = bytes, .no_alloc = true});
+    }
+    if (l->set == NULL || l->set->mapped == NULL || l->set->copied == NULL) {
+        weight_loader_free(l);
+        return error_no_memory(e, "a list of weights", 2 * bytes);
+    }
+    *out = l;
+    return true;
+}
+
+void weight_loader_free(weight_loader *l) {
+    if (l == NULL) return;
+    weight_set_free(l->set);
+    free(l->taken);
+    free(l);
+}
+
+void weight_loader_prefix(weight_loader *l, const char *prefix) {
+    if ((size_t)snprintf(l->prefix, sizeof l->prefix, "%s", prefix) >= sizeof l->prefix)
+        fail(l), error_set(&l->fault, ERROR_INTERNAL, "the prefix '%s' is too long", prefix);
+}
+
+/* The prefixed name; an over-long one is cut and then found nowhere. */
+static void make_name(const weight_loader *l, char name[2 * MAX_NAME_BYTES], const char *format, va_list args) {
+    char *rest = stpcpy(name, l->prefix);
+    vsnprintf(rest, MAX_NAME_BYTES, format, args);
+}
+
+bool weight_has(const weight_loader *l, const char *format, ...) {
+    char name[2 * MAX_NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    make_name(l, name, format, args);
+    va_end(args);
+    return tensor_store_find(l->store, name) != NULL;
+}
+
+/* ── types ── */
+
+static enum ggml_type type_of(weight_type t) {
+    switch (t) {
+    case WEIGHT_F32:
+    case WEIGHT_F64: return GGML_TYPE_F32;
+    case WEIGHT_F16: return GGML_TYPE_F16;
+    case WEIGHT_BF16: return GGML_TYPE_BF16;
+    case WEIGHT_I32:
+    case WEIGHT_I64:
+    case WEIGHT_OTHER: break;
+    }
+    return GGML_TYPE_COUNT;
+}
+
+/* Whether the device multiplies f32 activations by weights of this type. */
+static bool can_multiply(const device *d, enum ggml_type type) {
+    if (device_is_cpu(d) || type == GGML_TYPE_F32) return true;
+    struct ggml_context *c = ggml_init((struct ggml_init_params){.mem_size = 4 * ggml_tensor_overhead(), .no_alloc = true});
+    if (c == NULL) return false;
+    struct ggml_tensor *w = ggml_new_tensor_2d(c, type, 64, 64), *x = ggml_new_tensor_2d(c, GGML_TYPE_F32, 64, 64);
+    bool can = device_supports(d, ggml_mul_mat(c, w, x));
+    ggml_free(c);
+    return can;
+}
+
+/* The type that a weight has on the device. Vectors are f32. The CPU widens 16-bit weights exactly while it multiplies, so they stay as they
+ * are; GPUs would round the activations instead, so PRECISION_F32 uploads f32. Convolution kernels on GPUs are f32, small as they are. */
+static enum ggml_type target_type(const weight_loader *l, const weight *w) {
+    const device *d = l->set->d;
+    enum ggml_type stored = type_of(w->type);
+    if (w->rank < 2) return GGML_TYPE_F32;
+    if (!device_is_cpu(d) && w->rank != 2) return GGML_TYPE_F32;
+    switch (l->precision) {
+    case PRECISION_BF16: return can_multiply(d, GGML_TYPE_BF16) ? GGML_TYPE_BF16 : GGML_TYPE_F32;
+    case PRECISION_F16: return can_multiply(d, GGML_TYPE_F16) ? GGML_TYPE_F16 : GGML_TYPE_F32;
+    case PRECISION_F32: return device_is_cpu(d) ? stored : GGML_TYPE_F32;
+    case PRECISION_AUTO:
+    case PRECISION_INT8: break;
+    }
+    return can_multiply(d, stored) ? stored : GGML_TYPE_F32;
+}
+
+/* ── taking ── */
+
+static void shape_text(int rank, const int64_t *shape, buffer *text) {
+    buffer_append_byte(text, '[');
+    for (int i = 0; i < rank; i++) buffer_printf(text, shape[i] < 0 ? "%s?" : "%s%lld", i > 0 ? ", " : "", (long long)shape[i]);
+    buffer_append_byte(text, ']');
+}
+
+static bool check_shape(weight_loader *l, const weight *w, int rank, const int64_t *shape) {
+    bool same = w->rank == rank;
+    for (int i = 0; same && i < rank; i++) same = w->shape[i] > 0 && (shape[i] < 0 || shape[i] == w->shape[i]);
+    if (same) return true;
+    buffer is = {0}, should = {0};
+    shape_text(w->rank, w->shape, &is);
+    shape_text(rank, shape, &should);
+    error_set(&l->fault, ERROR_BAD_FILE, "%s: '%s' has the shape %s, not %s", tensor_store_folder(l->store), w->name, buffer_text(&is),
+              buffer_text(&should));
+    buffer_free(&is);
+    buffer_free(&should);
+    return fail(l);
+}
+
+static struct ggml_tensor *take(weight_loader *l, const weight *w) {
+    taken *t = &l->taken[w - tensor_store_at(l->store, 0)];
+    if (t->weight != NULL) return t->tensor;
+    enum ggml_type type = target_type(l, w);
+    bool aligned = (uintptr_t)w->data % weight_type_size(w->type) == 0;
+    int64_t ne[GGML_MAX_DIMS];
+    for (int i = 0; i < w->rank; i++) ne[i] = w->shape[w->rank - 1 - i];
+    if (w->rank == 0) ne[0] = 1;
+    t->weight = w;
+    t->in_place = device_is_cpu(l->set->d) && aligned && w->type != WEIGHT_F64 && type == type_of(w->type);
+    t->tensor = ggml_new_tensor(t->in_place ? l->set->mapped : l->set->copied, type, w->rank > 0 ? w->rank : 1, ne);
+    ggml_set_name(t->tensor, w->name);
+    return t->tensor;
+}
+
+struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape, const char *format, ...) {
+    if (l->failed) return NULL;
+    char name[2 * MAX_NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    make_name(l, name, format, args);
+    va_end(args);
+    const weight *w = tensor_store_find(l->store, name);
+    if (w == NULL) {
+        error_set(&l->fault, ERROR_BAD_FILE, "%s: the weight '%s' is missing", tensor_store_folder(l->store), name);
+        fail(l);
+        return NULL;
+    }
+    if (w->rank > GGML_MAX_DIMS || type_of(w->type) == GGML_TYPE_COUNT) {
+        error_set(&l->fault, ERROR_UNSUPPORTED, "%s: '%s' is not an array of floats of at most %d dimensions", tensor_store_folder(l->store), name,
+                  GGML_MAX_DIMS);
+        fail(l);
+        return NULL;
+    }
+    return check_shape(l, w, rank, shape) ? take(l, w) : NULL;
+}
+
+/* ── placing ── */
+
+/* ggml wants a buffer around memory that is not its own. It is never written to: the mapping is read-only. */
+static bool wrap_files(weight_loader *l, error *e) {
+    weight_set *s = l->set;
+    if (ggml_get_first_tensor(s->mapped) == NULL) return true;
+    size_t count = tensor_store_file_count(l->store);
+    s->files = calloc(count, sizeof *s->files);
+    if (s->files == NULL) return error_no_memory(e, "weights", count * sizeof *s->files);
+    for (; s->file_count < count; s->file_count++) {
+        const void *address;
+        size_t length;
+        tensor_store_file(l->store, s->file_count, &address, &length);
+        s->files[s->file_count] = ggml_backend_cpu_buffer_from_ptr((void *)(uintptr_t)address, length);
+        if (s->files[s->file_count] == NULL) return error_no_memory(e, "weights", length);
+        ggml_backend_buffer_set_usage(s->files[s->file_count], GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    }
+    return true;
+}
+
+static bool place_mapped(weight_loader *l, const taken *t, error *e) {
+    const char *data = t->weight->data;
+    for (size_t i = 0; i < l->set->file_count; i++) {
+        const void *address;
+        size_t length;
+        tensor_store_file(l->store, i, &address, &length);
+        if (data >= (const char *)address && data < (const char *)address + length)
+            return ggml_backend_tensor_alloc(l->set->files[i], t->tensor, (void *)(uintptr_t)data) == GGML_STATUS_SUCCESS ||
+                   error_set(e, ERROR_INTERNAL, "'%s' could not be used in place", t->weight->name);
+    }
+    return error_set(e, ERROR_INTERNAL, "'%s' lies in no file", t->weight->name);
+}
+
+static bool allocate_copies(weight_set *s, error *e) {
+    if (ggml_get_first_tensor(s->copied) == NULL) return true;
+    ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(device_backend(s->d));
+    size_t bytes = ggml_backend_alloc_ctx_tensors_from_buft_size(s->copied, type), free_bytes = 0, total_bytes = 0;
+    device_memory(s->d, &free_bytes, &total_bytes);
+    if (device_is_cpu(s->d) && bytes > free_bytes)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need %zu MiB of memory; %zu MiB are free", bytes >> 20, free_bytes >> 20);
+    s->copies = ggml_backend_alloc_ctx_tensors_from_buft(s->copied, type);
+    if (s->copies == NULL)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need %zu MiB of %s memory, which could not be had", bytes >> 20, device_kind(s->d));
+    ggml_backend_buffer_set_usage(s->copies, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    return true;
+}
+
+static bool same_type(const taken *t) { return t->weight->type != WEIGHT_F64 && type_of(t->weight->type) == t->tensor->type; }
+
+/* Converts through f32, a piece at a time. */
+static void convert(const taken *t, float *staging, void *narrow) {
+    enum ggml_type type = t->tensor->type;
+    size_t count = (size_t)ggml_nelements(t->tensor), element = weight_type_size(t->weight->type), narrow_size = ggml_type_size(type);
+    for (size_t i = 0; i < count; i += STAGING_FLOATS) {
+        size_t n = count - i < STAGING_FLOATS ? count - i : STAGING_FLOATS;
+        weight_to_f32(t->weight->type, (const char *)t->weight->data + i * element, staging, n);
+        const void *piece = staging;
+        if (type == GGML_TYPE_F16) ggml_fp32_to_fp16_row(staging, narrow, (int64_t)n);
+        else if (type == GGML_TYPE_BF16) ggml_fp32_to_bf16_row(staging, narrow, (int64_t)n);
+        if (type != GGML_TYPE_F32) piece = narrow;
+        ggml_backend_tensor_set(t->tensor, piece, i * narrow_size, n * narrow_size);
+    }
+}
+
+static bool place_all(weight_loader *l, error *e) {
+    float *staging = malloc(STAGING_FLOATS * sizeof *staging);
+    uint16_t *narrow = malloc(STAGING_FLOATS * sizeof *narrow);
+    bool ok = staging != NULL && narrow != NULL;
+    if (!ok) error_no_memory(e, "weights", STAGING_FLOATS * (sizeof *staging + sizeof *narrow));
+    for (size_t i = 0; ok && i < tensor_store_count(l->store); i++) {
+        const taken *t = &l->taken[i];
+        if (t->weight == NULL) continue;
+        if (t->in_place) ok = place_mapped(l, t, e);
+        else if (same_type(t)) ggml_backend_tensor_set(t->tensor, t->weight->data, 0, t->weight->size);
+        else convert(t, staging, narrow);
+    }
+    free(staging);
+    free(narrow);
+    return ok;
+}
+
+bool weight_loader_finish(weight_loader *l, weight_set **out, error *e) {
+    *out = NULL;
+    bool ok = !l->failed;
+    if (!ok && e != NULL) *e = l->fault;
+    ok = ok && wrap_files(l, e) && allocate_copies(l->set, e) && place_all(l, e);
+    if (ok) {
+        *out = l->set;
+        l->set = NULL;
+    }
+    weight_loader_free(l);
+    return ok;
+}
+
+void weight_set_free(weight_set *s) {
+    if (s == NULL) return;
+    for (size_t i = 0; i < s->file_count; i++) ggml_backend_buffer_free(s->files[i]);
+    free(s->files);
+    if (s->copies != NULL) ggml_backend_buffer_free(s->copies);
+    if (s->mapped != NULL) ggml_free(s->mapped);
+    if (s->copied != NULL) ggml_free(s->copied);
+    free(s);
+}
+
+static size_t copied_bytes(const weight_set *s) { return s->copies != NULL ? ggml_backend_buffer_get_size(s->copies) : 0; }
+size_t weight_set_private_bytes(const weight_set *s) { return device_is_cpu(s->d) ? copied_bytes(s) : 0; }
+size_t weight_set_device_bytes(const weight_set *s) { return device_is_cpu(s->d) ? 0 : copied_bytes(s); }
