@@ -1,13 +1,13 @@
 /* Options, told once: a table says of each its flag, environment name, config-file key, type, range, default and help; from the table come the
  * parsing of all three sources, `--help` and the manual.
  *
- * Precedence: flag > environment > config file > default. Values are checked wherever they come from, and an error names the place
- * ("/etc/x.conf:3: 'threads' …", "--threads …", "IMAGINED_THREADS …"); the code is ERROR_INVALID, with field = the option's flag or key.
+ * Precedence: flag > environment > config file > default. Every value that is set is checked, also one that another overrides; an error names
+ * the place: "--threads …" or "IMAGINED_THREADS …" (ERROR_INVALID), "/etc/x.conf:3: 'threads' …" (ERROR_BAD_FILE), with field = the option's flag or key.
  *
  *     enum { OPTION_CONFIG, OPTION_THREADS, OPTION_LISTEN };
  *     static const config_option options[] = {
- *         [OPTION_CONFIG] = {.flag = "config", .environment = "X_CONFIG", .type = CONFIG_TEXT, .value = "FILE", .help = "…", .commands = 1},
- *         [OPTION_THREADS] = {.flag = "threads", .key = "threads", .type = CONFIG_INTEGER, .low = 0, .high = 1024, .fallback = "0", …},
+ *         [OPTION_CONFIG] = {.flag = "config", .environment = "X_CONFIG", .value = "FILE", .help = "…", .commands = 1},
+ *         [OPTION_THREADS] = {.flag = "threads", .key = "threads", .type = CONFIG_INTEGER, .high = 1024, .fallback = "0", …},
  *     };
  *     static const config_table table = {"x", options, 3, OPTION_CONFIG};
  *     static const config_command serve = {.name = "serve", .bit = 1, .summary = "serve over HTTP"};
@@ -17,14 +17,16 @@
  *     else use(config_integer(c, OPTION_THREADS));
  *     config_free(c);
  *
- * Flags: `--name value`, `--name=value`, `-n value`, `-nvalue`; a boolean is `--name`, `--no-name` or `--name=no`; `--` ends the flags; a lone `-` and what
- * begins with no `-` are arguments, wherever they stand. The word after a flag that takes a value is that value, so negative numbers need no care; but a word
- * that begins with `--` is taken for a forgotten value (write `--name=--text`). `-h` and `--help` are known to every command. Given twice, the last counts.
+ * Flags: `--name value`, `--name=value`, `-n value`, `-nvalue`; a boolean is `--name`, `--no-name` or `--name=no`; `--` ends the flags; a lone
+ * `-` and what begins with no `-` are arguments, wherever they stand. The word after a flag that takes a value is that value, so negative numbers need
+ * no care; but a word that begins with `--` is taken for a forgotten value (write `--name=--text`). `-h` and `--help` are known to every command. Given
+ * twice, the last counts.
  *
  * Environment: an empty variable counts as unset. Only options of the command are looked at.
  *
- * Config file: UTF-8 lines `key = value`; blank lines and lines from `#` on mean nothing; a value may stand in "double quotes" (with \" \\ \n \t) or 'single quotes'
- * (as it is), after which only a comment may follow; a bare value ends before ` #`. A key that no command has, a key twice and a bad value are errors. */
+ * Config file: UTF-8 lines `key = value`; blank lines and lines from `#` on mean nothing; a value may stand in "double quotes" (with \" \\ \n \t)
+ * or 'single quotes' (as it is), after which only a comment may follow; a bare value ends before ` #`. A key that no command has, a key twice and a
+ * bad value are errors. The empty file name means no file. */
 #ifndef IMAGINED_BASE_CONFIG_H
 #define IMAGINED_BASE_CONFIG_H
 
