@@ -146,9 +146,13 @@ struct ggml_tensor *custom_add(graph *g, const custom_spec *spec) {
 
 /* ── memory ── */
 
+/* Weights are leaves of the graph but live elsewhere: every source is room for one. */
 static bool order_nodes(graph *g, error *e) {
     size_t count = 0;
-    for (struct ggml_tensor *t = ggml_get_first_tensor(g->tensors); t != NULL; t = ggml_get_next_tensor(g->tensors, t)) count++;
+    for (struct ggml_tensor *t = ggml_get_first_tensor(g->tensors); t != NULL; t = ggml_get_next_tensor(g->tensors, t)) {
+        count++;
+        for (int i = 0; i < GGML_MAX_SRC; i++) count += t->src[i] != NULL;
+    }
     size_t bytes = ggml_graph_overhead_custom(count + 1, false);
     g->order = ggml_init((struct ggml_init_params){.mem_size = bytes, .no_alloc = true});
     if (g->order == NULL) return error_no_memory(e, "a graph", bytes);
