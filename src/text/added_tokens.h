@@ -1,0 +1,31 @@
+/* Tokens that are found in the raw text before anything else happens to it: "</s>", "<|endoftext|>", "<extra_id_7>". The leftmost match wins, of those the longest.
+ * The `tokenizers` library's AddedVocabulary, for tokens with normalized = false. */
+#ifndef IMAGINED_TEXT_ADDED_TOKENS_H
+#define IMAGINED_TEXT_ADDED_TOKENS_H
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/json.h"
+
+typedef struct added_token {
+    const char *text;
+    size_t size;
+    int32_t id;
+    bool strip_left, strip_right; /* takes the white space on that side with it */
+} added_token;
+
+typedef struct added_tokens {
+    added_token *tokens;
+    size_t count, capacity;
+    bool starts[256]; /* bytes some token begins with */
+    arena memory;
+} added_tokens;
+
+void added_tokens_free(added_tokens *a); /* takes a zeroed one */
+/* Copies the text. A text that is there already is left as it is. False (ERROR_OUT_OF_MEMORY, ERROR_BAD_FILE over a cap). */
+bool added_tokens_add(added_tokens *a, const added_token *t, error *e);
+
+/* The first token at or after `from`: *start and *end of what it takes from the text (with stripped white space). NULL when there is none. */
+const added_token *added_tokens_find(const added_tokens *a, const char *text, size_t size, size_t from, size_t *start, size_t *end);
+
+#endif

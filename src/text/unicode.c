@@ -1,0 +1,70 @@
+#include "text/unicode.h"
+
+#include <stdlib.h>
+#include <utf8proc.h>
+
+#include "base/utf8.h"
+#include "text/unicode_newer.h"
+
+bool unicode_is_letter(int32_t c) {
+    utf8proc_category_t k = utf8proc_category(c);
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || unicode_newer_is_letter(c);
+}
+
+bool unicode_is_number(int32_t c) {
+    utf8proc_category_t k = utf8proc_category(c);
+    return (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO) || unicode_newer_is_number(c);
+}
+
+bool unicode_is_space(int32_t c) {
+    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+static bool is_ascii(const char *text, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)text[i] >= 0x80) return false;
+    return true;
+}
+
+bool unicode_nfc(const char *text, size_t size, buffer *out) {
+    if (is_ascii(text, size)) { /* composed already; also spares the library an empty text */
+        buffer_append(out, text, size);
+        return buffer_ok(out);
+    }
+    utf8proc_uint8_t *composed = NULL;
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (n >= 0) buffer_append(out, composed, (size_t)n);
+    free(composed);
+    return n >= 0 && buffer_ok(out);
+}
+
+bool unicode_lower(const char *text, size_t size, buffer *out) {
+    for (size_t at = 0; at < size;) {
+        int32_t c = utf8_next(text, size, &at);
+        char bytes[4];
+        if (c == 0x130) { /* İ is the one character whose lower case is two: i and a dot above */
+            buffer_append_text(out, "i\xCC\x87");
+            continue;
+        }
+        int32_t small = utf8proc_tolower(c);
+        if (small == c) small = unicode_newer_lower(c);
+        buffer_append(out, bytes, utf8_encode((uint32_t)small, bytes));
+    }
+    return buffer_ok(out);
+}
+
+size_t unicode_grapheme_end(const char *text, size_t size, size_t from) {
+    size_t at = from;
+    utf8proc_int32_t state = 0;
+    int32_t last = utf8_next(text, size, &at);
+    while (at < size) {
+        size_t after = at;
+        int32_t next = utf8_next(text, size, &after);
+        if (utf8proc_grapheme_break_stateful(last, next, &state)) break;
+        last = next;
+        at = after;
+    }
+    return at;
+}
