@@ -151,8 +151,7 @@ void config_print_help(const config_table *table, const config_command *command,
     print_entry(out, "-h, --help", "Show this.", "");
     if (variables) {
         fputc('\n', out);
-        print_words(out, "In brackets: the default, and the environment variable that sets the same. Flags win over variables, those over "
-                         "the config file.", 0, 0);
+        print_words(out, "In brackets: the default, and the environment variable that sets the same. Flags win over variables, those over the config file.", 0, 0);
         fputc('\n', out);
     }
 }
@@ -197,8 +196,7 @@ void config_print_manual(const config_table *table, const config_command *const 
                 section_of(first));
         for (size_t k = i; k < table->count; k++) {
             const config_option *o = &table->options[k];
-            if (o->help == NULL || (o->commands & all) == 0 || strcmp(section_of(o), section_of(first)) != 0) continue;
-            print_row(out, o, commands, count);
+            if (o->help != NULL && (o->commands & all) != 0 && strcmp(section_of(o), section_of(first)) == 0) print_row(out, o, commands, count);
         }
     }
 }

@@ -36,7 +36,7 @@ struct engine_client {
     bool malformed;   /* it sent something that is no message */
     char last_words[ERROR_TEXT_BYTES]; /* why it could not start */
     char running[ENGINE_ID_BYTES]; /* whose slice runs; "" none */
-    uint64_t oom_kills; /* in the cgroup, before the slices of the tasks that run */
+    uint64_t oom_kills; /* before the slices of `running` */
     double gone_since, start_at; /* clock_seconds */
     double pause;       /* before the start after the next death */
     engine_message message; /* scratch: too large for a comfortable stack frame in callbacks that send */
@@ -161,7 +161,6 @@ static void note_running(engine_client *c, const char *id) {
 static void note_finished(engine_client *c, const char *id) {
     if (strcmp(c->running, id) == 0) c->running[0] = '\0';
     c->pause = 0;
-    c->oom_kills = engine_oom_kills(""); /* a kill elsewhere in the cgroup is no longer of interest */
 }
 
 /* False when an engine must not send this. */

@@ -1,11 +1,10 @@
 /* The front's side of an engine process: starts it, speaks with it, notices its death and starts the next one.
  *
- * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N
- * --max-models N --log-level debug|info|warning|error --engine NUMBER`, with one end of a SOCK_SEQPACKET pair as descriptor 3
- * (engine_start.h); it gets a parent-death signal, sees end of file when the front goes, and its compute threads are niced. It may die at
- * any instruction, and hang at any: a hang is not noticed here. The client belongs to the front's event loop thread, which must live as
- * long as the client (the parent-death signal is the thread's): poll engine_client_fd for reading, call engine_client_service when it is
- * readable or when engine_client_wait_ms have passed. */
+ * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N --max-models N
+ * --log-level debug|info|warning|error --engine NUMBER`, with one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees
+ * end of file when the front goes, and its compute threads are niced. It may die at any instruction, and hang at any: a hang is not noticed here. The
+ * client belongs to the front's event loop thread, which must live as long as the client (the parent-death signal is the thread's): poll engine_client_fd for
+ * reading, call engine_client_service when it is readable or when engine_client_wait_ms have passed. */
 #ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
 #define IMAGINED_ENGINE_ENGINE_CLIENT_H
 
@@ -25,9 +24,9 @@ typedef struct engine_death {
     char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why the engine could not start: "there is no device …" */
 } engine_death;
 
-/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called,
- * free not. What an engine sent before it died is told before its death, each death once. An image's memfd is sealed against shrinking and
- * has the promised size: it can be mapped and read without a fault. */
+/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called, free not. What an
+ * engine sent before it died is told before its death, each death once. An image's memfd is sealed against shrinking and has the promised size: it can be
+ * mapped and read without a fault. */
 typedef struct engine_events {
     void *context;
     void (*ready)(void *context, const engine_message *hello);

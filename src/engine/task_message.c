@@ -106,8 +106,7 @@ static bool request_holds(const engine_request *r) {
     memcpy(&flag, &r->has_negative_prompt, sizeof flag);
     return ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) && flag <= 1 &&
            within(r->width, 1, MODEL_MAX_SIDE) && within(r->height, 1, MODEL_MAX_SIDE) && within(r->steps, 1, ENGINE_MAX_STEPS) &&
-           within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) &&
-           isfinite(r->true_cfg_scale);
+           within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) && isfinite(r->true_cfg_scale);
 }
 
 static bool metrics_hold(const engine_metrics *s) {
@@ -130,8 +129,7 @@ static bool message_holds(const engine_message *m) {
         return within(m->image.index, 0, ENGINE_MAX_IMAGES - 1) && within(m->image.width, 1, MODEL_MAX_SIDE) &&
                within(m->image.height, 1, MODEL_MAX_SIDE);
     case MESSAGE_DONE: return metrics_hold(&m->metrics);
-    case MESSAGE_FAILED:
-        return within((int64_t)m->fault.code, ERROR_INVALID, ERROR_INTERNAL) && ENDS(m->fault.field) && ENDS(m->fault.text);
+    case MESSAGE_FAILED: return within((int64_t)m->fault.code, ERROR_INVALID, ERROR_INTERNAL) && ENDS(m->fault.field) && ENDS(m->fault.text);
     }
     return false;
 }
@@ -164,17 +162,6 @@ static bool wait_readable(int socket, int timeout_ms, bool *ready, error *e) {
     }
 }
 
-static ssize_t receive_datagram(int socket, struct msghdr *datagram) {
-    bool was_reset = false;
-    for (;;) {
-        ssize_t n = recvmsg(socket, datagram, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n >= 0) return n;
-        /* A peer that ended with messages unread leaves ECONNRESET, told once and ahead of what it had sent. */
-        if (errno == ECONNRESET && !was_reset) was_reset = true;
-        else if (errno != EINTR) return n;
-    }
-}
-
 bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *fd, bool *got, error *e) {
     *got = false;
     *fd = -1;
@@ -189,7 +176,9 @@ bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *
         char bytes[CMSG_SPACE(MAX_RECEIVED_FDS * sizeof(int))];
     } control;
     struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    ssize_t n = receive_datagram(socket, &datagram);
+    ssize_t n;
+    do n = recvmsg(socket, &datagram, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN) return true;
     if (n < 0) return error_set(e, ERROR_IO, "cannot receive from the socket of the engine: %s", strerror(errno));
 

@@ -12,7 +12,7 @@ typedef struct queue_manager queue_manager;
 typedef struct queue_limits {
     size_t max_queued;     /* ERROR_BUSY beyond */
     size_t max_active;     /* MAX_CONCURRENT_TASKS */
-    size_t keep_finished;
+    size_t keep_finished;  /* the one that finished last is kept in any case */
 } queue_limits;
 
 typedef struct queue_stats {
@@ -29,7 +29,10 @@ task *queue_manager_find(queue_manager *q, const char *id); /* NULL when there i
 task *queue_manager_get_next_task(queue_manager *q);
 /* queued → loading: it holds a slot now. */
 void queue_manager_start(queue_manager *q, task *t, int64_t now_ms);
-/* loading or running → queued, in its old place (the engine died). `charged`: it is to blame; after TASK_MAX_CHARGES it is failed with `reason` instead. */
+/* loading → running: its model is there. A running task stays as it is. */
+void queue_manager_run(queue_manager *q, task *t);
+/* loading or running → queued, in its old place (the engine died). `charged`: it is to blame; the TASK_MAX_CHARGES-th time it is failed with `reason` instead.
+ * One whose end was asked for is cancelled. Images that are stored stay. */
 void queue_manager_put_back(queue_manager *q, task *t, bool charged, const char *reason, int64_t now_ms);
 /* → completed / failed / cancelled. */
 void queue_manager_complete(queue_manager *q, task *t, int64_t now_ms);

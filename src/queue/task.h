@@ -14,11 +14,18 @@ typedef enum task_priority { PRIORITY_URGENT, PRIORITY_HIGH, PRIORITY_NORMAL, PR
 
 const char *task_status_name(task_status s);     /* "queued", … */
 const char *task_priority_name(task_priority p); /* "urgent", … */
+bool task_status_parse(const char *text, task_status *out);
 /* A name in any case, or "0"–"3". */
 bool task_priority_parse(const char *text, task_priority *out);
 bool task_status_is_final(task_status s);
+bool task_status_holds_slot(task_status s); /* loading or running */
 
 enum { TASK_ID_BYTES = 27, TASK_MAX_IMAGES = 16, TASK_MAX_CHARGES = 3 };
+#define TASK_ID_DIGITS "0123456789ABCDEFGHJKMNPQRSTVWXYZ" /* Crockford's base 32, in ASCII order */
+
+/* 26 digits: 48 bits of milliseconds, 80 random bits; sorts by time. */
+void task_id_format(int64_t unix_ms, const uint8_t random[10], char out[TASK_ID_BYTES]);
+bool task_id_valid(const char *text); /* has the form of an id; says nothing about a task of that id */
 
 /* What to make, complete and valid. Strings are borrowed on submission and copied into the task. */
 typedef struct task_request {
@@ -36,7 +43,7 @@ typedef struct task_image {
 } task_image;
 
 typedef struct task {
-    char id[TASK_ID_BYTES]; /* 26 characters of Crockford base 32: 48 bits of milliseconds, 80 random bits; sorts by time */
+    char id[TASK_ID_BYTES];
     task_status status;
     task_priority priority;
     task_request request; /* strings in .memory */

@@ -1,5 +1,5 @@
-/* Config files from mutated and random bytes: never a crash, a complaint is one sentence of valid UTF-8 that names file and line, and what
- * is accepted lies within its range. */
+/* Config files from mutated and random bytes: never a crash, a complaint is one sentence of valid UTF-8 that names file and line, and what is
+ * accepted lies within its range. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -102,8 +102,8 @@ static void files_of_any_bytes(void **state) {
 
 static void arguments_of_any_bytes(void **state) {
     (void)state;
-    static const char *const words[] = {"--name", "--name=x", "-nx", "-n", "--count", "-3", "--count=12", "--scale=0.5", "--loud",
-                                        "--no-loud", "-l", "--", "-", "word", "--colour", "green", "--colour=red", ""};
+    static const char *const words[] = {"--name", "--name=x", "-nx", "-n", "--count", "-3", "--count=12", "--scale=0.5", "--loud", "--no-loud",
+                                        "-l", "--", "-", "word", "--colour", "green", "--colour=red", ""};
     uint64_t random = 2;
     accepted = 0;
     for (int i = 0; i < 20000; i++) {

@@ -74,20 +74,11 @@ static void report(const char *id) {
     failed(id, ERROR_INTERNAL, text);
 }
 
-/* Until the kernel finds that it is too much. */
-static void eat(void) {
-    const size_t piece = 4 << 20;
-    for (int i = 0; i < 256; i++) { /* no more than 1 GiB, should there be no bound */
-        void *p = mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p != MAP_FAILED) memset(p, 1, piece);
-    }
-}
-
 static void obey(const char *id, const char *what) {
     static const struct {
         const char *name;
         int number;
-    } deaths[] = {{"segv", SIGSEGV}, {"abrt", SIGABRT}, {"bus", SIGBUS}, {"fpe", SIGFPE}, {"ill", SIGILL}, {"kill", SIGKILL}};
+    } deaths[] = {{"segv", SIGSEGV}, {"abrt", SIGABRT}, {"bus", SIGBUS}, {"fpe", SIGFPE}, {"ill", SIGILL}, {"kill", SIGKILL}, {"term", SIGTERM}};
     const int sealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
     if (strcmp(what, "late segv") == 0) {
         progress(id, 0);
@@ -110,8 +101,6 @@ static void obey(const char *id, const char *what) {
         _exit(3);
     } else if (strcmp(what, "fail") == 0) {
         failed(id, ERROR_BAD_FILE, "the file is bad");
-    } else if (strcmp(what, "eat") == 0) {
-        eat();
     } else if (strcmp(what, "flood") == 0) {
         for (int i = 0; i < 20000; i++) progress(id, i % ENGINE_MAX_STEPS);
         done(id);

@@ -80,8 +80,7 @@ static config *loaded(const config_command *command, const char *arguments, cons
     return c;
 }
 
-static void refused(const config_command *command, const char *arguments, const char *variables, const char *file, error_code code,
-                    const char *text) {
+static void refused(const config_command *command, const char *arguments, const char *variables, const char *file, error_code code, const char *text) {
     config *c = NULL;
     error e = {0};
     if (load(command, arguments, variables, file, &c, &e)) fail_msg("accepted: %s %s %s", arguments, variables, file != NULL ? file : "");
@@ -124,8 +123,7 @@ static void flag_over_variable_over_file_over_default(void **state) {
         assert_int_equal(config_integer(c, COUNT), highest);
         const char *name = highest == 4 ? "flag" : highest == 2 ? "variable" : highest == 1 ? "file" : "nobody";
         assert_string_equal(config_text(c, NAME), name);
-        config_origin origin = highest == 4 ? CONFIG_FROM_FLAG : highest == 2 ? CONFIG_FROM_ENVIRONMENT : CONFIG_FROM_FILE;
-        if (sources == 0) origin = CONFIG_FROM_DEFAULT;
+        config_origin origin = highest == 4 ? CONFIG_FROM_FLAG : highest == 2 ? CONFIG_FROM_ENVIRONMENT : highest == 1 ? CONFIG_FROM_FILE : CONFIG_FROM_DEFAULT;
         assert_int_equal(config_origin_of(c, COUNT), origin);
         config_free(c);
     }
@@ -274,9 +272,8 @@ static void the_file_that_was_named_must_be_there(void **state) {
     (void)state;
     config *c = loaded(&make, "", "", NULL); /* the default one need not */
     config_free(c);
-    static const char missing[] = "the config file: cannot open /nonexistent/x: No such file or directory";
-    refused(&make, "--config=/nonexistent/x", "", NULL, ERROR_NOT_FOUND, missing);
-    refused(&make, "", "T_CONFIG=/nonexistent/x", NULL, ERROR_NOT_FOUND, missing);
+    refused(&make, "--config=/nonexistent/x", "", NULL, ERROR_NOT_FOUND, "the config file: cannot open /nonexistent/x: No such file or directory");
+    refused(&make, "", "T_CONFIG=/nonexistent/x", NULL, ERROR_NOT_FOUND, "the config file: cannot open /nonexistent/x: No such file or directory");
     refused(&make, "--config=/", "", NULL, ERROR_BAD_FILE, "the config file: / is not a regular file");
     c = loaded(&make, "--config=", "", "count = x"); /* none, not even the default one */
     config_free(c);

@@ -198,19 +198,6 @@ static void deaths_are_told_and_charged(void **state) {
     }
 }
 
-/* It died with a message of ours unread: what it had finished counts. */
-static void what_was_sent_before_death_is_told(void **state) {
-    (void)state;
-    record r;
-    engine_client *c = start(&r, "");
-    assert_true(run_until(c, &r.ready, 1, 10));
-    assert_true(admit(c, "t", "late segv"));
-    assert_true(admit(c, "u", "done"));
-    assert_true(run_until(c, &r.died, 1, 10));
-    assert_string_equal(buffer_text(&r.told), "ready;progress t;image t;done t;died ;");
-    finish(c, &r);
-}
-
 static void a_foreign_kill_charges_nothing(void **state) {
     (void)state;
     record r;
@@ -464,50 +451,6 @@ static void oom_kills_are_counted_where_the_kernel_tells(void **state) {
     assert_int_equal(system(command), 0);
 }
 
-/* A cgroup of 64 MiB for a front and its engine, where this machine lets us make one (root, version 1). */
-static bool make_small_cgroup(char *folder, size_t capacity) {
-    snprintf(folder, capacity, "/sys/fs/cgroup/memory/imagined-test-%d", (int)getpid());
-    if (mkdir(folder, 0755) != 0) return false;
-    char file[256];
-    snprintf(file, sizeof file, "%s/memory.limit_in_bytes", folder);
-    FILE *f = fopen(file, "w");
-    bool ok = f != NULL && fputs("67108864", f) >= 0;
-    if (f != NULL) ok = fclose(f) == 0 && ok;
-    if (!ok) rmdir(folder);
-    return ok;
-}
-
-/* The front inside the cgroup; its exit status says what it saw. */
-static _Noreturn void front_of_a_glutton(const char *folder) {
-    char file[256];
-    snprintf(file, sizeof file, "%s/cgroup.procs", folder);
-    FILE *f = fopen(file, "w");
-    if (f == NULL || fputs("0", f) < 0 || fclose(f) != 0) _exit(1);
-    record r;
-    engine_client *c = start(&r, "");
-    if (!run_until(c, &r.ready, 1, 10) || !admit(c, "t", "eat") || !run_until(c, &r.died, 1, 30)) _exit(2);
-    bool right = r.death.charged && strcmp(r.death.reason, "killed by SIGKILL (out of memory)") == 0 && strcmp(r.death.running, "t") == 0;
-    /* And the next, killed by somebody while it runs, is not taken for one more. */
-    if (!run_until(c, &r.ready, 2, 10) || !admit(c, "u", "hang") || !run_until(c, &r.progress, 2, 10)) _exit(3);
-    kill(engine_client_pid(c), SIGKILL);
-    if (!run_until(c, &r.died, 2, 10) || r.death.charged) _exit(4);
-    engine_client_free(c);
-    _exit(right ? 0 : 5);
-}
-
-static void the_out_of_memory_killers_victim_is_charged(void **state) {
-    (void)state;
-    char folder[128];
-    if (!make_small_cgroup(folder, sizeof folder)) skip();
-    pid_t front = fork();
-    assert_true(front >= 0);
-    if (front == 0) front_of_a_glutton(folder);
-    int status;
-    assert_int_equal(waitpid(front, &status, 0), front);
-    for (int i = 0; i < 100 && rmdir(folder) != 0; i++) usleep(10000); /* busy until its last process is all gone */
-    assert_int_equal(status, 0);
-}
-
 int main(void) {
     const char *fake = getenv("IMAGINED_FAKE_ENGINE");
     if (fake == NULL) return 77; /* run by meson */
@@ -516,7 +459,6 @@ int main(void) {
         cmocka_unit_test(a_task_goes_through),
         cmocka_unit_test(an_id_that_does_not_fit_is_refused),
         cmocka_unit_test(deaths_are_told_and_charged),
-        cmocka_unit_test(what_was_sent_before_death_is_told),
         cmocka_unit_test(a_foreign_kill_charges_nothing),
         cmocka_unit_test(messages_of_another_engine_are_dropped),
         cmocka_unit_test(a_flood_arrives_whole_and_never_holds_the_loop),
@@ -529,7 +471,6 @@ int main(void) {
         cmocka_unit_test(nothing_leaks_over_many_engines),
         cmocka_unit_test(only_the_works_own_deaths_are_charged),
         cmocka_unit_test(oom_kills_are_counted_where_the_kernel_tells),
-        cmocka_unit_test(the_out_of_memory_killers_victim_is_charged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The engine's loop over a stand-in for the model: tasks take turns slice by slice, a cancel takes effect within one, a failed task leaves
- * the others alone, and the process ends when the front is gone.
+/* The engine's loop over a stand-in for the model: tasks take turns slice by slice, a cancel takes effect within one, a failed task leaves the
+ * others alone, and the process ends when the front is gone.
  *
  * The rooms below are replaced by the stand-ins in this file: the linker takes these and leaves the library's alone. */
 #include <setjmp.h>

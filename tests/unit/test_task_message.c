@@ -213,26 +213,6 @@ static void a_peer_that_is_gone_is_an_error_after_its_last_message(void **state)
     close_ends(s);
 }
 
-/* The peer died with something of ours unread: what it had sent counts all the same. */
-static void the_last_messages_of_a_peer_that_did_not_read_arrive(void **state) {
-    (void)state;
-    ends s = make_ends();
-    static engine_message m;
-    int fd;
-    bool got;
-    assert_true(engine_message_send(s.front, sample(MESSAGE_CANCEL), -1, NULL));
-    assert_true(engine_message_send(s.engine, sample(MESSAGE_PROGRESS), -1, NULL));
-    assert_true(engine_message_send(s.engine, sample(MESSAGE_DONE), -1, NULL));
-    close(s.engine);
-    error e = {0};
-    if (!engine_message_receive(s.front, 0, &m, &fd, &got, &e)) fail_msg("%s", e.text);
-    assert_true(got && m.kind == MESSAGE_PROGRESS);
-    assert_true(engine_message_receive(s.front, 0, &m, &fd, &got, &e));
-    assert_true(got && m.kind == MESSAGE_DONE);
-    assert_false(engine_message_receive(s.front, 0, &m, &fd, &got, &e));
-    close(s.front);
-}
-
 /* Sends bytes and descriptors as no engine_message_send would, and says whether the other end took them for a message. */
 static bool raw_is_taken(const void *bytes, size_t size, const int *fds, int count) {
     ends s = make_ends();
@@ -379,7 +359,6 @@ int main(void) {
         cmocka_unit_test(a_full_socket_is_busy_and_holds_hundreds),
         cmocka_unit_test(the_engine_can_wait_for_room),
         cmocka_unit_test(a_peer_that_is_gone_is_an_error_after_its_last_message),
-        cmocka_unit_test(the_last_messages_of_a_peer_that_did_not_read_arrive),
         cmocka_unit_test(wrong_sizes_are_refused),
         cmocka_unit_test(descriptors_come_with_images_alone),
         cmocka_unit_test(values_out_of_range_are_refused),

@@ -1,0 +1,50 @@
+#include "queue/task.h"
+
+#include <string.h>
+#include <strings.h>
+
+static const char *const status_names[] = {"queued", "loading", "running", "completed", "failed", "cancelled"};
+static const char *const priority_names[] = {"urgent", "high", "normal", "low"};
+
+const char *task_status_name(task_status s) { return status_names[s]; }
+const char *task_priority_name(task_priority p) { return priority_names[p]; }
+
+bool task_status_parse(const char *text, task_status *out) {
+    for (int i = 0; i < (int)(sizeof status_names / sizeof status_names[0]); i++) {
+        if (strcmp(text, status_names[i]) != 0) continue;
+        *out = (task_status)i;
+        return true;
+    }
+    return false;
+}
+
+bool task_priority_parse(const char *text, task_priority *out) {
+    for (int i = 0; i < (int)(sizeof priority_names / sizeof priority_names[0]); i++) {
+        const char digit[2] = {(char)('0' + i), '\0'};
+        if (strcasecmp(text, priority_names[i]) != 0 && strcmp(text, digit) != 0) continue;
+        *out = (task_priority)i;
+        return true;
+    }
+    return false;
+}
+
+bool task_status_is_final(task_status s) { return s >= TASK_COMPLETED; }
+bool task_status_holds_slot(task_status s) { return s == TASK_LOADING || s == TASK_RUNNING; }
+
+bool task_id_valid(const char *text) {
+    static const char digits[] = TASK_ID_DIGITS;
+    return strlen(text) == TASK_ID_BYTES - 1 && strspn(text, digits) == TASK_ID_BYTES - 1;
+}
+
+void task_id_format(int64_t unix_ms, const uint8_t random[10], char out[TASK_ID_BYTES]) {
+    static const char digits[] = TASK_ID_DIGITS;
+    uint64_t ms = (uint64_t)unix_ms;
+    for (int i = 9; i >= 0; i--, ms >>= 5) out[i] = digits[ms & 31];
+    /* Two groups of five bytes make two times eight digits. */
+    for (int group = 0; group < 2; group++) {
+        uint64_t bits = 0;
+        for (int i = 0; i < 5; i++) bits = bits << 8 | random[group * 5 + i];
+        for (int i = 7; i >= 0; i--, bits >>= 5) out[10 + group * 8 + i] = digits[bits & 31];
+    }
+    out[TASK_ID_BYTES - 1] = '\0';
+}

@@ -1,0 +1,238 @@
+#include "server/api/native.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "server/answer.h"
+#include "server/api/native_system.h"
+#include "server/problem.h"
+#include "server/request_fields.h"
+#include "server/services.h"
+#include "server/task_document.h"
+
+enum { LIST_DEFAULT = 100, LIST_MAX = 1000, WAIT_MAX_SECONDS = 300 };
+
+/* --- answers --- */
+
+static void answer_task(services *s, http_exchange *x, int status, const task *t) {
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_doc_set_root(doc, task_document(doc, s->queue, t, clock_unix_ms()));
+    answer_json(x, status, NULL, doc);
+}
+
+static void add_location(http_exchange *x, const task *t) {
+    char location[TASK_ID_BYTES + 16];
+    snprintf(location, sizeof location, "/api/tasks/%s", t->id);
+    http_add_header(x, "location", location);
+}
+
+static void answer_waited(services *s, http_exchange *x, task *t) {
+    add_location(x, t);
+    answer_task(s, x, task_status_is_final(t->status) ? 200 : 202, t);
+}
+
+static task *find_task(services *s, http_exchange *x, const char *id) {
+    task *t = task_id_valid(id) ? queue_manager_find(s->queue, id) : NULL;
+    error why;
+    if (t != NULL) return t;
+    error_set(&why, ERROR_NOT_FOUND, "there is no task '%.64s'", id);
+    problem_answer(x, 0, &why);
+    return NULL;
+}
+
+/* Parses the body, which must be an object; answers and returns false otherwise. */
+static bool read_body(http_exchange *x, json_document *doc) {
+    const buffer *body = http_request_body(x);
+    error why = {0};
+    if (!json_parse(buffer_text(body), body->size, "the request body", doc, &why)) {
+        problem_answer(x, why.code == ERROR_INVALID ? 400 : 0, &why);
+        return false;
+    }
+    if (yyjson_is_obj(json_root(doc).value)) return true;
+    json_document_free(doc);
+    error_set(&why, ERROR_INVALID, "the request body must be a JSON object");
+    problem_answer(x, 422, &why);
+    return false;
+}
+
+/* --- POST /api/tasks --- */
+
+/* Milliseconds of "Prefer: wait=N"; −1: not asked for. Preferences are separated by commas; those that mean nothing here are ignored. */
+static int64_t preferred_wait(const http_exchange *x) {
+    const char *text = http_header(x, "prefer");
+    for (; text != NULL && *text != '\0'; text += strcspn(text, ","), text += *text == ',') {
+        text += strspn(text, " \t");
+        if (strncmp(text, "wait", 4) != 0) continue;
+        const char *at = text + 4 + strspn(text + 4, " \t");
+        if (*at++ != '=') continue;
+        at += strspn(at, " \t\"");
+        if (*at < '0' || *at > '9') continue;
+        long seconds = strtol(at, NULL, 10);
+        return (int64_t)(seconds < WAIT_MAX_SECONDS ? seconds : WAIT_MAX_SECONDS) * 1000;
+    }
+    return -1;
+}
+
+static const char *const task_fields[] = {
+    "prompt", "negative_prompt", "model", "width", "height", "num_inference_steps", "guidance_scale", "true_cfg_scale",
+    "max_sequence_length", "precision", "seed", "n", "priority", "webhook", NULL,
+};
+
+static bool read_task(services *s, json body, task_request *request, task_priority *priority, error *e) {
+    const char *name = NULL;
+    const model_info *model;
+    if (json_get(body, "webhook").value != NULL) return error_field(e, ERROR_UNSUPPORTED, "webhook", "webhooks are not available yet");
+    return request_fields_only(body, task_fields, e) && json_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) &&
+           catalog_find(s->catalog, name, &model, e) && request_fields_defaults(model, request, e) &&
+           request_fields_read(body, model, TASK_MAX_IMAGES, request, e) && request_fields_priority(body, priority, e);
+}
+
+/* The task that the request's Idempotency-Key made before, or a new one; NULL after an answer. */
+static task *submit(services *s, http_exchange *x) {
+    const char *key = http_header(x, "idempotency-key"), *made = NULL;
+    const buffer *body = http_request_body(x);
+    error why = {0};
+    if (key != NULL && !idempotency_find(s->idempotency, key, body, &made, &why)) {
+        problem_answer(x, 0, &why);
+        return NULL;
+    }
+    task *t = made != NULL ? queue_manager_find(s->queue, made) : NULL;
+    json_document doc;
+    if (t != NULL || !read_body(x, &doc)) return t;
+    task_request request;
+    task_priority priority = PRIORITY_NORMAL;
+    if (read_task(s, json_root(&doc), &request, &priority, &why) && dispatch_submit(s->dispatch, &request, priority, &t, &why)) {
+        if (key != NULL) idempotency_add(s->idempotency, key, body, t->id);
+    } else {
+        t = NULL;
+        problem_answer(x, why.code == ERROR_BUSY && dispatch_draining(s->dispatch) ? 503 : 0, &why);
+    }
+    json_document_free(&doc);
+    return t;
+}
+
+static void post_task(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    error why = {0};
+    task *t = submit(s, x);
+    if (t == NULL) return;
+    int64_t wait = preferred_wait(x);
+    if (wait >= 0) {
+        http_add_header(x, "preference-applied", "wait");
+        if (waits_add(s->waits, x, t, wait, false, answer_waited, &why)) return;
+    }
+    add_location(x, t);
+    answer_task(s, x, 202, t);
+}
+
+/* --- /api/tasks/{id} --- */
+
+static void get_task(services *s, http_exchange *x, const char *id) {
+    task *t = find_task(s, x, id);
+    int64_t wait = preferred_wait(x);
+    if (t == NULL || (wait >= 0 && waits_add(s->waits, x, t, wait, false, answer_waited, NULL))) return;
+    answer_task(s, x, 200, t);
+}
+
+static void delete_task(services *s, http_exchange *x, const char *id) {
+    task *t = find_task(s, x, id);
+    if (t == NULL) return;
+    bool at_once;
+    error why = {0};
+    if (dispatch_cancel(s->dispatch, t, &at_once, &why)) answer_task(s, x, at_once ? 200 : 202, t);
+    else problem_answer(x, 409, &why);
+}
+
+static void patch_task(services *s, http_exchange *x, const char *id) {
+    static const char *const known[] = {"priority", NULL};
+    task *t = find_task(s, x, id);
+    json_document doc;
+    if (t == NULL || !read_body(x, &doc)) return;
+    json body = json_root(&doc);
+    task_priority priority = t->priority;
+    error why = {0};
+    bool ok = request_fields_only(body, known, &why) && json_require(body, "priority", &why) && request_fields_priority(body, &priority, &why);
+    json_document_free(&doc);
+    if (!ok) problem_answer(x, 0, &why);
+    else if (!dispatch_set_priority(s->dispatch, t, priority, &why)) problem_answer(x, 409, &why);
+    else answer_task(s, x, 200, t);
+}
+
+/* --- GET /api/tasks --- */
+
+static bool read_list_query(const http_exchange *x, bool *filtered, task_status *status, long *limit, error *e) {
+    const char *wanted = http_query(x, "status"), *count = http_query(x, "limit");
+    *filtered = wanted != NULL;
+    *limit = LIST_DEFAULT;
+    if (wanted != NULL && !task_status_parse(wanted, status))
+        return error_field(e, ERROR_INVALID, "status", "'%.32s' is no status: it must be queued, loading, running, completed, failed or cancelled", wanted);
+    if (count == NULL) return true;
+    char *end;
+    *limit = strtol(count, &end, 10);
+    if (count[0] < '0' || count[0] > '9' || *end != '\0' || *limit < 1 || *limit > LIST_MAX)
+        return error_field(e, ERROR_INVALID, "limit", "'%.32s' is no limit: it must be from 1 to %d", count, LIST_MAX);
+    return true;
+}
+
+static void list_tasks(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    bool filtered;
+    task_status status = TASK_QUEUED;
+    long limit;
+    error why = {0};
+    if (!read_list_query(x, &filtered, &status, &limit, &why)) {
+        problem_answer(x, 0, &why);
+        return;
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc), *list = yyjson_mut_obj_add_arr(doc, root, "tasks");
+    int64_t now = clock_unix_ms();
+    for (task *t = queue_manager_first(s->queue); t != NULL && limit > 0; t = queue_manager_after(t)) {
+        if (filtered && t->status != status) continue;
+        yyjson_mut_arr_append(list, task_document(doc, s->queue, t, now));
+        limit--;
+    }
+    yyjson_mut_doc_set_root(doc, root);
+    answer_json(x, 200, NULL, doc);
+}
+
+/* --- GET /api/images/{id} --- */
+
+static void get_image(services *s, http_exchange *x, const char *id) {
+    char path[PATH_MAX], tag[PICTURE_ID_BYTES + 2];
+    error why = {0};
+    http_body body = {0};
+    if (!picture_store_path(s->pictures, id, path, &why) || !http_body_add_file(&body, path, false, &why)) {
+        if (why.code == ERROR_NOT_FOUND) error_set(&why, ERROR_NOT_FOUND, "there is no image '%.64s'", id);
+        problem_answer(x, 0, &why);
+        return;
+    }
+    /* What is stored under an id never changes, so the id is tag enough. */
+    snprintf(tag, sizeof tag, "\"%s\"", id);
+    http_add_header(x, "etag", tag);
+    http_add_header(x, "cache-control", "private, max-age=31536000, immutable");
+    const char *had = http_header(x, "if-none-match");
+    if (had != NULL && (strcmp(had, "*") == 0 || strstr(had, tag) != NULL)) {
+        http_body_free(&body);
+        answer_empty(x, 304);
+        return;
+    }
+    http_respond(x, 200, "image/png", &body);
+}
+
+static const route routes[] = {
+    {"POST", "/api/tasks", post_task},
+    {"GET", "/api/tasks", list_tasks},
+    {"GET", "/api/tasks/{id}", get_task},
+    {"DELETE", "/api/tasks/{id}", delete_task},
+    {"PATCH", "/api/tasks/{id}", patch_task},
+    {"GET", "/api/images/{id}", get_image},
+    {"GET", "/api/system/models", native_get_models},
+    {"GET", "/health", native_get_health},
+    {"GET", "/health/ready", native_get_ready},
+    {"GET", "/", native_get_page},
+};
+
+const route_table native_api = {"", routes, sizeof routes / sizeof *routes, problem_answer};

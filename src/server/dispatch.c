@@ -1,0 +1,395 @@
+#include "server/dispatch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "image/parameters.h"
+#include "server/encoder.h"
+
+enum { RETRY_MS = 20 };
+
+/* A task in the engine's hands, or whose last pictures are being stored. */
+typedef struct slot {
+    task *task;     /* NULL: free */
+    uint64_t run;   /* number of this admission */
+    int first;      /* the engine's image 0 is the task's image `first`: those before were stored by an earlier run */
+    bool done;      /* the engine is through with it */
+    bool cancel_owed; /* the engine must still be told */
+    bool received[TASK_MAX_IMAGES];
+} slot;
+
+struct dispatch {
+    dispatch_options options;
+    engine_client *engine;
+    encoder *encoder;
+    loop_watch *engine_watch, *encoder_watch;
+    int watched_fd;
+    pid_t watched_pid;
+    loop_timer *timer;
+    slot *slots; /* options.max_active of them */
+    uint64_t runs;
+    bool draining, retry;
+    char device[160];
+    engine_request request; /* scratch: large */
+};
+
+static void settle(dispatch *d);
+
+static slot *slot_of(dispatch *d, const char *id) {
+    for (int i = 0; i < d->options.max_active; i++)
+        if (d->slots[i].task != NULL && strcmp(d->slots[i].task->id, id) == 0) return &d->slots[i];
+    return NULL;
+}
+
+static slot *free_slot(dispatch *d) {
+    for (int i = 0; i < d->options.max_active; i++)
+        if (d->slots[i].task == NULL) return &d->slots[i];
+    return NULL;
+}
+
+static bool all_stored(const task *t) {
+    for (int i = 0; i < t->request.count; i++)
+        if (!t->images[i].stored) return false;
+    return true;
+}
+
+/* --- ends --- */
+
+static void tell_finished(dispatch *d, task *t) {
+    if (t->status == TASK_FAILED) log_line(LOG_ERROR, "task %s failed: %s", t->id, t->failure.text);
+    else log_line(LOG_INFO, "task %s %s", t->id, task_status_name(t->status));
+    d->options.finished(d->options.context, t);
+}
+
+static void fail(dispatch *d, slot *s, const error *why) {
+    task *t = s->task;
+    /* The engine may still work on it: what it sends from now on finds no slot. */
+    if (!s->done) engine_client_cancel(d->engine, t->id, NULL);
+    *s = (slot){0};
+    queue_manager_fail(d->options.queue, t, why, clock_unix_ms());
+    tell_finished(d, t);
+}
+
+static void complete_if_stored(dispatch *d, slot *s) {
+    task *t = s->task;
+    if (!s->done || !all_stored(t)) return;
+    *s = (slot){0};
+    queue_manager_complete(d->options.queue, t, clock_unix_ms());
+    tell_finished(d, t);
+}
+
+/* --- starts --- */
+
+static bool copy_text(char *to, size_t capacity, const char *from, const char *field, error *e) {
+    size_t n = strlen(from);
+    if (n >= capacity) return error_field(e, ERROR_INVALID, field, "'%s' is too long: %zu bytes", field, n);
+    memcpy(to, from, n + 1);
+    return true;
+}
+
+static bool fill_request(dispatch *d, const task *t, int first, error *e) {
+    const task_request *from = &t->request;
+    engine_request *to = &d->request;
+    const model_info *model;
+    *to = (engine_request){
+        .has_negative_prompt = from->negative_prompt != NULL,
+        .width = from->width,
+        .height = from->height,
+        .steps = from->steps,
+        .count = from->count - first,
+        .max_sequence_length = from->max_sequence_length,
+        .guidance_scale = from->guidance_scale,
+        .true_cfg_scale = from->true_cfg_scale,
+        .seed = from->seed + (uint64_t)first,
+    };
+    return catalog_find(d->options.catalog, from->model, &model, e) &&
+           copy_text(to->model_folder, sizeof to->model_folder, model->folder, "model", e) &&
+           copy_text(to->precision, sizeof to->precision, from->precision, "precision", e) &&
+           copy_text(to->prompt, sizeof to->prompt, from->prompt, "prompt", e) &&
+           copy_text(to->negative_prompt, sizeof to->negative_prompt, from->negative_prompt != NULL ? from->negative_prompt : "",
+                     "negative_prompt", e);
+}
+
+/* False when the engine takes nothing now. */
+static bool admit(dispatch *d, slot *s, task *t) {
+    int first = 0;
+    while (first < t->request.count && t->images[first].stored) first++;
+    error fault = {0};
+    *s = (slot){.task = t, .run = ++d->runs, .first = first, .done = first == t->request.count};
+    bool ok = s->done || (fill_request(d, t, first, &fault) && engine_client_admit(d->engine, t->id, &d->request, &fault));
+    if (!ok && fault.code == ERROR_BUSY) {
+        *s = (slot){0};
+        return false;
+    }
+    queue_manager_start(d->options.queue, t, clock_unix_ms());
+    log_line(LOG_INFO, "task %s starts: %d × %d, %d steps, %d image(s), model %s", t->id, t->request.width, t->request.height, t->request.steps,
+             t->request.count - first, t->request.model);
+    if (!ok) {
+        s->done = true;
+        fail(d, s, &fault);
+    } else {
+        complete_if_stored(d, s); /* an earlier run had stored everything before its engine died */
+    }
+    return true;
+}
+
+static void start_tasks(dispatch *d) {
+    while (!d->draining && engine_client_ready(d->engine)) {
+        slot *s = free_slot(d);
+        task *t = s != NULL ? queue_manager_get_next_task(d->options.queue) : NULL;
+        if (t == NULL) return;
+        if (admit(d, s, t)) continue;
+        d->retry = true;
+        return;
+    }
+}
+
+/* --- what the engine says --- */
+
+static void on_ready(void *context, const engine_message *m) {
+    dispatch *d = context;
+    snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
+    log_line(LOG_INFO, "the engine (process %ld) is ready on %s, %d thread(s)", (long)engine_client_pid(d->engine), d->device, m->hello.threads);
+}
+
+static void on_progress(void *context, const engine_message *m) {
+    dispatch *d = context;
+    slot *s = slot_of(d, m->id);
+    if (s == NULL) return;
+    task *t = s->task;
+    if (m->progress.phase != PHASE_LOAD) queue_manager_run(d->options.queue, t);
+    snprintf(t->phase, sizeof t->phase, "%s", engine_phase_name(m->progress.phase));
+    t->step = m->progress.step;
+    t->steps = m->progress.steps;
+    t->image = s->first + m->progress.image;
+}
+
+static char *parameters_text(const task *t, int index) {
+    const task_request *r = &t->request;
+    const image_parameters p = {
+        .prompt = r->prompt,
+        .negative_prompt = r->negative_prompt,
+        .sampler = "Euler",
+        .model = r->model,
+        .steps = r->steps,
+        .width = r->width,
+        .height = r->height,
+        .guidance_scale = r->guidance_scale,
+        .true_cfg_scale = r->true_cfg_scale,
+        .seed = t->images[index].seed,
+    };
+    buffer text = {0};
+    image_parameters_write(&p, &text);
+    if (buffer_ok(&text) && text.data != NULL) return text.data;
+    buffer_free(&text);
+    return NULL;
+}
+
+static void on_image(void *context, const engine_message *m, int memfd) {
+    dispatch *d = context;
+    slot *s = slot_of(d, m->id);
+    int index = s != NULL ? s->first + m->image.index : -1;
+    bool known = s != NULL && m->image.index >= 0 && index < s->task->request.count;
+    if (!known || s->task->images[index].stored) {
+        if (known) s->received[index] = true;
+        close(memfd);
+        return;
+    }
+    error fault = {0};
+    if (m->image.width != s->task->request.width || m->image.height != s->task->request.height || m->image.seed != s->task->images[index].seed) {
+        close(memfd);
+        error_set(&fault, ERROR_INTERNAL, "the engine sent another image than was asked for");
+        fail(d, s, &fault);
+        return;
+    }
+    encoder_job job = {.index = index, .run = s->run, .memfd = memfd, .width = m->image.width, .height = m->image.height,
+                       .parameters = parameters_text(s->task, index)};
+    memcpy(job.task, s->task->id, sizeof job.task);
+    s->received[index] = true;
+    if (!encoder_submit(d->encoder, &job, &fault)) fail(d, s, &fault);
+}
+
+static void on_done(void *context, const engine_message *m) {
+    dispatch *d = context;
+    slot *s = slot_of(d, m->id);
+    if (s == NULL) return;
+    task *t = s->task;
+    t->metrics.load_seconds = m->metrics.load_seconds;
+    t->metrics.encode_seconds = m->metrics.encode_seconds;
+    t->metrics.denoise_seconds = m->metrics.denoise_seconds;
+    t->metrics.decode_seconds = m->metrics.decode_seconds;
+    t->metrics.memory_before = m->metrics.memory_before;
+    t->metrics.memory_after = m->metrics.memory_after;
+    t->metrics.memory_peak = m->metrics.memory_peak;
+    s->done = true;
+    for (int i = s->first; i < t->request.count; i++) {
+        if (s->received[i]) continue;
+        error fault = {0};
+        error_set(&fault, ERROR_INTERNAL, "the engine ended the task without its image %d", i);
+        fail(d, s, &fault);
+        return;
+    }
+    complete_if_stored(d, s);
+}
+
+static void on_failed(void *context, const engine_message *m) {
+    dispatch *d = context;
+    slot *s = slot_of(d, m->id);
+    if (s == NULL) return;
+    task *t = s->task;
+    s->done = true;
+    if (m->fault.code == ERROR_CANCELLED && t->cancel_requested) {
+        *s = (slot){0};
+        queue_manager_cancelled(d->options.queue, t, clock_unix_ms());
+        tell_finished(d, t);
+    } else {
+        fail(d, s, &m->fault);
+    }
+}
+
+static void on_died(void *context, const engine_death *death) {
+    dispatch *d = context;
+    d->device[0] = '\0';
+    log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "", death->running);
+    for (int i = 0; i < d->options.max_active; i++) {
+        slot *s = &d->slots[i];
+        if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */
+        task *t = s->task;
+        bool charged = death->charged && strcmp(death->running, t->id) == 0;
+        *s = (slot){0};
+        queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
+        if (task_status_is_final(t->status)) tell_finished(d, t);
+        else log_line(LOG_INFO, "task %s waits again in its old place%s", t->id, charged ? ", charged with the engine's death" : "");
+    }
+}
+
+/* --- events of the loop --- */
+
+/* Also runs when the timer is due. */
+static void service_engine(void *context) {
+    dispatch *d = context;
+    engine_client_service(d->engine);
+    settle(d);
+}
+
+static void collect_results(void *context) {
+    dispatch *d = context;
+    encoder_result r;
+    while (encoder_next(d->encoder, &r)) {
+        task *t = queue_manager_find(d->options.queue, r.task);
+        if (t == NULL) continue;
+        slot *s = slot_of(d, r.task);
+        bool current = s != NULL && s->run == r.run;
+        if (r.fault.code == ERROR_NONE) t->images[r.index].stored = true;
+        /* What an earlier run could not store, this one makes again. */
+        if (r.fault.code != ERROR_NONE && current) fail(d, s, &r.fault);
+        else if (s != NULL) complete_if_stored(d, s);
+    }
+    settle(d);
+}
+
+static void send_owed_cancels(dispatch *d) {
+    for (int i = 0; i < d->options.max_active; i++) {
+        slot *s = &d->slots[i];
+        if (s->task == NULL || !s->cancel_owed || s->done) continue;
+        s->cancel_owed = !engine_client_cancel(d->engine, s->task->id, NULL);
+        d->retry |= s->cancel_owed;
+    }
+}
+
+/* The engine's descriptor changes with each engine. */
+static void follow_engine(dispatch *d) {
+    int fd = engine_client_fd(d->engine);
+    pid_t pid = engine_client_pid(d->engine);
+    bool same = d->engine_watch != NULL && loop_watch_alive(d->engine_watch) && fd == d->watched_fd && pid == d->watched_pid;
+    if (!same) {
+        loop_watch_free(d->engine_watch);
+        d->engine_watch = NULL;
+        error fault = {0};
+        if (fd >= 0 && !loop_watch_new(d->options.loop, fd, service_engine, d, &d->engine_watch, &fault)) {
+            log_line(LOG_ERROR, "the engine cannot be watched: %s", fault.text);
+            d->retry = true;
+        }
+        d->watched_fd = fd;
+        d->watched_pid = pid;
+    }
+    int wait = engine_client_wait_ms(d->engine);
+    if (d->retry && (wait < 0 || wait > RETRY_MS)) wait = RETRY_MS;
+    loop_timer_set(d->timer, wait);
+}
+
+/* After anything happened: whatever can go on goes on, and the loop is told what to wait for. */
+static void settle(dispatch *d) {
+    d->retry = false;
+    send_owed_cancels(d);
+    start_tasks(d);
+    follow_engine(d);
+}
+
+/* --- life --- */
+
+bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
+    dispatch *d = calloc(1, sizeof *d);
+    if (d == NULL) return error_no_memory(e, "the dispatcher", sizeof *d);
+    d->options = *options;
+    d->watched_fd = -1;
+    d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
+    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died};
+    bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
+    ok = ok && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
+         loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
+         engine_client_new(&options->engine, &events, &d->engine, e);
+    if (!ok) {
+        dispatch_free(d);
+        return false;
+    }
+    follow_engine(d);
+    *out = d;
+    return true;
+}
+
+void dispatch_free(dispatch *d) {
+    if (d == NULL) return;
+    loop_watch_free(d->engine_watch);
+    loop_watch_free(d->encoder_watch);
+    loop_timer_free(d->timer);
+    engine_client_free(d->engine);
+    encoder_free(d->encoder);
+    free(d->slots);
+    free(d);
+}
+
+bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, task **out, error *e) {
+    if (d->draining) return error_set(e, ERROR_BUSY, "the server is about to stop and takes no further tasks");
+    if (!queue_manager_submit_task(d->options.queue, request, priority, clock_unix_ms(), out, e)) return false;
+    settle(d);
+    return true;
+}
+
+bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e) {
+    if (!queue_manager_cancel_task(d->options.queue, t, clock_unix_ms(), at_once, e)) return false;
+    slot *s = slot_of(d, t->id);
+    if (*at_once) tell_finished(d, t);
+    else if (s != NULL) s->cancel_owed = true;
+    settle(d);
+    return true;
+}
+
+bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
+    return queue_manager_set_priority(d->options.queue, t, p, e);
+}
+
+void dispatch_drain(dispatch *d) { d->draining = true; }
+bool dispatch_draining(const dispatch *d) { return d->draining; }
+bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine); }
+const char *dispatch_device(const dispatch *d) { return d->device; }
+
+bool dispatch_idle(const dispatch *d) {
+    for (int i = 0; i < d->options.max_active; i++)
+        if (d->slots[i].task != NULL) return false;
+    return true;
+}

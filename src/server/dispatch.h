@@ -1,0 +1,44 @@
+/* Between queue, engine and disk: hands the next task to the engine while a slot is free, follows what the engine says of it, has its pictures stored and
+ * only then calls it completed. When an engine dies its tasks go back to their places.
+ *
+ * Every change of a task after its submission goes through here, so that `finished` hears of every end. One thread. */
+#ifndef IMAGINED_SERVER_DISPATCH_H
+#define IMAGINED_SERVER_DISPATCH_H
+
+#include "engine/engine_client.h"
+#include "queue/queue_manager.h"
+#include "server/catalog.h"
+#include "server/loop.h"
+#include "server/picture_store.h"
+
+typedef struct dispatch dispatch;
+
+typedef struct dispatch_options {
+    loop *loop;
+    queue_manager *queue;
+    catalog *catalog;
+    const picture_store *pictures;
+    engine_options engine;
+    int max_active;
+    /* A task became final. It is borrowed for the call. */
+    void (*finished)(void *context, task *t);
+    void *context;
+} dispatch_options;
+
+/* Starts the engine and the encoder. */
+bool dispatch_new(const dispatch_options *options, dispatch **out, error *e);
+void dispatch_free(dispatch *d); /* stops the engine. NULL is fine */
+
+bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, task **out, error *e);
+/* As queue_manager_cancel_task; an active task's engine is told. */
+bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e);
+bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e);
+
+/* Starts no further task and takes none: ERROR_BUSY from now on. */
+void dispatch_drain(dispatch *d);
+bool dispatch_draining(const dispatch *d);
+bool dispatch_idle(const dispatch *d); /* no task holds a slot */
+bool dispatch_ready(const dispatch *d); /* an engine is up */
+const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
+
+#endif

@@ -1,0 +1,37 @@
+/* The worker that turns pixels into stored PNG files, so that compression and fsync never hold the event loop.
+ *
+ * One thread of its own, one job after another, in order. All functions are called from the loop's thread. */
+#ifndef IMAGINED_SERVER_ENCODER_H
+#define IMAGINED_SERVER_ENCODER_H
+
+#include "base/error.h"
+#include "server/picture_store.h"
+
+typedef struct encoder encoder;
+
+typedef struct encoder_job {
+    char task[TASK_ID_BYTES];
+    int index;
+    uint64_t run;      /* handed through: which admission of the task it came from */
+    int memfd;         /* width × height × 3 bytes of RGB */
+    int width, height;
+    char *parameters;  /* the text that goes into the file; malloc'ed */
+} encoder_job;
+
+typedef struct encoder_result {
+    char task[TASK_ID_BYTES];
+    int index;
+    uint64_t run;
+    error fault; /* code ERROR_NONE: the file is on disk under its id */
+} encoder_result;
+
+bool encoder_new(const picture_store *store, encoder **out, error *e);
+/* Waits for the job at hand; drops those behind it. NULL is fine. */
+void encoder_free(encoder *enc);
+/* Takes the job's memfd and text, whatever happens. */
+bool encoder_submit(encoder *enc, encoder_job *job, error *e);
+/* Readable while results wait. */
+int encoder_fd(const encoder *enc);
+bool encoder_next(encoder *enc, encoder_result *out); /* false: none waits */
+
+#endif

@@ -1,0 +1,76 @@
+/* Sending an answer: the head in one piece, then the body piece by piece as the client takes it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "server/http_internal.h"
+
+enum { HEAD_BYTES = 8 * 1024, PIECE_BYTES = 64 * 1024 };
+
+static bool add(struct lws *wsi, const char *name, const char *value, unsigned char **at, unsigned char *end) {
+    char with_colon[80];
+    snprintf(with_colon, sizeof with_colon, "%s:", name);
+    return lws_add_http_header_by_name(wsi, (const unsigned char *)with_colon, (const unsigned char *)value, (int)strlen(value), at, end) == 0;
+}
+
+static bool has_body(const http_exchange *x) { return x->method != LWSHUMETH_HEAD && x->status != 304 && x->answer.size > 0; }
+
+static bool write_head(http_exchange *x) {
+    unsigned char head[LWS_PRE + HEAD_BYTES], *start = head + LWS_PRE, *at = start, *end = head + sizeof head - 1;
+    bool bodiless = x->status == 204 || x->status == 304;
+    bool ok = lws_add_http_header_status(x->wsi, (unsigned)x->status, &at, end) == 0 &&
+              (x->type == NULL || add(x->wsi, "content-type", x->type, &at, end)) &&
+              (bodiless || lws_add_http_header_content_length(x->wsi, x->answer.size, &at, end) == 0) &&
+              add(x->wsi, "x-request-id", x->request_id, &at, end) && (!x->close_after || add(x->wsi, "connection", "close", &at, end));
+    for (size_t i = 0; ok && i < x->extra.size;) {
+        const char *name = x->extra.data + i, *value = name + strlen(name) + 1;
+        ok = add(x->wsi, name, value, &at, end);
+        i += strlen(name) + strlen(value) + 2;
+    }
+    ok = ok && lws_finalize_http_header(x->wsi, &at, end) == 0;
+    if (!ok) return false;
+    /* An answer without a body ends its stream with the head. */
+    int mode = has_body(x) ? LWS_WRITE_HTTP_HEADERS : LWS_WRITE_HTTP_HEADERS | LWS_WRITE_H2_STREAM_END;
+    return lws_write(x->wsi, start, (size_t)(at - start), (enum lws_write_protocol)mode) >= 0;
+}
+
+/* True in *finished after the last piece. */
+static bool write_piece(http_exchange *x, bool *finished) {
+    unsigned char piece[LWS_PRE + PIECE_BYTES];
+    error fault = {0};
+    size_t n;
+    if (!http_body_read(&x->answer, piece + LWS_PRE, PIECE_BYTES, &n, &fault)) {
+        log_line(LOG_ERROR, "%s %s: %s", http_method(x), x->path, fault.text);
+        return false;
+    }
+    *finished = x->answer.reading == x->answer.count;
+    if (n == 0 && !*finished) return false;
+    return lws_write(x->wsi, piece + LWS_PRE, n, *finished ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) >= 0;
+}
+
+static int finish(http_exchange *x) {
+    struct lws *wsi = x->wsi;
+    bool close_after = x->close_after;
+    log_line(LOG_DEBUG, "%s %s: %d", http_method(x), x->path, x->status);
+    lws_set_opaque_user_data(wsi, NULL);
+    http_exchange_free(x);
+    /* A connection that is closed with output still in the library's hands loses it: there, the library closes after its last byte. */
+    if (close_after && !lws_partial_buffered(wsi)) return -1;
+    return lws_http_transaction_completed(wsi) ? -1 : 0;
+}
+
+int http_answer_write(http_exchange *x) {
+    if (x->state < EXCHANGE_ANSWERED) return 0;
+    lws_set_timeout(x->wsi, PENDING_TIMEOUT_HTTP_CONTENT, HTTP_SEND_SECONDS);
+    bool finished = false;
+    if (x->state == EXCHANGE_ANSWERED) {
+        if (!write_head(x)) return -1;
+        x->state = EXCHANGE_SENDING;
+        finished = !has_body(x);
+    } else if (!write_piece(x, &finished)) {
+        return -1;
+    }
+    if (finished) return finish(x);
+    lws_callback_on_writable(x->wsi);
+    return 0;
+}

@@ -1,0 +1,152 @@
+/* What happens on a connection, event by event: head, body, answer, end. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "server/http_internal.h"
+#include "server/random_id.h"
+
+/* The headers that are kept. `token` −1: one that the library does not know by itself. */
+static const struct {
+    const char *name;
+    int token;
+} kept[HTTP_HEADERS] = {
+    {"host", WSI_TOKEN_HOST},   {"content-type", WSI_TOKEN_HTTP_CONTENT_TYPE}, {"if-none-match", WSI_TOKEN_HTTP_IF_NONE_MATCH},
+    {"prefer", -1},             {"idempotency-key", -1},                       {"x-request-id", -1},
+    {"expect", WSI_TOKEN_HTTP_EXPECT},
+};
+
+const char *http_header(const http_exchange *x, const char *name) {
+    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++)
+        if (strcmp(kept[i].name, name) == 0) return x->headers[i];
+    return NULL;
+}
+
+static char *copy_header(struct lws *wsi, const char *name, int token) {
+    char with_colon[40];
+    int colon = snprintf(with_colon, sizeof with_colon, "%s:", name);
+    int n = token >= 0 ? lws_hdr_total_length(wsi, (enum lws_token_indexes)token) : lws_hdr_custom_length(wsi, with_colon, colon);
+    if (n <= 0 || n >= HTTP_HEADER_VALUE_BYTES) return NULL;
+    char *value = calloc(1, (size_t)n + 1);
+    if (value == NULL) return NULL;
+    if (token >= 0) n = lws_hdr_copy(wsi, value, n + 1, (enum lws_token_indexes)token);
+    else n = lws_hdr_custom_copy(wsi, value, n + 1, with_colon, colon);
+    if (n >= 0) return value;
+    free(value);
+    return NULL;
+}
+
+static void read_queries(http_exchange *x) {
+    for (int i = 0; i < HTTP_QUERIES; i++)
+        if (lws_hdr_copy_fragment(x->wsi, x->queries[i], HTTP_QUERY_BYTES, WSI_TOKEN_HTTP_URI_ARGS, i) < 0) {
+            x->queries[i][0] = '\0';
+            return;
+        }
+}
+
+static void choose_request_id(http_exchange *x) {
+    const char *given = http_header(x, "x-request-id");
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:";
+    if (given != NULL && given[0] != '\0' && strlen(given) < sizeof x->request_id && strspn(given, allowed) == strlen(given))
+        snprintf(x->request_id, sizeof x->request_id, "%s", given);
+    else random_id("req_", x->request_id);
+}
+
+static void handle(http_exchange *x) {
+    x->state = EXCHANGE_HANDLING;
+    lws_set_timeout(x->wsi, NO_PENDING_TIMEOUT, 0); /* an answer may take as long as a picture does */
+    x->server->handle(x->server->context, x);
+}
+
+static void reject(http_exchange *x, int status, const char *text) {
+    error why;
+    error_set(&why, status == 413 ? ERROR_TOO_LARGE : ERROR_INVALID, "%s", text);
+    x->state = EXCHANGE_HANDLING;
+    x->server->reject(x->server->context, x, status, &why);
+}
+
+static int begin(http_server *s, struct lws *wsi, const char *path, size_t size) {
+    http_exchange *x = http_exchange_new(s, wsi);
+    if (x == NULL) return -1;
+    lws_set_opaque_user_data(wsi, x);
+    char *uri;
+    int uri_size;
+    x->method = lws_http_get_uri_and_method(wsi, &uri, &uri_size);
+    snprintf(x->path, sizeof x->path, "%.*s", (int)size, path);
+    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token);
+    read_queries(x);
+    choose_request_id(x);
+
+    char text[24] = "";
+    bool has_length = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
+    bool copied = has_length && lws_hdr_copy(wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
+    bool sane = !has_length || (copied && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19);
+    long long length = has_length && sane ? atoll(text) : 0;
+    bool sends = x->method == LWSHUMETH_POST || x->method == LWSHUMETH_PUT || x->method == LWSHUMETH_PATCH;
+    if (size >= sizeof x->path) {
+        x->close_after = true;
+        reject(x, 414, "the path is too long");
+    } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
+        x->close_after = true;
+        reject(x, 411, "the request's body needs a Content-Length");
+    } else if (!sane) {
+        x->close_after = true;
+        reject(x, 400, "the Content-Length makes no sense");
+    } else if (length > HTTP_BODY_BYTES) {
+        /* Most clients hear an answer only once they have sent everything; to those that would send without end it is given at once. */
+        x->close_after = true;
+        x->dropping = length <= 64LL * HTTP_BODY_BYTES;
+        if (!x->dropping) reject(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
+    } else if (length == 0 && !(x->method == LWSHUMETH_POST && has_length)) {
+        /* Without a length the library takes such a request for one with an endless body. */
+        x->close_after = sends && !has_length;
+        handle(x);
+    }
+    return 0;
+}
+
+static int more(http_exchange *x, const void *bytes, size_t size) {
+    if (x->state != EXCHANGE_READING) return 0;
+    if (clock_seconds() - x->started > HTTP_BODY_SECONDS) return -1;
+    if (x->dropping) return 0;
+    if (size > HTTP_BODY_BYTES - x->request.size) return -1;
+    buffer_append(&x->request, bytes, size);
+    return 0;
+}
+
+static int complete(http_exchange *x) {
+    if (x->state != EXCHANGE_READING) return 0;
+    if (x->dropping) reject(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
+    else if (!buffer_ok(&x->request)) reject(x, 503, "not enough memory for the request's body");
+    else handle(x);
+    return 0;
+}
+
+static void end(struct lws *wsi, http_exchange *x) {
+    lws_set_opaque_user_data(wsi, NULL);
+    x->wsi = NULL;
+    if (x->state == EXCHANGE_HANDLING && x->left != NULL) x->left(x->left_context, x);
+    http_exchange_free(x);
+}
+
+int http_callback(void *server, struct lws *wsi, enum lws_callback_reasons reason, void *in, size_t size) {
+    http_exchange *x = lws_get_opaque_user_data(wsi);
+    switch (reason) {
+    case LWS_CALLBACK_HTTP: return server != NULL ? begin(server, wsi, in, size) : -1;
+    case LWS_CALLBACK_HTTP_BODY: return x != NULL && in != NULL ? more(x, in, size) : 0;
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION: return x != NULL ? complete(x) : 0;
+    case LWS_CALLBACK_HTTP_WRITEABLE: return x != NULL ? http_answer_write(x) : 0;
+    case LWS_CALLBACK_CLOSED_HTTP:
+    case LWS_CALLBACK_HTTP_DROP_PROTOCOL:
+    case LWS_CALLBACK_WSI_DESTROY:
+        if (x != NULL) end(wsi, x);
+        return 0;
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        /* RFC 9110 lets a server ignore the wish for another protocol; the library can only grant or refuse, unless it no longer knows the name. */
+        *(char *)in = '-';
+        return 0;
+    default: return 0;
+    }
+}

@@ -1,0 +1,103 @@
+/* An exchange from its making to its answer; what the connection does with it is in http_connection.c and http_answer.c. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "server/http_internal.h"
+
+http_exchange *http_exchange_new(http_server *s, struct lws *wsi) {
+    http_exchange *x = calloc(1, sizeof *x);
+    if (x == NULL) return NULL;
+    x->server = s;
+    x->wsi = wsi;
+    x->started = clock_seconds();
+    x->next = s->exchanges;
+    x->link = &s->exchanges;
+    if (x->next != NULL) x->next->link = &x->next;
+    s->exchanges = x;
+    return x;
+}
+
+void http_exchange_free(http_exchange *x) {
+    if (x == NULL) return;
+    if (x->state >= EXCHANGE_ANSWERED) x->server->sending--;
+    *x->link = x->next;
+    if (x->next != NULL) x->next->link = x->link;
+    for (int i = 0; i < HTTP_HEADERS; i++) free(x->headers[i]);
+    buffer_free(&x->request);
+    buffer_free(&x->extra);
+    http_body_free(&x->answer);
+    free(x);
+}
+
+const char *http_path(const http_exchange *x) { return x->path; }
+const buffer *http_request_body(const http_exchange *x) { return &x->request; }
+const char *http_request_id(const http_exchange *x) { return x->request_id; }
+
+const char *http_method(const http_exchange *x) {
+    static const char *const names[] = {[LWSHUMETH_GET] = "GET",     [LWSHUMETH_POST] = "POST",   [LWSHUMETH_OPTIONS] = "OPTIONS",
+                                        [LWSHUMETH_PUT] = "PUT",     [LWSHUMETH_PATCH] = "PATCH", [LWSHUMETH_DELETE] = "DELETE",
+                                        [LWSHUMETH_HEAD] = "HEAD"};
+    return x->method >= 0 && x->method < (int)(sizeof names / sizeof *names) && names[x->method] != NULL ? names[x->method] : "?";
+}
+
+const char *http_query(const http_exchange *x, const char *name) {
+    size_t n = strlen(name);
+    for (int i = 0; i < HTTP_QUERIES && x->queries[i][0] != '\0'; i++)
+        if (strncmp(x->queries[i], name, n) == 0 && x->queries[i][n] == '=') return x->queries[i] + n + 1;
+    return NULL;
+}
+
+void http_add_header(http_exchange *x, const char *name, const char *value) {
+    for (const char *c = value; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) return;
+    buffer_append(&x->extra, name, strlen(name) + 1);
+    buffer_append(&x->extra, value, strlen(value) + 1);
+}
+
+void http_respond(http_exchange *x, int status, const char *type, http_body *body) {
+    x->state = EXCHANGE_ANSWERED;
+    x->server->sending++;
+    x->left = NULL;
+    x->status = status;
+    x->type = type;
+    x->answer = *body;
+    *body = (http_body){0};
+    buffer_free(&x->request);
+    lws_set_timeout(x->wsi, PENDING_TIMEOUT_HTTP_CONTENT, HTTP_SEND_SECONDS);
+    lws_callback_on_writable(x->wsi);
+}
+
+void http_when_left(http_exchange *x, void (*left)(void *context, http_exchange *x), void *context) {
+    x->left = left;
+    x->left_context = context;
+}
+
+const char *http_status_phrase(int status) {
+    static const struct {
+        int status;
+        const char *phrase;
+    } phrases[] = {
+        {200, "OK"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {409, "Conflict"},
+        {411, "Length Required"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {507, "Insufficient Storage"},
+    };
+    for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+        if (phrases[i].status == status) return phrases[i].phrase;
+    return "Error";
+}

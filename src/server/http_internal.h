@@ -1,0 +1,53 @@
+/* What the files of the HTTP part share; nobody else includes it. */
+#ifndef IMAGINED_SERVER_HTTP_INTERNAL_H
+#define IMAGINED_SERVER_HTTP_INTERNAL_H
+
+#include "server/http.h"
+#include "server/loop_lws.h"
+
+enum { HTTP_HEADERS = 8, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_QUERY_BYTES = 256, HTTP_REQUEST_ID_BYTES = 65 };
+
+struct http_server {
+    loop *loop;
+    loop_watch *accepting;
+    loop_timer *resume;  /* accepting again after the system ran out of descriptors */
+    int listener;
+    char address[80];
+    http_handler handle;
+    void (*reject)(void *context, http_exchange *x, int status, const error *why);
+    void *context;
+    size_t sending;
+    struct http_exchange *exchanges; /* all that live */
+};
+
+typedef enum exchange_state { EXCHANGE_READING, EXCHANGE_HANDLING, EXCHANGE_ANSWERED, EXCHANGE_SENDING } exchange_state;
+
+struct http_exchange {
+    http_server *server;
+    struct lws *wsi; /* NULL once the connection is gone */
+    exchange_state state;
+    int method; /* LWSHUMETH_… */
+    bool dropping; /* the body is too large: read and forget */
+    bool close_after;
+    char path[HTTP_PATH_BYTES];
+    char queries[HTTP_QUERIES][HTTP_QUERY_BYTES]; /* "name=value" */
+    char *headers[HTTP_HEADERS];
+    char request_id[HTTP_REQUEST_ID_BYTES];
+    buffer request;
+    double started; /* clock_seconds */
+    void (*left)(void *context, http_exchange *x);
+    void *left_context;
+    int status;
+    const char *type;
+    buffer extra; /* added headers: name NUL value NUL … */
+    http_body answer;
+    struct http_exchange *next, **link; /* in the server's list */
+};
+
+/* http_exchange.c */
+http_exchange *http_exchange_new(http_server *s, struct lws *wsi); /* NULL: no memory */
+void http_exchange_free(http_exchange *x);
+/* http_answer.c: one writeable event. Returns what the library's callback is to return. */
+int http_answer_write(http_exchange *x);
+
+#endif

@@ -1,0 +1,55 @@
+#include "server/idempotency.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct entry {
+    char key[IDEMPOTENCY_KEY_BYTES]; /* "" unused */
+    char task[TASK_ID_BYTES];
+    size_t size; /* of the body */
+    uint64_t hash;
+} entry;
+
+struct idempotency {
+    entry entries[IDEMPOTENCY_KEYS]; /* a ring */
+    size_t next;
+};
+
+/* FNV-1a. Only a client that wants to could make two of its own bodies collide. */
+static uint64_t hash(const buffer *b) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < b->size; i++) h = (h ^ (unsigned char)b->data[i]) * 0x100000001b3u;
+    return h;
+}
+
+bool idempotency_new(idempotency **out, error *e) {
+    *out = calloc(1, sizeof **out);
+    return *out != NULL || error_no_memory(e, "the idempotency keys", sizeof **out);
+}
+
+void idempotency_free(idempotency *i) { free(i); }
+
+bool idempotency_find(const idempotency *i, const char *key, const buffer *body, const char **task_id, error *e) {
+    *task_id = NULL;
+    if (strlen(key) >= IDEMPOTENCY_KEY_BYTES)
+        return error_field(e, ERROR_INVALID, "Idempotency-Key", "the Idempotency-Key is longer than %d bytes", IDEMPOTENCY_KEY_BYTES - 1);
+    for (size_t n = 0; n < IDEMPOTENCY_KEYS; n++) {
+        const entry *at = &i->entries[n];
+        if (at->key[0] == '\0' || strcmp(at->key, key) != 0) continue;
+        if (at->size != body->size || at->hash != hash(body))
+            return error_field(e, ERROR_INVALID, "Idempotency-Key", "this Idempotency-Key came before, with another body");
+        *task_id = at->task;
+        return true;
+    }
+    return true;
+}
+
+void idempotency_add(idempotency *i, const char *key, const buffer *body, const char *task_id) {
+    entry *at = &i->entries[i->next];
+    i->next = (i->next + 1) % IDEMPOTENCY_KEYS;
+    snprintf(at->key, sizeof at->key, "%s", key);
+    snprintf(at->task, sizeof at->task, "%s", task_id);
+    at->size = body->size;
+    at->hash = hash(body);
+}

@@ -1,0 +1,19 @@
+/* Requests that were sent with an Idempotency-Key, so that one sent again makes no second task. In memory, the newest IDEMPOTENCY_KEYS of them. */
+#ifndef IMAGINED_SERVER_IDEMPOTENCY_H
+#define IMAGINED_SERVER_IDEMPOTENCY_H
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "queue/task.h"
+
+enum { IDEMPOTENCY_KEYS = 1024, IDEMPOTENCY_KEY_BYTES = 256 };
+
+typedef struct idempotency idempotency;
+
+bool idempotency_new(idempotency **out, error *e);
+void idempotency_free(idempotency *i); /* NULL is fine */
+/* *task_id: the task that this key made, NULL for a new key (borrowed until the next add). ERROR_INVALID when the key came with another body, or is too long. */
+bool idempotency_find(const idempotency *i, const char *key, const buffer *body, const char **task_id, error *e);
+void idempotency_add(idempotency *i, const char *key, const buffer *body, const char *task_id);
+
+#endif

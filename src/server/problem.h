@@ -1,0 +1,18 @@
+/* Errors as HTTP says them: one table from error codes to statuses, and problem documents (RFC 9457) for the native API. */
+#ifndef IMAGINED_SERVER_PROBLEM_H
+#define IMAGINED_SERVER_PROBLEM_H
+
+#include <yyjson.h>
+
+#include "base/error.h"
+#include "server/http.h"
+
+int problem_status(error_code code);
+/* A copy of `text` that is valid UTF-8: what a client or a file name brought in and is not is shown as '?'. Returns out. */
+const char *problem_text(const char *text, char *out, size_t capacity);
+/* {"type", "title", "status", "detail", "code"} and, where the error names one, "field"; NULL without memory. */
+yyjson_mut_val *problem_document(yyjson_mut_doc *doc, int status, const error *why);
+/* Answers with a problem document. status 0: by the code. */
+void problem_answer(http_exchange *x, int status, const error *why);
+
+#endif

@@ -1,0 +1,158 @@
+#include "server/server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "build_config.h"
+#include "server/api/native.h"
+#include "server/api/openai.h"
+#include "server/notify.h"
+#include "server/services.h"
+
+enum {
+    KEEP_FINISHED = 1000,
+    DRAIN_MS = 30 * 1000, /* running tasks and answers on their way get this long */
+    DRAIN_POLL_MS = 20,
+};
+
+typedef struct server {
+    const server_options *options;
+    loop *loop;
+    http_server *http;
+    services services;
+    int signals; /* a signalfd */
+    sigset_t signals_before;
+    loop_watch *signal_watch;
+    loop_timer *drain_timer;
+    int drain_ms; /* since the drain began */
+} server;
+
+static void handle(void *context, http_exchange *x) {
+    server *s = context;
+    const route_table tables[] = {openai_api, native_api};
+    router_handle(tables, sizeof tables / sizeof *tables, &s->services, x);
+}
+
+static void reject(void *context, http_exchange *x, int status, const error *why) {
+    const route_table tables[] = {openai_api, native_api};
+    (void)context;
+    router_answer_error(tables, sizeof tables / sizeof *tables, x, status, why);
+}
+
+static void task_finished(void *context, task *t) {
+    server *s = context;
+    waits_task_finished(s->services.waits, t);
+}
+
+/* --- the end --- */
+
+/* Every DRAIN_POLL_MS: over when no task runs and every answer is out, or when the time is up. */
+static void drain_further(void *context) {
+    server *s = context;
+    s->drain_ms += DRAIN_POLL_MS;
+    bool over = dispatch_idle(s->services.dispatch) && http_server_sending(s->http) == 0;
+    if (over || s->drain_ms >= DRAIN_MS) loop_stop(s->loop);
+    else loop_timer_set(s->drain_timer, DRAIN_POLL_MS);
+}
+
+static void on_signal(void *context) {
+    server *s = context;
+    struct signalfd_siginfo info;
+    if (read(s->signals, &info, sizeof info) != (ssize_t)sizeof info) return;
+    if (dispatch_draining(s->services.dispatch)) {
+        log_line(LOG_INFO, "asked again to stop: at once");
+        loop_stop(s->loop);
+        return;
+    }
+    log_line(LOG_INFO, "asked to stop: running tasks end first; ask again to stop at once");
+    notify_service_manager("STOPPING=1");
+    dispatch_drain(s->services.dispatch);
+    waits_give_up_queued(s->services.waits);
+    drain_further(s);
+}
+
+static bool watch_signals(server *s, error *e) {
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGTERM);
+    sigaddset(&wanted, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &wanted, &s->signals_before);
+    s->signals = signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (s->signals < 0) return error_system(e, "receive", "signals");
+    return loop_watch_new(s->loop, s->signals, on_signal, s, &s->signal_watch, e) &&
+           loop_timer_new(s->loop, drain_further, s, &s->drain_timer, e);
+}
+
+/* --- the beginning --- */
+
+static void greet(const server *s) {
+    const char *at = http_server_address(s->http);
+    log_line(LOG_INFO, "listening on http://%s", at);
+    if (s->options->quiet) return;
+    printf("imagined %.3s is listening on http://%s\n"
+           "A first picture, into fox.png:\n"
+           "  curl -s http://%s/v1/images/generations -H 'Content-Type: application/json' -d '{\"prompt\": \"a fox on a blue background\"}'"
+           " | sed 's/.*\"b64_json\":\"\\([^\"]*\\)\".*/\\1/' | base64 -d > fox.png\n",
+           IMAGINED_VERSION, at, at);
+    fflush(stdout);
+}
+
+static bool start(server *s, error *e) {
+    const server_options *o = s->options;
+    services *v = &s->services;
+    const queue_limits limits = {.max_queued = (size_t)o->max_queued, .max_active = (size_t)o->max_active, .keep_finished = KEEP_FINISHED};
+    /* First what can refuse to start, then the port, then what takes time: nothing slow stands before listening. */
+    if (!picture_store_new(o->state_folder, &v->pictures, e) || !loop_new(&s->loop, e) ||
+        !http_server_new(s->loop, o->listen, handle, reject, s, &s->http, e))
+        return false;
+    v->http = s->http;
+    if (!watch_signals(s, e) || !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) ||
+        !waits_new(s->loop, v, &v->waits, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
+        return false;
+    const dispatch_options dispatching = {
+        .loop = s->loop,
+        .queue = v->queue,
+        .catalog = v->catalog,
+        .pictures = v->pictures,
+        .engine = {.device = o->device, .threads = o->threads, .max_models = o->max_models, .log_level = o->log_level},
+        .max_active = o->max_active,
+        .finished = task_finished,
+        .context = s,
+    };
+    return dispatch_new(&dispatching, &v->dispatch, e);
+}
+
+static void stop(server *s) {
+    services *v = &s->services;
+    http_server_free(s->http); /* waiting requests are left: they cancel their tasks */
+    dispatch_free(v->dispatch);
+    waits_free(v->waits);
+    idempotency_free(v->idempotency);
+    queue_manager_free(v->queue);
+    catalog_free(v->catalog);
+    picture_store_free(v->pictures);
+    loop_watch_free(s->signal_watch);
+    loop_timer_free(s->drain_timer);
+    loop_free(s->loop);
+    if (s->signals >= 0) {
+        close(s->signals);
+        pthread_sigmask(SIG_SETMASK, &s->signals_before, NULL);
+    }
+}
+
+bool server_run(const server_options *options, error *e) {
+    server s = {.options = options, .signals = -1};
+    bool ok = start(&s, e);
+    if (ok) {
+        greet(&s);
+        notify_service_manager("READY=1");
+        loop_run(s.loop);
+        log_line(LOG_INFO, "stopped");
+    }
+    stop(&s);
+    return ok;
+}

@@ -1,0 +1,23 @@
+/* What the APIs' handlers work with; each part is borrowed from server.c. */
+#ifndef IMAGINED_SERVER_SERVICES_H
+#define IMAGINED_SERVER_SERVICES_H
+
+#include "queue/queue_manager.h"
+#include "server/catalog.h"
+#include "server/dispatch.h"
+#include "server/http.h"
+#include "server/idempotency.h"
+#include "server/picture_store.h"
+#include "server/waits.h"
+
+typedef struct services {
+    queue_manager *queue;
+    dispatch *dispatch;
+    catalog *catalog;
+    picture_store *pictures;
+    waits *waits;
+    idempotency *idempotency;
+    const http_server *http;
+} services;
+
+#endif

@@ -1,0 +1,105 @@
+#include "server/task_document.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "server/picture_store.h"
+#include "server/problem.h"
+
+yyjson_mut_val *seed_document(yyjson_mut_doc *doc, uint64_t seed) {
+    if (seed < (uint64_t)1 << 53) return yyjson_mut_uint(doc, seed);
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)seed);
+    return yyjson_mut_strcpy(doc, text);
+}
+
+static void add_time(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key, int64_t unix_ms) {
+    char text[CLOCK_TEXT_BYTES];
+    if (unix_ms == 0) yyjson_mut_obj_add_null(doc, o, key);
+    else yyjson_mut_obj_add_strcpy(doc, o, key, clock_format(unix_ms, text));
+}
+
+static yyjson_mut_val *images(yyjson_mut_doc *doc, const task *t) {
+    yyjson_mut_val *list = yyjson_mut_arr(doc);
+    for (int i = 0; i < t->request.count; i++) {
+        if (!t->images[i].stored) continue;
+        char id[PICTURE_ID_BYTES], url[PICTURE_ID_BYTES + 16];
+        picture_id_format(t->id, i, id);
+        snprintf(url, sizeof url, "/api/images/%s", id);
+        yyjson_mut_val *image = yyjson_mut_arr_add_obj(doc, list);
+        yyjson_mut_obj_add_strcpy(doc, image, "id", id);
+        yyjson_mut_obj_add_strcpy(doc, image, "url", url);
+        yyjson_mut_obj_add_val(doc, image, "seed", seed_document(doc, t->images[i].seed));
+    }
+    return list;
+}
+
+static yyjson_mut_val *progress(yyjson_mut_doc *doc, const task *t) {
+    yyjson_mut_val *p = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, p, "phase", t->phase);
+    yyjson_mut_obj_add_int(doc, p, "step", t->status == TASK_COMPLETED ? t->steps : t->step);
+    yyjson_mut_obj_add_int(doc, p, "steps", t->steps);
+    yyjson_mut_obj_add_int(doc, p, "image", t->image);
+    yyjson_mut_obj_add_int(doc, p, "n", t->request.count);
+    return p;
+}
+
+static yyjson_mut_val *request(yyjson_mut_doc *doc, const task_request *r) {
+    yyjson_mut_val *o = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, o, "prompt", r->prompt);
+    if (r->negative_prompt != NULL) yyjson_mut_obj_add_strcpy(doc, o, "negative_prompt", r->negative_prompt);
+    yyjson_mut_obj_add_int(doc, o, "width", r->width);
+    yyjson_mut_obj_add_int(doc, o, "height", r->height);
+    yyjson_mut_obj_add_int(doc, o, "num_inference_steps", r->steps);
+    yyjson_mut_obj_add_real(doc, o, "guidance_scale", r->guidance_scale);
+    yyjson_mut_obj_add_real(doc, o, "true_cfg_scale", r->true_cfg_scale);
+    yyjson_mut_obj_add_int(doc, o, "max_sequence_length", r->max_sequence_length);
+    yyjson_mut_obj_add_strcpy(doc, o, "precision", r->precision);
+    yyjson_mut_obj_add_val(doc, o, "seed", seed_document(doc, r->seed));
+    yyjson_mut_obj_add_int(doc, o, "n", r->count);
+    return o;
+}
+
+static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t) {
+    yyjson_mut_val *m = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_real(doc, m, "wait_seconds", t->metrics.wait_seconds);
+    yyjson_mut_obj_add_real(doc, m, "load_seconds", t->metrics.load_seconds);
+    yyjson_mut_obj_add_real(doc, m, "encode_seconds", t->metrics.encode_seconds);
+    yyjson_mut_obj_add_real(doc, m, "denoise_seconds", t->metrics.denoise_seconds);
+    yyjson_mut_obj_add_real(doc, m, "decode_seconds", t->metrics.decode_seconds);
+    yyjson_mut_obj_add_uint(doc, m, "memory_before", t->metrics.memory_before);
+    yyjson_mut_obj_add_uint(doc, m, "memory_after", t->metrics.memory_after);
+    yyjson_mut_obj_add_uint(doc, m, "memory_peak", t->metrics.memory_peak);
+    return m;
+}
+
+/* From the steps done so far; unknown before the first. Loading and encoding count as if they were steps' time, so it falls faster than time goes. */
+static void add_eta(yyjson_mut_doc *doc, yyjson_mut_val *o, const task *t, int64_t now_ms) {
+    int done = t->image * t->steps + t->step, all = t->request.count * t->steps;
+    if (t->status != TASK_RUNNING || done <= 0 || done > all || now_ms < t->started_ms) yyjson_mut_obj_add_null(doc, o, "eta_seconds");
+    else yyjson_mut_obj_add_real(doc, o, "eta_seconds", (double)(now_ms - t->started_ms) / 1000.0 * (all - done) / done);
+}
+
+yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const task *t, int64_t now_ms) {
+    yyjson_mut_val *o = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, o, "id", t->id);
+    yyjson_mut_obj_add_str(doc, o, "status", task_status_name(t->status));
+    yyjson_mut_obj_add_str(doc, o, "priority", task_priority_name(t->priority));
+    yyjson_mut_obj_add_strcpy(doc, o, "model", t->request.model);
+    size_t position = queue_manager_position(q, t);
+    if (position > 0) yyjson_mut_obj_add_uint(doc, o, "position", position);
+    else yyjson_mut_obj_add_null(doc, o, "position");
+    add_eta(doc, o, t, now_ms);
+    yyjson_mut_obj_add_val(doc, o, "progress", progress(doc, t));
+    yyjson_mut_obj_add_val(doc, o, "images", images(doc, t));
+    if (t->status == TASK_FAILED) yyjson_mut_obj_add_val(doc, o, "error", problem_document(doc, problem_status(t->failure.code), &t->failure));
+    else yyjson_mut_obj_add_null(doc, o, "error");
+    yyjson_mut_obj_add_val(doc, o, "plan", yyjson_mut_arr(doc));
+    yyjson_mut_obj_add_val(doc, o, "metrics", metrics(doc, t));
+    yyjson_mut_obj_add_val(doc, o, "request", request(doc, &t->request));
+    yyjson_mut_obj_add_bool(doc, o, "cancel_requested", t->cancel_requested);
+    add_time(doc, o, "created_at", t->created_ms);
+    add_time(doc, o, "started_at", t->started_ms);
+    add_time(doc, o, "finished_at", t->finished_ms);
+    return o;
+}
