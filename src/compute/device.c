@@ -13,8 +13,7 @@
 struct device {
     ggml_backend_dev_t dev;
     ggml_backend_t backend;
-    struct ggml_threadpool *pool; /* keeps the CPU's threads between graphs; NULL elsewhere */
-    void (*pool_free)(struct ggml_threadpool *);
+    team *team; /* the CPU's threads; NULL elsewhere */
     int threads;
     bool is_cpu;
     char kind[32];
@@ -90,20 +89,13 @@ static bool complain(const char *name, error *e) {
     return false;
 }
 
-/* The CPU backend would start its threads anew for every graph (where it is not built on OpenMP, which keeps them). */
-static void keep_threads(device *d) {
-    ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(d->dev);
+/* Our operations share themselves out over the team's threads. ggml's own, which are few and small on the CPU, run on the leader alone: its
+ * threads would meet at a barrier after every one of them, which on a machine with other work to do takes longer than the work. */
+static bool start_threads(device *d, error *e) {
     ggml_backend_set_n_threads_t set_threads = NULL;
-    struct ggml_threadpool *(*pool_new)(struct ggml_threadpool_params *) = NULL;
-    void (*set_pool)(ggml_backend_t, struct ggml_threadpool *) = NULL;
-    *(void **)&set_threads = ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
-    *(void **)&pool_new = ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_new");
-    *(void **)&d->pool_free = ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_free");
-    *(void **)&set_pool = ggml_backend_reg_get_proc_address(reg, "ggml_backend_cpu_set_threadpool");
-    if (set_threads != NULL) set_threads(d->backend, d->threads);
-    if (pool_new == NULL || d->pool_free == NULL || set_pool == NULL) return;
-    struct ggml_threadpool_params params = ggml_threadpool_params_default(d->threads);
-    if ((d->pool = pool_new(&params)) != NULL) set_pool(d->backend, d->pool);
+    *(void **)&set_threads = ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(d->dev), "ggml_backend_set_n_threads");
+    if (set_threads != NULL) set_threads(d->backend, 1);
+    return team_new(d->threads, &d->team, e);
 }
 
 bool device_open(const char *name, int threads, device **out, error *e) {
@@ -123,7 +115,10 @@ bool device_open(const char *name, int threads, device **out, error *e) {
         device_free(d);
         return error_set(e, ERROR_DEVICE, "the device %s could not be started", ggml_backend_dev_name(dev));
     }
-    if (d->is_cpu) keep_threads(d);
+    if (d->is_cpu && !start_threads(d, e)) {
+        device_free(d);
+        return false;
+    }
     *out = d;
     return true;
 }
@@ -131,7 +126,7 @@ bool device_open(const char *name, int threads, device **out, error *e) {
 void device_free(device *d) {
     if (d == NULL) return;
     if (d->backend != NULL) ggml_backend_free(d->backend);
-    if (d->pool != NULL) d->pool_free(d->pool);
+    team_free(d->team);
     free(d);
 }
 
@@ -139,6 +134,7 @@ const char *device_kind(const device *d) { return d->kind; }
 const char *device_name(const device *d) { return ggml_backend_dev_description(d->dev); }
 bool device_is_cpu(const device *d) { return d->is_cpu; }
 int device_threads(const device *d) { return d->threads; }
+team *device_team(const device *d) { return d->team; }
 ggml_backend_t device_backend(const device *d) { return d->backend; }
 bool device_supports(const device *d, const struct ggml_tensor *op) { return ggml_backend_dev_supports_op(d->dev, op); }
 

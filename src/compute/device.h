@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "compute/team.h"
 
 typedef struct device device;
 
@@ -29,6 +30,7 @@ const char *device_kind(const device *d); /* "cpu", "vulkan", "cuda", … */
 const char *device_name(const device *d); /* the hardware's name */
 bool device_is_cpu(const device *d);
 int device_threads(const device *d);
+team *device_team(const device *d); /* the CPU's threads; NULL elsewhere */
 ggml_backend_t device_backend(const device *d);
 /* What the device reports now. For the CPU: main memory, bounded by the cgroup. */
 void device_memory(const device *d, size_t *free_bytes, size_t *total_bytes);

@@ -1,4 +1,4 @@
-/* Operations that only move numbers: embedding rows, nearest-neighbour upsampling. */
+/* Operations that only move numbers: concatenation, embedding rows, nearest-neighbour upsampling. */
 #include <string.h>
 
 #include "compute/custom.h"
@@ -6,6 +6,45 @@
 #include "compute/widen.h"
 
 enum { IDS_PER_CHUNK = 16 };
+
+typedef struct concat {
+    int64_t a, b;   /* numbers that lie together in each of the sources */
+    int64_t blocks; /* how often */
+    int64_t blocks_per_chunk;
+} concat;
+
+static const char *concat_kernel(struct ggml_tensor *dst, const void *parameters, int64_t chunk, void *scratch) {
+    (void)scratch;
+    const concat *p = parameters;
+    const float *a = dst->src[0]->data, *b = dst->src[1]->data;
+    float *out = dst->data;
+    int64_t last = min_i64((chunk + 1) * p->blocks_per_chunk, p->blocks);
+    for (int64_t i = chunk * p->blocks_per_chunk; i < last; i++) {
+        memcpy(out + i * (p->a + p->b), a + i * p->a, (size_t)p->a * sizeof *out);
+        memcpy(out + i * (p->a + p->b) + p->a, b + i * p->b, (size_t)p->b * sizeof *out);
+    }
+    return NULL;
+}
+
+struct ggml_tensor *compute_concat(graph *g, struct ggml_tensor *a, struct ggml_tensor *b, int dimension) {
+    if (!device_is_cpu(graph_device(g))) return ggml_concat(graph_context(g), a, b, dimension);
+    concat p = {.a = 1, .b = 1, .blocks = 1};
+    for (int i = 0; i < GGML_MAX_DIMS; i++) {
+        if (i <= dimension) p.a *= a->ne[i], p.b *= b->ne[i];
+        else p.blocks *= a->ne[i];
+    }
+    p.blocks_per_chunk = rows_per_chunk(p.a + p.b);
+    custom_spec spec = {
+        .ne = {a->ne[0], a->ne[1], a->ne[2], a->ne[3]},
+        .sources = {a, b},
+        .kernel = concat_kernel,
+        .chunks = chunk_count(p.blocks, p.blocks_per_chunk),
+        .parameters = &p,
+        .parameter_bytes = sizeof p,
+    };
+    spec.ne[dimension] += b->ne[dimension];
+    return custom_add(g, &spec);
+}
 
 static const char *embedding_kernel(struct ggml_tensor *dst, const void *parameters, int64_t chunk, void *scratch) {
     (void)parameters;

@@ -9,19 +9,13 @@
 #include "base/checked.h"
 #include "compute/custom.h"
 
-/* libgomp's, which oneDNN asks how many threads to use. */
-void omp_set_num_threads(int count);
-
 /* One operation of ops.h can be several of ggml's. */
 enum { TENSORS_PER_NODE = 8, SPARE_TENSORS = 256 };
 
 typedef struct custom {
-    struct custom *next;
     graph *g;
     custom_kernel kernel;
     int64_t chunks;
-    size_t scratch_bytes;
-    _Atomic int64_t taken;
     _Alignas(16) unsigned char parameters[];
 } custom;
 
@@ -37,9 +31,8 @@ struct graph {
     struct ggml_cgraph *cgraph;
     ggml_gallocr_t allocator;
     ggml_backend_buffer_t input_buffer; /* apart, so that an input keeps its value from run to run */
-    size_t input_bytes;
+    size_t input_bytes, needed_bytes;
     tensor_link *inputs, *outputs;
-    custom *customs;
     size_t scratch_bytes; /* of one thread */
     unsigned char *scratch;
     _Atomic(const char *) fault; /* what a kernel complained of */
@@ -110,17 +103,30 @@ struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t) {
 
 /* ── our own operations ── */
 
-static void run_custom(struct ggml_tensor *dst, int ith, int nth, void *context) {
-    (void)nth;
-    custom *op = context;
-    omp_set_num_threads(1); /* the graph's threads are the only ones */
-    void *scratch = op->g->scratch_bytes > 0 ? op->g->scratch + (size_t)ith * op->g->scratch_bytes : NULL;
+typedef struct custom_run {
+    custom *op;
+    struct ggml_tensor *dst;
+    _Atomic int64_t taken;
+} custom_run;
+
+static void take_chunks(void *context, int thread) {
+    custom_run *run = context;
+    const custom *op = run->op;
+    graph *g = op->g;
+    void *scratch = g->scratch_bytes > 0 ? g->scratch + (size_t)thread * g->scratch_bytes : NULL;
     for (;;) {
-        int64_t chunk = atomic_fetch_add_explicit(&op->taken, 1, memory_order_relaxed);
+        int64_t chunk = atomic_fetch_add_explicit(&run->taken, 1, memory_order_relaxed);
         if (chunk >= op->chunks) return;
-        const char *fault = op->kernel(dst, op->parameters, chunk, scratch);
-        if (fault != NULL) atomic_store(&op->g->fault, fault);
+        const char *fault = op->kernel(run->dst, op->parameters, chunk, scratch);
+        if (fault != NULL) atomic_store(&g->fault, fault);
     }
+}
+
+static void run_custom(struct ggml_tensor *dst, int ith, int nth, void *context) {
+    (void)ith;
+    (void)nth;
+    custom_run run = {.op = context, .dst = dst};
+    team_run(device_team(run.op->g->d), take_chunks, &run, run.op->chunks);
 }
 
 struct ggml_tensor *custom_add(graph *g, const custom_spec *spec) {
@@ -139,9 +145,7 @@ struct ggml_tensor *custom_add(graph *g, const custom_spec *spec) {
     if (spec->parameter_bytes > 0) memcpy(op->parameters, spec->parameters, spec->parameter_bytes);
     size_t scratch = (spec->scratch_bytes + SCRATCH_ALIGNMENT - 1) / SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT;
     if (scratch > g->scratch_bytes) g->scratch_bytes = scratch;
-    op->next = g->customs;
-    g->customs = op;
-    return ggml_custom_4d(g->tensors, GGML_TYPE_F32, ne[0], ne[1], ne[2], ne[3], sources, count, run_custom, GGML_N_TASKS_MAX, op);
+    return ggml_custom_4d(g->tensors, GGML_TYPE_F32, ne[0], ne[1], ne[2], ne[3], sources, count, run_custom, 1, op);
 }
 
 /* ── memory ── */
@@ -186,24 +190,28 @@ static bool allocate_scratch(graph *g, error *e) {
     return true;
 }
 
-/* Main memory that is not there is often handed out all the same, and paid for later by a kill: ask first. */
-static bool allocate_nodes(graph *g, error *e) {
+/* Main memory that is not there is often handed out all the same, and paid for later by a kill: ask before anything is allocated. */
+static bool check_memory(graph *g, error *e) {
     g->allocator = ggml_gallocr_new(ggml_backend_get_default_buffer_type(device_backend(g->d)));
     if (g->allocator == NULL) return error_no_memory(e, "a graph's allocator", sizeof *g);
-    size_t bytes = 0, free_bytes = 0, total_bytes = 0;
-    ggml_gallocr_reserve_n_size(g->allocator, g->cgraph, NULL, NULL, &bytes);
+    size_t free_bytes = 0, total_bytes = 0;
+    ggml_gallocr_reserve_n_size(g->allocator, g->cgraph, NULL, NULL, &g->needed_bytes); /* the inputs with it, as they have no place yet */
     device_memory(g->d, &free_bytes, &total_bytes);
-    if (device_is_cpu(g->d) && bytes > free_bytes)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of memory; %zu MiB are free", bytes >> 20, free_bytes >> 20);
-    if (!ggml_gallocr_reserve(g->allocator, g->cgraph) || !ggml_gallocr_alloc_graph(g->allocator, g->cgraph))
-        return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", bytes >> 20,
-                         device_kind(g->d));
-    return true;
+    if (!device_is_cpu(g->d)) return true;
+    size_t bytes = g->needed_bytes + g->scratch_bytes * (size_t)device_threads(g->d);
+    return bytes <= free_bytes ||
+           error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of memory; %zu MiB are free", bytes >> 20, free_bytes >> 20);
+}
+
+static bool allocate_nodes(graph *g, error *e) {
+    return (ggml_gallocr_reserve(g->allocator, g->cgraph) && ggml_gallocr_alloc_graph(g->allocator, g->cgraph)) ||
+           error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", g->needed_bytes >> 20,
+                     device_kind(g->d));
 }
 
 bool graph_reserve(graph *g, error *e) {
     if (g->failed) return error_no_memory(e, "building a graph", g->memory.total);
-    return order_nodes(g, e) && allocate_inputs(g, e) && allocate_scratch(g, e) && allocate_nodes(g, e);
+    return order_nodes(g, e) && check_memory(g, e) && allocate_inputs(g, e) && allocate_scratch(g, e) && allocate_nodes(g, e);
 }
 
 size_t graph_buffer_bytes(const graph *g) {
@@ -214,10 +222,10 @@ size_t graph_buffer_bytes(const graph *g) {
 /* ── running ── */
 
 void graph_set(struct ggml_tensor *input, const void *data) { ggml_backend_tensor_set(input, data, 0, ggml_nbytes(input)); }
+void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size) { ggml_backend_tensor_set(input, data, offset, size); }
 void graph_get(const struct ggml_tensor *output, void *data) { ggml_backend_tensor_get(output, data, 0, ggml_nbytes(output)); }
 
 bool graph_run(graph *g, error *e) {
-    for (custom *op = g->customs; op != NULL; op = op->next) atomic_store_explicit(&op->taken, 0, memory_order_relaxed);
     atomic_store(&g->fault, NULL);
     enum ggml_status status = ggml_backend_graph_compute(device_backend(g->d), g->cgraph);
     if (status == GGML_STATUS_ALLOC_FAILED) return error_set(e, ERROR_OUT_OF_MEMORY, "the device %s has no memory left", device_name(g->d));

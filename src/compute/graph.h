@@ -37,6 +37,7 @@ struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t re
 bool graph_reserve(graph *g, error *e);
 size_t graph_buffer_bytes(const graph *g); /* compute buffer; known after graph_reserve */
 void graph_set(struct ggml_tensor *input, const void *data); /* ggml_nbytes(input) bytes; kept from run to run */
+void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size); /* `size` bytes from byte `offset` on */
 void graph_get(const struct ggml_tensor *output, void *data);
 bool graph_run(graph *g, error *e);
 

@@ -1,4 +1,4 @@
-/* Normalisations and AdaLN's modulation, each in one pass over memory. */
+/* Normalisations, and AdaLN's modulation and gate, each in one pass over memory. */
 #include <math.h>
 
 #include "compute/custom.h"
@@ -58,6 +58,10 @@ VECTORIZED static void modulate_row(const float *x, float *y, int64_t n, const f
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * (1.0f + scale[i]) + shift[i];
 }
 
+VECTORIZED static void gated_add_row(const float *x, const float *y, float *out, int64_t n, const float *gate) {
+    for (int64_t i = 0; i < n; i++) out[i] = x[i] + y[i] * gate[i];
+}
+
 /* A group's mean and 1/deviation. A group can hold millions of numbers: sums of rows in f32, of the rows' sums in f64. */
 VECTORIZED static void group_moments(const float *x, int64_t n, float eps, float *mean, float *factor) {
     enum { RUN = 4096 };
@@ -94,17 +98,28 @@ static const char *rms_norm_kernel(struct ggml_tensor *dst, const void *paramete
     return NULL;
 }
 
+/* The row of t [C, 1, B], which may be a part of a larger vector, for row `row` of dst [C, T, B]. */
+static const float *item_row(const struct ggml_tensor *t, const struct ggml_tensor *dst, int64_t row) {
+    return (const float *)((const char *)t->data + (size_t)(row / dst->ne[1]) * t->nb[2]);
+}
+
 static const char *modulate_kernel(struct ggml_tensor *dst, const void *parameters, int64_t chunk, void *scratch) {
     (void)scratch;
     const norm *p = parameters;
-    const struct ggml_tensor *scale = dst->src[1], *shift = dst->src[2];
     int64_t n = dst->ne[0], last = min_i64((chunk + 1) * p->rows_per_chunk, ggml_nrows(dst));
     const float *x = dst->src[0]->data;
-    for (int64_t row = chunk * p->rows_per_chunk; row < last; row++) {
-        size_t item = (size_t)(row / dst->ne[1]);
-        modulate_row(x + row * n, (float *)dst->data + row * n, n, (const float *)((const char *)scale->data + item * scale->nb[2]),
-                     (const float *)((const char *)shift->data + item * shift->nb[2]));
-    }
+    for (int64_t row = chunk * p->rows_per_chunk; row < last; row++)
+        modulate_row(x + row * n, (float *)dst->data + row * n, n, item_row(dst->src[1], dst, row), item_row(dst->src[2], dst, row));
+    return NULL;
+}
+
+static const char *gated_add_kernel(struct ggml_tensor *dst, const void *parameters, int64_t chunk, void *scratch) {
+    (void)scratch;
+    const norm *p = parameters;
+    int64_t n = dst->ne[0], last = min_i64((chunk + 1) * p->rows_per_chunk, ggml_nrows(dst));
+    const float *x = dst->src[0]->data, *y = dst->src[1]->data;
+    for (int64_t row = chunk * p->rows_per_chunk; row < last; row++)
+        gated_add_row(x + row * n, y + row * n, (float *)dst->data + row * n, n, item_row(dst->src[2], dst, row));
     return NULL;
 }
 
@@ -164,4 +179,10 @@ struct ggml_tensor *compute_modulate(graph *g, struct ggml_tensor *x, struct ggm
     if (device_is_cpu(graph_device(g))) return add_norm(g, x, scale, shift, (norm){0}, modulate_kernel);
     struct ggml_context *c = graph_context(g);
     return ggml_add(c, ggml_add(c, x, ggml_mul(c, x, scale)), shift);
+}
+
+struct ggml_tensor *compute_gated_add(graph *g, struct ggml_tensor *x, struct ggml_tensor *y, struct ggml_tensor *gate) {
+    if (device_is_cpu(graph_device(g))) return add_norm(g, x, y, gate, (norm){0}, gated_add_kernel);
+    struct ggml_context *c = graph_context(g);
+    return ggml_add(c, x, ggml_mul(c, y, gate));
 }

@@ -31,6 +31,11 @@ struct ggml_tensor *compute_group_norm(graph *g, struct ggml_tensor *x, struct g
 /* x·(1 + scale) + shift. x [C, T, B]; scale, shift [C, 1, B]. AdaLN. */
 struct ggml_tensor *compute_modulate(graph *g, struct ggml_tensor *x, struct ggml_tensor *scale, struct ggml_tensor *shift);
 
+/* x + y·gate. x, y [C, T, B]; gate [C, 1, B]. The residual connection of AdaLN-Zero. */
+struct ggml_tensor *compute_gated_add(graph *g, struct ggml_tensor *x, struct ggml_tensor *y, struct ggml_tensor *gate);
+/* a, then b, along dimension 0, 1 or 2; the other dimensions are equal. torch.cat. */
+struct ggml_tensor *compute_concat(graph *g, struct ggml_tensor *a, struct ggml_tensor *b, int dimension);
+
 typedef enum activation {
     ACTIVATION_SILU,       /* x·σ(x) */
     ACTIVATION_RELU,

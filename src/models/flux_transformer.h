@@ -1,0 +1,60 @@
+/* The denoiser of Flux.1: diffusers' FluxTransformer2DModel, with or without guidance embedding (dev, schnell).
+ *
+ * One thread; the device outlives the transformer, the transformer its steps. */
+#ifndef IMAGINED_MODELS_FLUX_TRANSFORMER_H
+#define IMAGINED_MODELS_FLUX_TRANSFORMER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "compute/device.h"
+
+enum { FLUX_AXES = 3, FLUX_MAX_SIDE = 16384, FLUX_MAX_TEXT_TOKENS = 65536, FLUX_MAX_BATCH = 256 };
+
+/* config.json, with diffusers' names and defaults. */
+typedef struct flux_config {
+    int in_channels;                /* numbers a token comes in with */
+    int out_channels;               /* and goes out with: patch_size² · the config's out_channels */
+    int num_layers, num_single_layers;
+    int attention_head_dim, num_attention_heads;
+    int joint_attention_dim;        /* of a text token */
+    int pooled_projection_dim;
+    bool guidance_embeds;
+    int axes_dims_rope[FLUX_AXES];  /* even, their sum is attention_head_dim */
+} flux_config;
+
+typedef struct flux_transformer flux_transformer;
+
+/* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. */
+bool flux_transformer_load(device *d, const char *folder, precision p, flux_transformer **out, error *e);
+void flux_transformer_free(flux_transformer *t); /* NULL is fine */
+const flux_config *flux_transformer_config(const flux_transformer *t);
+size_t flux_transformer_mapped_bytes(const flux_transformer *t);
+size_t flux_transformer_private_bytes(const flux_transformer *t); /* weights in main memory beyond the mapping */
+size_t flux_transformer_device_bytes(const flux_transformer *t);  /* weights on a device with memory of its own */
+
+/* The transformer made ready for pictures of one size: built once, run once a denoising step. */
+typedef struct flux_step flux_step;
+
+typedef struct flux_step_shape {
+    int rows, columns; /* image tokens, 1 … FLUX_MAX_SIDE each way */
+    int text_tokens;   /* 1 … FLUX_MAX_TEXT_TOKENS */
+    int batch;         /* 1 … FLUX_MAX_BATCH */
+} flux_step_shape;
+
+/* ERROR_OUT_OF_MEMORY or ERROR_TOO_LARGE when the device cannot hold what the shape needs. */
+bool flux_step_new(flux_transformer *t, const flux_step_shape *shape, flux_step **out, error *e);
+void flux_step_free(flux_step *s); /* NULL is fine */
+bool flux_step_has_shape(const flux_step *s, const flux_step_shape *shape);
+size_t flux_step_bytes(const flux_step *s); /* compute memory it holds */
+
+/* What the pictures are to show: hidden [batch][text_tokens][joint_attention_dim], pooled [batch][pooled_projection_dim]. Copied; holds until
+ * set again. */
+void flux_step_condition(flux_step *s, const float *hidden, const float *pooled);
+/* One evaluation. latents [batch][rows · columns][in_channels], timesteps [batch] as FluxPipeline passes them (1 … 0), guidance [batch] (the
+ * scale itself; may be NULL where the model has no guidance embedding) → velocity [batch][rows · columns][out_channels]. Each item may be at a
+ * timestep of its own. */
+bool flux_step_run(flux_step *s, const float *latents, const float *timesteps, const float *guidance, float *velocity, error *e);
+
+#endif
