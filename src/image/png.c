@@ -16,12 +16,13 @@ typedef struct writer {
     png_infop info;
     buffer *out;
     error *e;
+    bool starved;                /* libpng asked for memory in vain, whatever it calls that */
     char *latin1[PNG_MAX_TEXTS]; /* converted texts, NULL for iTXt */
 } writer;
 
 static void on_error(png_structp png, png_const_charp message) {
     writer *w = png_get_error_ptr(png);
-    if (!buffer_ok(w->out)) error_no_memory(w->e, "a PNG file", w->out->size);
+    if (w->starved || !buffer_ok(w->out)) error_no_memory(w->e, "a PNG file", w->out->size);
     else error_set(w->e, ERROR_INTERNAL, "libpng: %s", message);
     png_longjmp(png, 1);
 }
@@ -40,8 +41,10 @@ static void on_write(png_structp png, png_bytep bytes, size_t size) {
 static void on_flush(png_structp png) { (void)png; }
 
 static void *on_malloc(png_structp png, png_alloc_size_t size) {
-    (void)png;
-    return malloc(size);
+    writer *w = png_get_mem_ptr(png);
+    void *memory = malloc(size);
+    if (memory == NULL) w->starved = true;
+    return memory;
 }
 
 static void on_free(png_structp png, void *memory) {
@@ -123,9 +126,10 @@ bool png_encode(const uint8_t *rgb, int width, int height, const png_text_entry 
     writer w = {.out = out, .e = e};
     for (size_t i = 0; ok && i < count; i++) ok = to_latin1(texts[i].text, &w.latin1[i], e);
     if (ok) {
-        w.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning, NULL, on_malloc, on_free);
+        w.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning, &w, on_malloc, on_free);
         w.info = w.png != NULL ? png_create_info_struct(w.png) : NULL;
         ok = w.info != NULL ? encode(&w, rgb, width, height, texts, count) : error_no_memory(e, "a PNG writer", sizeof w);
+        if (ok && w.starved) ok = error_no_memory(e, "a PNG file", out->size); /* only a warning to libpng: something was left out */
     }
     png_destroy_write_struct(&w.png, &w.info);
     for (size_t i = 0; i < count; i++) free(w.latin1[i]);

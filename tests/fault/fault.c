@@ -10,10 +10,12 @@
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *old, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
 void __real_free(void *p);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *old, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 char *__wrap_strdup(const char *text);
 void __wrap_free(void *p);
 
@@ -44,6 +46,12 @@ void *__wrap_calloc(size_t count, size_t size) {
 void *__wrap_realloc(void *old, size_t size) {
     void *p = fails() ? NULL : __real_realloc(old, size);
     plan.live += p != NULL && old == NULL;
+    return p;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+    void *p = fails() ? NULL : __real_aligned_alloc(alignment, size);
+    plan.live += p != NULL;
     return p;
 }
 

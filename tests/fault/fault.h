@@ -1,5 +1,5 @@
-/* Failing every allocation in turn. Tests of this suite are linked with --wrap, so that each malloc, calloc, realloc, strdup and free of our own
- * code comes through here (those inside other libraries do not). One thread. */
+/* Failing every allocation in turn. Tests of this suite are linked with --wrap, so that each malloc, calloc, realloc, aligned_alloc, strdup and free of
+ * our own code comes through here (those inside other libraries do not). One thread. */
 #ifndef IMAGINED_TESTS_FAULT_H
 #define IMAGINED_TESTS_FAULT_H
 
