@@ -111,9 +111,20 @@ def vae(case, arrays, generator, dtype, old=False, **options):
         arrays[f"{case}.{run}.pixels"] = model.decode(scaled, return_dict=False)[0].numpy()
 
 
+def ties():
+    """Values that land exactly between two bytes in float32 arithmetic."""
+    middle = np.float32(2) * ((2 * np.arange(255) + 1) / 510).astype(np.float32) - np.float32(1)
+    near = np.concatenate([middle, np.nextafter(middle, np.float32(2)), np.nextafter(middle, np.float32(-2))])
+    scaled = (near * np.float32(0.5) + np.float32(0.5)) * np.float32(255)
+    found = near[scaled % 1 == 0.5]
+    assert len(found) >= 255
+    return torch.from_numpy(found[:600])
+
+
 def rgb(arrays, generator):
     """Bytes of pictures whose values fall between, on and beyond the steps of 1/255."""
-    values = torch.cat([torch.randn(300, generator=generator), torch.arange(0, 512) / 510 * 2 - 1 + 1 / 510, torch.linspace(-1.1, 1.1, 688)])
+    exact = ties()
+    values = torch.cat([torch.randn(300, generator=generator), exact, torch.linspace(-1.1, 1.1, 1200 - len(exact))])
     image = values.reshape(1, 3, 20, 25)
     arrays["rgb.values"] = image.numpy()
     arrays["rgb.bytes"] = np.array(VaeImageProcessor().postprocess(image, output_type="pil")[0])
