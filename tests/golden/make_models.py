@@ -103,7 +103,8 @@ def vae(case, arrays, generator, dtype, old=False, **options):
     tensors = stored(model, TYPES[dtype], lambda n: n.startswith(("decoder.", "post_quant_conv.")))
     if old:
         tensors = {old_name(n): t for n, t in tensors.items()}
-    write(case, dict(model.config), tensors, stem="diffusion_pytorch_model")
+    config = {k: v for k, v in model.config.items() if k != "_use_default_values"}  # a set, in any order
+    write(case, {"_class_name": "AutoencoderKL", **config}, tensors, stem="diffusion_pytorch_model")
     for run, (batch, height, width) in enumerate([(1, 3, 5), (3, 2, 4), (2, 6, 1)]):
         latents = torch.randn(batch, options["latent_channels"], height, width, generator=generator)
         scaled = latents / model.config.scaling_factor + (model.config.shift_factor or 0.0)
