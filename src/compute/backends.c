@@ -21,9 +21,9 @@ static const char *folder(void) {
 }
 
 static void to_log(enum ggml_log_level level, const char *text, void *context) {
-    (void)context;
+    (void)level, (void)context; /* a backend that finds no device of its kind calls it an error: here it is none */
     size_t length = strcspn(text, "\n");
-    if (length > 0) log_line(level == GGML_LOG_LEVEL_ERROR ? LOG_WARNING : LOG_DEBUG, "ggml: %.*s", (int)length, text);
+    if (length > 0) log_line(LOG_DEBUG, "ggml: %.*s", (int)length, text);
 }
 
 static bool is_library(const char *name, const char *prefix) {

@@ -1,0 +1,52 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "build_config.h"
+#include "cli/commands.h"
+
+typedef struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary; /* NULL: not for people */
+} command;
+
+static const command commands[] = {
+    {"serve", command_serve, "serve over HTTP until told to stop"},
+    {"generate", command_generate, "make one picture and write it to a file"},
+    {"models", command_models, "list the models there are"},
+    {"quantize", command_quantize, "make a smaller copy of a model (not available yet)"},
+    {"bench", command_bench, "measure this machine with the demo model"},
+    {"engine", command_engine, NULL},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *out) {
+    fprintf(out, "imagined %s: turns prompts into pictures with diffusion models\n\nUsage: imagined COMMAND [OPTION ...]\n\n", IMAGINED_VERSION);
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (commands[i].summary != NULL) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\nEach has its own help: imagined generate --help\n"
+                 "A first picture:       imagined generate \"a fox on a blue background\" -o fox.png\n");
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "--help";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(argc > 1 ? stdout : stderr);
+        return argc > 1 ? 0 : 2;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("imagined %s\n", IMAGINED_VERSION);
+        return 0;
+    }
+    const char *names[COMMANDS];
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        names[i] = commands[i].summary != NULL ? commands[i].name : NULL;
+    }
+    const char *near = config_nearest(name, names, COMMANDS);
+    fprintf(stderr, "imagined: there is no command '%s'", name);
+    if (near != NULL) fprintf(stderr, "; did you mean '%s'?", near);
+    fprintf(stderr, "\nTry: imagined --help\n");
+    return 2;
+}

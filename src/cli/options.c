@@ -1,0 +1,108 @@
+#include "cli/options.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/paths.h"
+
+#define SERVER "Server"
+#define COMPUTING "Computing"
+#define PICTURE "Picture"
+
+static const config_option all[OPTION_COUNT] = {
+    [OPTION_CONFIG] = {.flag = "config", .environment = "IMAGINED_CONFIG", .type = CONFIG_TEXT, .value = "FILE",
+                       .help = "Read options from this file (lines of key = value).", .commands = FOR_SERVE | FOR_GENERATE | FOR_MODELS},
+    [OPTION_LISTEN] = {.flag = "listen", .environment = "IMAGINED_LISTEN", .key = "listen", .type = CONFIG_TEXT, .fallback = "127.0.0.1:7860",
+                       .value = "ADDR:PORT", .section = SERVER, .help = "Where to serve HTTP; port 0 takes a free one.", .commands = FOR_SERVE},
+    [OPTION_MODELS] = {.flag = "models", .environment = "IMAGINED_MODELS", .key = "models", .type = CONFIG_TEXT, .value = "DIR",
+                       .shown = "$XDG_DATA_HOME/imagined/models",
+                       .help = "Folder of model folders in diffusers layout. The demo model is found by itself.",
+                       .commands = FOR_SERVE | FOR_GENERATE | FOR_MODELS},
+    [OPTION_STATE] = {.flag = "state", .environment = "IMAGINED_STATE", .key = "state", .type = CONFIG_TEXT, .value = "DIR",
+                      .shown = "$XDG_STATE_HOME/imagined", .section = SERVER, .help = "Folder for the pictures made.", .commands = FOR_SERVE},
+    [OPTION_DEFAULT_MODEL] = {.flag = "default-model", .environment = "IMAGINED_DEFAULT_MODEL", .key = "default_model", .type = CONFIG_TEXT,
+                              .fallback = "demo", .value = "NAME", .help = "The model of requests that name none.",
+                              .commands = FOR_SERVE | FOR_GENERATE},
+    [OPTION_MAX_CONCURRENT_TASKS] = {.flag = "max-concurrent-tasks", .environment = "MAX_CONCURRENT_TASKS", .key = "max_concurrent_tasks",
+                                     .type = CONFIG_INTEGER, .low = 1, .high = 16, .fallback = "2", .section = SERVER,
+                                     .help = "Tasks in the engine at once, taking turns step by step.", .commands = FOR_SERVE},
+    [OPTION_MAX_QUEUED] = {.flag = "max-queued", .environment = "IMAGINED_MAX_QUEUED", .key = "max_queued", .type = CONFIG_INTEGER, .low = 1,
+                           .high = 1000000, .fallback = "10000", .section = SERVER,
+                           .help = "Tasks waiting at most; beyond that the answer is 429.", .commands = FOR_SERVE},
+    [OPTION_MAX_MODELS] = {.flag = "max-models", .environment = "MAX_MODELS_IN_MEMORY", .key = "max_models_in_memory",
+                           .type = CONFIG_INTEGER, .low = 1, .high = 32, .fallback = "2", .section = COMPUTING,
+                           .help = "Models kept loaded; the least recently used leaves first.", .commands = FOR_SERVE | FOR_ENGINE},
+    [OPTION_DEVICE] = {.flag = "device", .environment = "IMAGINED_DEVICE", .key = "device", .type = CONFIG_TEXT, .fallback = "auto",
+                       .value = "NAME", .section = COMPUTING, .help = "auto (a GPU if there is one, else the CPU), cpu, vulkan, cuda, …",
+                       .commands = FOR_SERVE | FOR_GENERATE | FOR_ENGINE},
+    [OPTION_THREADS] = {.flag = "threads", .environment = "IMAGINED_THREADS", .key = "threads", .type = CONFIG_INTEGER, .low = 0, .high = 1024,
+                        .fallback = "0", .shown = "one a core", .section = COMPUTING, .help = "CPU threads to compute with.",
+                        .commands = FOR_SERVE | FOR_GENERATE | FOR_ENGINE},
+    [OPTION_LOG_LEVEL] = {.flag = "log-level", .environment = "IMAGINED_LOG_LEVEL", .key = "log_level", .type = CONFIG_CHOICE,
+                          .choices = "info|debug|warning|error", .section = SERVER, .help = "How much to log.",
+                          .commands = FOR_SERVE | FOR_ENGINE},
+    [OPTION_OUTPUT] = {.flag = "output", .letter = 'o', .type = CONFIG_TEXT, .fallback = "picture.png", .value = "FILE",
+                       .help = "The PNG to write.", .commands = FOR_GENERATE},
+    [OPTION_MODEL] = {.flag = "model", .letter = 'm', .type = CONFIG_TEXT, .value = "NAME", .shown = "the default model",
+                      .help = "A model's name (see: imagined models) or its folder.", .section = PICTURE, .commands = FOR_GENERATE},
+    [OPTION_SEED] = {.flag = "seed", .letter = 's', .type = CONFIG_TEXT, .fallback = "-1", .value = "N", .shown = "random", .section = PICTURE,
+                     .help = "0 to 2^64-1; the same seed gives the same picture.", .commands = FOR_GENERATE},
+    [OPTION_STEPS] = {.flag = "steps", .type = CONFIG_INTEGER, .low = 0, .high = 1000, .fallback = "0", .shown = "the model's", .section = PICTURE,
+                      .help = "Denoising steps.", .commands = FOR_GENERATE},
+    [OPTION_WIDTH] = {.flag = "width", .type = CONFIG_INTEGER, .low = 0, .high = 16384, .fallback = "0", .shown = "the model's",
+                      .value = "PIXELS", .section = PICTURE, .help = "A multiple of 16 for most models.", .commands = FOR_GENERATE},
+    [OPTION_HEIGHT] = {.flag = "height", .type = CONFIG_INTEGER, .low = 0, .high = 16384, .fallback = "0", .shown = "the model's",
+                       .value = "PIXELS", .section = PICTURE, .help = "As --width.", .commands = FOR_GENERATE},
+    [OPTION_GUIDANCE] = {.flag = "guidance", .type = CONFIG_REAL, .low = -1, .high = 100, .fallback = "-1", .shown = "the model's", .value = "X",
+                         .section = PICTURE, .help = "Embedded guidance, for models that have it.", .commands = FOR_GENERATE},
+    [OPTION_NEGATIVE_PROMPT] = {.flag = "negative-prompt", .type = CONFIG_TEXT, .value = "TEXT", .section = PICTURE,
+                                .help = "What to steer away from; takes effect with --true-cfg above 1.", .commands = FOR_GENERATE},
+    [OPTION_TRUE_CFG] = {.flag = "true-cfg", .type = CONFIG_REAL, .low = 0, .high = 100, .fallback = "1", .value = "X", .section = PICTURE,
+                         .help = "Classifier-free guidance; doubles the time of a step.", .commands = FOR_GENERATE},
+    [OPTION_MAX_SEQUENCE_LENGTH] = {.flag = "max-sequence-length", .type = CONFIG_INTEGER, .low = 0, .high = 512, .fallback = "0",
+                                    .shown = "the model's", .section = PICTURE, .help = "Tokens of the prompt that the T5 encoder reads.",
+                                    .commands = FOR_GENERATE},
+    [OPTION_PRECISION] = {.flag = "precision", .type = CONFIG_CHOICE, .choices = "auto|f32|bf16|f16|int8", .section = COMPUTING,
+                          .help = "f32 is exact whatever the files hold; int8 is not available yet.", .commands = FOR_GENERATE},
+    [OPTION_QUIET] = {.flag = "quiet", .letter = 'q', .type = CONFIG_BOOLEAN, .help = "Only errors are printed.",
+                      .commands = FOR_SERVE | FOR_GENERATE},
+    [OPTION_JSON] = {.flag = "json", .type = CONFIG_BOOLEAN, .help = "Print JSON instead of a table.", .commands = FOR_MODELS},
+    [OPTION_ENGINE] = {.flag = "engine", .type = CONFIG_TEXT, .fallback = "0", .commands = FOR_ENGINE},
+};
+
+const config_table options_table = {"imagined", all, OPTION_COUNT, OPTION_CONFIG};
+
+config *options_load(const config_command *command, int argc, char **argv, int *status) {
+    config *c;
+    error e = {0};
+    const config_sources sources = {argc - 1, argv + 1, environ, NULL};
+    if (!config_load(&options_table, command, &sources, &c, &e)) {
+        fprintf(stderr, "imagined %s: %s\n", command->name, e.text);
+        if (strstr(e.text, "--help") == NULL) fprintf(stderr, "Try: imagined %s --help\n", command->name);
+        *status = 2;
+        return NULL;
+    }
+    if (!config_help_wanted(c)) return c;
+    config_print_help(&options_table, command, stdout);
+    config_free(c);
+    *status = 0;
+    return NULL;
+}
+
+const char *options_models_folder(const config *c, char *buffer, size_t capacity) {
+    if (config_text(c, OPTION_MODELS)[0] != '\0') return config_text(c, OPTION_MODELS);
+    paths_models_folder(buffer, capacity);
+    return buffer;
+}
+
+const char *options_state_folder(const config *c, char *buffer, size_t capacity) {
+    if (config_text(c, OPTION_STATE)[0] != '\0') return config_text(c, OPTION_STATE);
+    paths_state_folder(buffer, capacity);
+    return buffer;
+}
+
+log_level options_log_level(const config *c) {
+    const char *name = config_text(c, OPTION_LOG_LEVEL);
+    return strcmp(name, "debug") == 0 ? LOG_DEBUG : strcmp(name, "warning") == 0 ? LOG_WARNING : strcmp(name, "error") == 0 ? LOG_ERROR : LOG_INFO;
+}

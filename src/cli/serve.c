@@ -1,0 +1,43 @@
+#include <limits.h>
+#include <stdio.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/paths.h"
+#include "server/server.h"
+
+static const config_command serve = {
+    .name = "serve",
+    .bit = FOR_SERVE,
+    .summary = "serve over HTTP until told to stop",
+    .details = "Serves pictures over HTTP: the native API below /api/, OpenAI's Images API below /v1/.\n"
+               "SIGTERM lets running tasks end; a second one ends at once.",
+};
+
+int command_serve(int argc, char **argv) {
+    int status;
+    config *c = options_load(&serve, argc, argv, &status);
+    if (c == NULL) return status;
+    char models[PATH_MAX], state[PATH_MAX], demo[PATH_MAX];
+    paths_demo_folder(demo, sizeof demo);
+    const server_options options = {
+        .listen = config_text(c, OPTION_LISTEN),
+        .models_folder = options_models_folder(c, models, sizeof models),
+        .demo_folder = demo,
+        .state_folder = options_state_folder(c, state, sizeof state),
+        .default_model = config_text(c, OPTION_DEFAULT_MODEL),
+        .device = config_text(c, OPTION_DEVICE),
+        .threads = (int)config_integer(c, OPTION_THREADS),
+        .max_models = (int)config_integer(c, OPTION_MAX_MODELS),
+        .max_active = (int)config_integer(c, OPTION_MAX_CONCURRENT_TASKS),
+        .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
+        .log_level = (int)options_log_level(c),
+        .quiet = config_boolean(c, OPTION_QUIET),
+    };
+    error e = {0};
+    log_configure(options_log_level(c), "front");
+    bool ok = server_run(&options, &e);
+    if (!ok) fprintf(stderr, "imagined serve: %s\n", e.text);
+    config_free(c);
+    return ok ? 0 : 1;
+}
