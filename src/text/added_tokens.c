@@ -14,9 +14,24 @@ void added_tokens_free(added_tokens *a) {
     *a = (added_tokens){0};
 }
 
+/* What is looked for, in the kind of text it is looked for in. */
+static const char *wanted(const added_token *t, size_t *size) {
+    *size = t->normal != NULL ? t->normal_size : t->size;
+    return t->normal != NULL ? t->normal : t->text;
+}
+
+static bool copy_texts(added_token *t, arena *memory) {
+    t->text = arena_text(memory, t->text, t->size);
+    if (t->text != NULL && t->normal != NULL) {
+        t->normal = arena_text(memory, t->normal, t->normal_size);
+        return t->normal != NULL;
+    }
+    return t->text != NULL;
+}
+
 bool added_tokens_add(added_tokens *a, const added_token *t, error *e) {
-    if (t->size == 0) return true;
-    if (a->count == MAX_ADDED || t->size > MAX_ADDED_BYTES)
+    if (t->size == 0 || (t->normal != NULL && t->normal_size == 0)) return true;
+    if (a->count == MAX_ADDED || t->size > MAX_ADDED_BYTES || (t->normal != NULL && t->normal_size > MAX_ADDED_BYTES))
         return error_set(e, ERROR_BAD_FILE, "the tokenizer has more than %d added tokens, or one over %d bytes", MAX_ADDED, MAX_ADDED_BYTES);
     for (size_t i = 0; i < a->count; i++)
         if (a->tokens[i].size == t->size && memcmp(a->tokens[i].text, t->text, t->size) == 0) return true;
@@ -28,18 +43,20 @@ bool added_tokens_add(added_tokens *a, const added_token *t, error *e) {
         a->capacity = capacity;
     }
     added_token copy = *t;
-    copy.text = arena_text(&a->memory, t->text, t->size);
-    if (copy.text == NULL) return error_no_memory(e, "the added tokens", t->size);
+    if (!copy_texts(&copy, &a->memory)) return error_no_memory(e, "the added tokens", t->size);
     a->tokens[a->count++] = copy;
-    a->starts[(unsigned char)t->text[0]] = true;
+    a->starts[t->normal != NULL][(unsigned char)(t->normal != NULL ? t->normal : t->text)[0]] = true;
     return true;
 }
 
-static const added_token *longest_at(const added_tokens *a, const char *text, size_t size) {
+static const added_token *longest_at(const added_tokens *a, bool normalized, const char *text, size_t size, size_t *length) {
     const added_token *best = NULL;
     for (size_t i = 0; i < a->count; i++) {
-        const added_token *t = &a->tokens[i];
-        if (t->size <= size && memcmp(t->text, text, t->size) == 0 && (best == NULL || t->size > best->size)) best = t;
+        size_t n;
+        const char *token = wanted(&a->tokens[i], &n);
+        if ((a->tokens[i].normal != NULL) != normalized || n > size || memcmp(token, text, n) != 0 || (best != NULL && n <= *length)) continue;
+        best = &a->tokens[i];
+        *length = n;
     }
     return best;
 }
@@ -66,12 +83,14 @@ static size_t space_before(const char *text, size_t from, size_t end) {
     return start;
 }
 
-const added_token *added_tokens_find(const added_tokens *a, const char *text, size_t size, size_t from, size_t *start, size_t *end) {
+const added_token *added_tokens_find(const added_tokens *a, bool normalized, const char *text, size_t size, size_t from, size_t *start,
+                                     size_t *end) {
     for (size_t at = from; at < size; at++) {
-        const added_token *t = a->starts[(unsigned char)text[at]] ? longest_at(a, text + at, size - at) : NULL;
+        size_t length = 0;
+        const added_token *t = a->starts[normalized][(unsigned char)text[at]] ? longest_at(a, normalized, text + at, size - at, &length) : NULL;
         if (t == NULL) continue;
         *start = t->strip_left ? space_before(text, from, at) : at;
-        *end = t->strip_right ? skip_space(text, size, at + t->size) : at + t->size;
+        *end = t->strip_right ? skip_space(text, size, at + length) : at + length;
         return t;
     }
     return NULL;

@@ -22,20 +22,24 @@ size_t tokenizer_vocabulary(const tokenizer *t) { return (size_t)t->vocabulary; 
 size_t tokenizer_max_length(const tokenizer *t) { return t->max_length; }
 
 /* NFC, each run of white space one space, lower case. */
-static bool clip_normalize(const char *text, size_t size, buffer *scratch, buffer *out) {
-    buffer composed = {0};
+static bool clip_normalize(const char *text, size_t size, buffer *out) {
+    buffer composed = {0}, spaced = {0};
     bool ok = unicode_nfc(text, size, &composed), in_space = false;
-    buffer_clear(scratch);
     for (size_t at = 0; ok && at < composed.size;) {
         size_t start = at;
         bool space = unicode_is_space(utf8_next(composed.data, composed.size, &at));
-        if (!space) buffer_append(scratch, composed.data + start, at - start);
-        else if (!in_space) buffer_append_byte(scratch, ' ');
+        if (!space) buffer_append(&spaced, composed.data + start, at - start);
+        else if (!in_space) buffer_append_byte(&spaced, ' ');
         in_space = space;
     }
-    ok = ok && buffer_ok(scratch) && unicode_lower(buffer_text(scratch), scratch->size, out);
+    ok = ok && buffer_ok(&spaced) && unicode_lower(buffer_text(&spaced), spaced.size, out);
     buffer_free(&composed);
+    buffer_free(&spaced);
     return ok;
+}
+
+bool tokenizer_normalize(const tokenizer *t, const char *text, size_t size, buffer *out) {
+    return t->kind == TOKENIZER_CLIP ? clip_normalize(text, size, out) : charsmap_apply(&t->charsmap, text, size, out);
 }
 
 /* Each word (a run without white space) begins with "▁", and is cut before each further "▁". */
@@ -65,24 +69,30 @@ static bool t5_words(const tokenizer *t, const char *text, size_t size, buffer *
     return true;
 }
 
-static bool encode_segment(const tokenizer *t, const char *text, size_t size, id_list *ids) {
-    buffer normal = {0}, scratch = {0};
-    bool ok = true;
-    if (size == 0) return true;
-    if (t->kind == TOKENIZER_CLIP)
-        ok = clip_normalize(text, size, &scratch, &normal) && bpe_encode(&t->bpe, buffer_text(&normal), normal.size, ids);
-    else
-        ok = charsmap_apply(&t->charsmap, text, size, &normal) && t5_words(t, buffer_text(&normal), normal.size, &scratch, ids);
-    buffer_free(&normal);
-    buffer_free(&scratch);
+static bool encode_normal(const tokenizer *t, const char *text, size_t size, id_list *ids) {
+    if (t->kind == TOKENIZER_CLIP) return bpe_encode(&t->bpe, text, size, ids);
+    buffer word = {0};
+    bool ok = t5_words(t, text, size, &word, ids);
+    buffer_free(&word);
     return ok;
 }
 
-static bool encode_all(const tokenizer *t, const char *text, size_t size, id_list *ids) {
+/* Encodes what lies between added tokens: of the raw text first, then, in what is left, of the normalised text. */
+static bool encode_between(const tokenizer *t, bool normalized, const char *text, size_t size, id_list *ids);
+
+static bool encode_raw(const tokenizer *t, const char *text, size_t size, id_list *ids) {
+    buffer normal = {0};
+    bool ok = tokenizer_normalize(t, text, size, &normal) && encode_between(t, true, buffer_text(&normal), normal.size, ids);
+    buffer_free(&normal);
+    return ok;
+}
+
+static bool encode_between(const tokenizer *t, bool normalized, const char *text, size_t size, id_list *ids) {
+    bool (*encode)(const tokenizer *, const char *, size_t, id_list *) = normalized ? encode_normal : encode_raw;
     size_t at = 0, start, end;
-    for (const added_token *a; (a = added_tokens_find(&t->added, text, size, at, &start, &end)) != NULL; at = end)
-        if (!encode_segment(t, text + at, start - at, ids) || !id_list_add(ids, a->id)) return false;
-    return encode_segment(t, text + at, size - at, ids);
+    for (const added_token *a; (a = added_tokens_find(&t->added, normalized, text, size, at, &start, &end)) != NULL; at = end)
+        if ((start > at && !encode(t, text + at, start - at, ids)) || !id_list_add(ids, a->id)) return false;
+    return at == size || encode(t, text + at, size - at, ids);
 }
 
 bool tokenizer_encode(const tokenizer *t, const char *text, size_t size, size_t length, int32_t *ids, size_t *used, error *e) {
@@ -90,7 +100,7 @@ bool tokenizer_encode(const tokenizer *t, const char *text, size_t size, size_t 
     id_list all = {0};
     if (length < 2) return error_set(e, ERROR_INVALID, "a prompt is encoded to at least 2 tokens, not %zu", length);
     if (!utf8_valid(text, size, &bad)) return error_field(e, ERROR_INVALID, "prompt", "the prompt is not valid UTF-8 at byte %zu", bad);
-    bool ok = encode_all(t, text, size, &all);
+    bool ok = encode_between(t, false, text, size, &all);
     if (ok) {
         size_t kept = all.count < length - specials ? all.count : length - specials;
         if (t->kind == TOKENIZER_CLIP) ids[n++] = t->start;

@@ -26,10 +26,10 @@ static bool load_model(json root, tokenizer *t, error *e) {
 
 /* The id of a named special token, which is also found in raw text. */
 static bool add_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, tokenizer *t, int32_t *id, error *e) {
-    const char *text = tokenizer_settings_special(s, name, fallback);
-    *id = vocabulary_find(&t->bpe.pieces, text, strlen(text));
-    if (*id < 0) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, text);
-    return added_tokens_add(&t->added, &(added_token){.text = text, .size = strlen(text), .id = *id}, e);
+    const token_description d = tokenizer_settings_special(s, name, fallback);
+    *id = vocabulary_find(&t->bpe.pieces, d.text, d.size);
+    if (*id < 0) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, d.text);
+    return tokenizer_add_token(t, &d, *id, e);
 }
 
 static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, json_document *d, error *e) {

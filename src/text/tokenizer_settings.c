@@ -23,16 +23,44 @@ void tokenizer_settings_free(tokenizer_settings *s) {
     json_document_free(&s->map);
 }
 
-static const char *special(const json_document *d, const char *name) {
-    yyjson_val *v = d->doc != NULL ? json_get(json_root(d), name).value : NULL;
-    if (yyjson_is_obj(v)) v = yyjson_obj_get(v, "content");
-    return yyjson_get_str(v);
+/* An object with "content", or the text itself. A token is normalised where the file says so, or says nothing and the token is not special. */
+static bool describe(yyjson_val *v, bool special, token_description *d) {
+    yyjson_val *text = yyjson_is_obj(v) ? yyjson_obj_get(v, "content") : v, *normalized = yyjson_obj_get(v, "normalized");
+    if (!yyjson_is_str(text)) return false;
+    *d = (token_description){
+        .text = yyjson_get_str(text),
+        .size = yyjson_get_len(text),
+        .strip_left = yyjson_get_bool(yyjson_obj_get(v, "lstrip")),
+        .strip_right = yyjson_get_bool(yyjson_obj_get(v, "rstrip")),
+        .normalized = yyjson_is_bool(normalized) ? yyjson_get_bool(normalized) : !special,
+    };
+    return true;
 }
 
-const char *tokenizer_settings_special(const tokenizer_settings *s, const char *name, const char *fallback) {
-    const char *text = special(&s->config, name);
-    if (text == NULL) text = special(&s->map, name);
-    return text != NULL ? text : fallback;
+static bool find_special(const json_document *file, const char *name, token_description *d) {
+    return file->doc != NULL && describe(json_get(json_root(file), name).value, true, d);
+}
+
+token_description tokenizer_settings_special(const tokenizer_settings *s, const char *name, const char *fallback) {
+    token_description d;
+    if (find_special(&s->config, name, &d) || find_special(&s->map, name, &d)) return d;
+    return (token_description){.text = fallback, .size = strlen(fallback)};
+}
+
+bool tokenizer_add_token(tokenizer *t, const token_description *d, int32_t id, error *e) {
+    added_token token = {.text = d->text, .size = d->size, .id = id, .strip_left = d->strip_left, .strip_right = d->strip_right};
+    buffer normal = {0};
+    if (d->normalized) {
+        if (!tokenizer_normalize(t, d->text, d->size, &normal)) {
+            buffer_free(&normal);
+            return error_no_memory(e, "the added tokens", d->size);
+        }
+        token.normal = buffer_text(&normal);
+        token.normal_size = normal.size;
+    }
+    bool ok = added_tokens_add(&t->added, &token, e);
+    buffer_free(&normal);
+    return ok;
 }
 
 size_t tokenizer_settings_max_length(const tokenizer_settings *s) {
@@ -42,18 +70,11 @@ size_t tokenizer_settings_max_length(const tokenizer_settings *s) {
 }
 
 static bool add_one(yyjson_val *entry, int64_t id, const char *source, tokenizer *t, error *e) {
-    yyjson_val *text = yyjson_obj_get(entry, "content");
-    if (!yyjson_is_str(text) || id < 0 || id >= MAX_ID)
+    token_description d;
+    if (!yyjson_is_obj(entry) || !describe(entry, yyjson_get_bool(yyjson_obj_get(entry, "special")), &d) || id < 0 || id >= MAX_ID)
         return error_set(e, ERROR_BAD_FILE, "%s: an added token needs a 'content' and an id below %d", source, MAX_ID);
-    const added_token token = {
-        .text = yyjson_get_str(text),
-        .size = yyjson_get_len(text),
-        .id = (int32_t)id,
-        .strip_left = yyjson_get_bool(yyjson_obj_get(entry, "lstrip")),
-        .strip_right = yyjson_get_bool(yyjson_obj_get(entry, "rstrip")),
-    };
     if (id >= t->vocabulary) t->vocabulary = (int32_t)id + 1;
-    return added_tokens_add(&t->added, &token, e);
+    return tokenizer_add_token(t, &d, (int32_t)id, e);
 }
 
 bool tokenizer_settings_add_tokens(const tokenizer_settings *s, json added, tokenizer *t, error *e) {

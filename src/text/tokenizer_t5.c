@@ -115,10 +115,11 @@ static bool load_spiece(const char *path, int64_t extra, const tokenizer_setting
 
 /* --- both --- */
 
-static bool add_special(const char *text, const char *folder, tokenizer *t, int32_t *id, error *e) {
-    *id = vocabulary_find(&t->unigram.pieces, text, strlen(text));
-    if (*id < 0) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the special token '%.64s'", folder, text);
-    return added_tokens_add(&t->added, &(added_token){.text = text, .size = strlen(text), .id = *id}, e);
+static bool add_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, tokenizer *t, int32_t *id, error *e) {
+    const token_description d = tokenizer_settings_special(s, name, fallback);
+    *id = vocabulary_find(&t->unigram.pieces, d.text, d.size);
+    if (*id < 0) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, d.text);
+    return tokenizer_add_token(t, &d, *id, e);
 }
 
 /* <extra_id_0> … are found in raw text; those the vocabulary lacks get the ids after it. */
@@ -149,9 +150,8 @@ static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, error 
     }
     if (t->unigram.count <= UNKNOWN) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary has no unknown token (id %d)", folder, UNKNOWN);
     t->max_length = tokenizer_settings_max_length(s);
-    return add_special(tokenizer_settings_special(s, "pad_token", "<pad>"), folder, t, &t->pad, e) &&
-           add_special(tokenizer_settings_special(s, "eos_token", "</s>"), folder, t, &t->end, e) &&
-           add_special(tokenizer_settings_special(s, "unk_token", "<unk>"), folder, t, &unknown, e) && add_extra_tokens(t, extra, e);
+    return add_special(s, folder, "pad_token", "<pad>", t, &t->pad, e) && add_special(s, folder, "eos_token", "</s>", t, &t->end, e) &&
+           add_special(s, folder, "unk_token", "<unk>", t, &unknown, e) && add_extra_tokens(t, extra, e);
 }
 
 bool tokenizer_load_t5(const char *folder, tokenizer **out, error *e) {
