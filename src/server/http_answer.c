@@ -59,18 +59,17 @@ static int finish(http_exchange *x) {
     return lws_http_transaction_completed(wsi) ? -1 : 0;
 }
 
-int http_answer_write(http_exchange *x) {
-    if (x->state < EXCHANGE_ANSWERED) return 0;
+int http_answer_write(http_exchange *x, bool *finished) {
+    *finished = false;
     lws_set_timeout(x->wsi, PENDING_TIMEOUT_HTTP_CONTENT, HTTP_SEND_SECONDS);
-    bool finished = false;
     if (x->state == EXCHANGE_ANSWERED) {
         if (!write_head(x)) return -1;
         x->state = EXCHANGE_SENDING;
-        finished = !has_body(x);
-    } else if (!write_piece(x, &finished)) {
+        *finished = !has_body(x);
+    } else if (!write_piece(x, finished)) {
         return -1;
     }
-    if (finished) return finish(x);
+    if (*finished) return finish(x);
     lws_callback_on_writable(x->wsi);
     return 0;
 }

@@ -54,10 +54,21 @@ static void choose_request_id(http_exchange *x) {
     else random_id("req_", x->request_id);
 }
 
-static void handle(http_exchange *x) {
+/* An answer that is there goes out now: a client that sends the next request ahead would lose its connection if the library read that first. */
+static int send_now(http_exchange *x) {
+    while (x->state >= EXCHANGE_ANSWERED && !lws_send_pipe_choked(x->wsi)) {
+        bool finished;
+        int result = http_answer_write(x, &finished);
+        if (finished || result != 0) return result;
+    }
+    return 0;
+}
+
+static int handle(http_exchange *x) {
     x->state = EXCHANGE_HANDLING;
     lws_set_timeout(x->wsi, NO_PENDING_TIMEOUT, 0); /* an answer may take as long as a picture does */
     x->server->handle(x->server->context, x);
+    return send_now(x);
 }
 
 static void reject(http_exchange *x, int status, const char *text) {
@@ -94,6 +105,7 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     } else if (!sane) {
         x->close_after = true;
         reject(x, 400, "the Content-Length makes no sense");
+        return send_now(x);
     } else if (length > HTTP_BODY_BYTES) {
         /* Most clients hear an answer only once they have sent everything; to those that would send without end it is given at once. */
         x->close_after = true;
@@ -102,7 +114,7 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     } else if (length == 0 && !(x->method == LWSHUMETH_POST && has_length)) {
         /* Without a length the library takes such a request for one with an endless body. */
         x->close_after = sends && !has_length;
-        handle(x);
+        return handle(x);
     }
     return 0;
 }
@@ -120,7 +132,7 @@ static int complete(http_exchange *x) {
     if (x->state != EXCHANGE_READING) return 0;
     if (x->dropping) reject(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
     else if (!buffer_ok(&x->request)) reject(x, 503, "not enough memory for the request's body");
-    else handle(x);
+    else return handle(x);
     return 0;
 }
 
@@ -133,11 +145,12 @@ static void end(struct lws *wsi, http_exchange *x) {
 
 int http_callback(void *server, struct lws *wsi, enum lws_callback_reasons reason, void *in, size_t size) {
     http_exchange *x = lws_get_opaque_user_data(wsi);
+    bool finished;
     switch (reason) {
     case LWS_CALLBACK_HTTP: return server != NULL ? begin(server, wsi, in, size) : -1;
     case LWS_CALLBACK_HTTP_BODY: return x != NULL && in != NULL ? more(x, in, size) : 0;
     case LWS_CALLBACK_HTTP_BODY_COMPLETION: return x != NULL ? complete(x) : 0;
-    case LWS_CALLBACK_HTTP_WRITEABLE: return x != NULL ? http_answer_write(x) : 0;
+    case LWS_CALLBACK_HTTP_WRITEABLE: return x != NULL && x->state >= EXCHANGE_ANSWERED ? http_answer_write(x, &finished) : 0;
     case LWS_CALLBACK_CLOSED_HTTP:
     case LWS_CALLBACK_HTTP_DROP_PROTOCOL:
     case LWS_CALLBACK_WSI_DESTROY:

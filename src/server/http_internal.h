@@ -47,7 +47,7 @@ struct http_exchange {
 /* http_exchange.c */
 http_exchange *http_exchange_new(http_server *s, struct lws *wsi); /* NULL: no memory */
 void http_exchange_free(http_exchange *x);
-/* http_answer.c: one writeable event. Returns what the library's callback is to return. */
-int http_answer_write(http_exchange *x);
+/* http_answer.c: writes the next part of an answer that was given. Returns what the library's callback is to return; *finished: the exchange is gone. */
+int http_answer_write(http_exchange *x, bool *finished);
 
 #endif

@@ -66,7 +66,7 @@ static bool read_precision(json body, const char **io, error *e) {
         return true;
     }
     if (strcmp(text, "int8") == 0)
-        return error_field(e, ERROR_UNSUPPORTED, "precision", "int8 is not available yet: use auto, f32, bf16 or f16");
+        return error_field(e, ERROR_UNSUPPORTED, "precision", "%s: the 'precision' int8 is not available yet: use auto, f32, bf16 or f16", body.source);
     return json_complain(body, "precision", e, "must be auto, f32, bf16 or f16");
 }
 

@@ -108,7 +108,7 @@ static bool read_choices(json body, bool *as_url, error *e) {
         return false;
     if (stream) return error_field(e, ERROR_UNSUPPORTED, "stream", "streaming is not available yet");
     if (output != NULL && strcmp(output, "png") != 0)
-        return error_field(e, ERROR_UNSUPPORTED, "output_format", "'%s' is not available: only png is", output);
+        return error_field(e, ERROR_UNSUPPORTED, "output_format", "the 'output_format' %s is not available: only png is", output);
     *as_url = response != NULL && strcmp(response, "url") == 0;
     if (response != NULL && !*as_url && strcmp(response, "b64_json") != 0)
         return json_complain(body, "response_format", e, "must be b64_json or url");
@@ -120,7 +120,10 @@ static bool read_fields(json body, const model_info *model, task_request *reques
     if (!request_fields_defaults(model, request, e) || !read_size(body, request, e)) return false;
     if (request_fields_read(body, model, MAX_IMAGES, request, e)) return true;
     bool side = strcmp(e->field, "width") == 0 || strcmp(e->field, "height") == 0;
-    if (side && json_get(body, e->field).value == NULL) snprintf(e->field, sizeof e->field, "size");
+    if (side && json_get(body, e->field).value == NULL) {
+        snprintf(e->field, sizeof e->field, "size");
+        error_prefix(e, "'size': ");
+    }
     return false;
 }
 

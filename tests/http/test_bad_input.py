@@ -1,0 +1,139 @@
+"""Bad requests: each is refused with a status, a sentence and the field at fault, in each API's own shape; nothing is queued and the server goes on."""
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def server(gradients):
+    return gradients
+
+LONG = "x" * 8193
+FIELDS = [
+    # field, value
+    ("prompt", None), ("prompt", 5), ("prompt", ["a"]), ("prompt", LONG), ("prompt", "é" * 4097), ("prompt", "a\0b"),
+    ("negative_prompt", LONG), ("negative_prompt", {}),
+    ("width", 0), ("width", -16), ("width", 17), ("width", 2**31), ("width", 2**63), ("width", 2**70), ("width", "64"), ("width", 64.5), ("width", [64]),
+    ("width", True), ("width", 16400), ("height", 0), ("height", 1), ("height", -2**31),
+    ("num_inference_steps", 0), ("num_inference_steps", 1001), ("num_inference_steps", -1), ("num_inference_steps", "8"),
+    ("guidance_scale", -0.1), ("guidance_scale", 100.1), ("guidance_scale", "x"), ("guidance_scale", 1e300),
+    ("true_cfg_scale", -1), ("true_cfg_scale", False),
+    ("max_sequence_length", 0), ("max_sequence_length", 513), ("max_sequence_length", 2**31),
+    ("precision", "int8"), ("precision", "fp32"), ("precision", ""), ("precision", 32),
+    ("seed", -2), ("seed", 2**64), ("seed", 1.5), ("seed", "0x10"), ("seed", ""), ("seed", "1 "), ("seed", str(2**64)), ("seed", {}),
+    ("n", 0), ("n", 17), ("n", -1), ("n", "2"),
+    ("model", 7), ("model", "x" * 1000),
+]
+NATIVE = FIELDS + [
+    ("model", "no-such-model"), ("priority", "soon"), ("priority", 4), ("priority", -1), ("priority", 1.5), ("webhook", "http://example.org/"),
+    ("steps", 8), ("promt", "typo"), ("size", "64x64"),
+]
+OPENAI = FIELDS + [
+    ("size", "64"), ("size", "64x"), ("size", "x64"), ("size", "64x64x64"), ("size", "-64x64"), ("size", "0x0"), ("size", "17x64"), ("size", 64),
+    ("size", "99999999x64"), ("n", 11), ("response_format", "png"), ("output_format", "webp"), ("stream", True), ("stream", "yes"),
+]
+
+
+def label(value):
+    text = repr(value)
+    return text if len(text) < 30 else text[:27] + "..."
+
+
+@pytest.fixture
+def unchanged(server):
+    """Nothing was queued by what the test did."""
+    before = server.client.get("/api/tasks?limit=1").json()["tasks"]
+    yield
+    after = server.client.get("/api/tasks?limit=1").json()["tasks"]
+    assert [t["id"] for t in before] == [t["id"] for t in after]
+
+
+@pytest.mark.parametrize("field, value", NATIVE, ids=label)
+def test_native_fields(server, unchanged, field, value):
+    body = {"prompt": "a fox", field: value}
+    answer = server.client.post("/api/tasks", content=json.dumps(body))
+    assert answer.status_code == 422, answer.text
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["field"] == field and problem["status"] == 422 and field in problem["detail"]
+
+
+@pytest.mark.parametrize("field, value", OPENAI, ids=label)
+def test_openai_fields(server, unchanged, field, value):
+    body = {"prompt": "a fox", field: value}
+    answer = server.client.post("/v1/images/generations", content=json.dumps(body))
+    if (field, value) == ("model", "x" * 1000):
+        assert answer.status_code == 400
+        return
+    assert answer.status_code == 400, answer.text
+    problem = answer.json()["error"]
+    assert problem["param"] == field and problem["type"] == "invalid_request_error" and field in problem["message"]
+
+
+def test_a_model_that_is_not_there(server, unchanged):
+    answer = server.client.post("/api/tasks", json={"prompt": "x", "model": "flux"})
+    assert "flux" in answer.json()["detail"] and "demo" in answer.json()["detail"]
+    answer = server.client.post("/v1/images/generations", json={"prompt": "x", "model": "flux"})
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "model_not_found" and answer.json()["error"]["param"] == "model"
+
+
+def test_sizes_say_what_would_do(server, unchanged):
+    detail = server.client.post("/api/tasks", json={"prompt": "x", "width": 100}).json()["detail"]
+    assert "100" in detail and "16" in detail and "96" in detail and "112" in detail
+
+
+def test_too_many_pixels(server, unchanged):
+    answer = server.client.post("/api/tasks", json={"prompt": "x", "width": 16384, "height": 16384})
+    assert answer.status_code == 422 and "pixels" in answer.json()["detail"]
+
+
+BODIES = {
+    "nothing": b"", "half": b'{"prompt": "a', "no JSON": b"prompt=a", "NaN": b'{"prompt": "a", "guidance_scale": NaN}',
+    "infinity": b'{"prompt": "a", "guidance_scale": 1e999}', "invalid UTF-8": b'{"prompt": "a\xff"}', "overlong UTF-8": b'{"prompt": "\xc0\x80"}',
+    "half a surrogate pair": b'{"prompt": "\\ud800"}', "two documents": b'{"prompt": "a"}{}', "a comment": b'{"prompt": "a" /* fox */}',
+    "deep": b"[" * 500000, "deep object": b'{"a":' * 100000,
+}
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/v1/images/generations"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_bodies_that_are_no_json(server, unchanged, path, body):
+    answer = server.client.post(path, content=body)
+    assert answer.status_code == 400, answer.text
+    detail = answer.json()["detail"] if path.startswith("/api") else answer.json()["error"]["message"]
+    assert "JSON" in detail and "at byte" in detail
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"a fox"', b"5", b"null", b"true"])
+def test_bodies_that_are_no_object(server, unchanged, body):
+    assert server.client.post("/api/tasks", content=body).status_code == 422
+    assert server.client.post("/v1/images/generations", content=body).status_code == 400
+
+
+def test_the_last_of_two_equal_keys_or_the_first_but_no_crash(server):
+    answer = server.client.post("/api/tasks", content=b'{"prompt": "a", "prompt": "b"}')
+    assert answer.status_code == 202
+
+
+def test_the_longest_prompt_is_taken(server):
+    for prompt in ("x" * 8192, "é" * 4096, "", "\U0001f98a" * 2048):
+        assert server.finish(server.submit(prompt))["request"]["prompt"] == prompt
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/v1/images/generations"])
+def test_bodies_over_the_cap(server, unchanged, path):
+    answer = server.client.post(path, content=b'{"prompt": "' + b"x" * (1 << 20) + b'"}')
+    assert answer.status_code == 413 and "1048576" in answer.text
+    answer = server.client.post(path, content=b" " * (8 << 20))
+    assert answer.status_code == 413
+
+
+def test_chunked_bodies_need_a_length(server, unchanged):
+    answer = server.client.post("/api/tasks", content=iter([b'{"prompt"', b': "a"}']))
+    assert answer.status_code == 411
+
+
+def test_other_fields_of_openai_are_ignored(server):
+    answer = server.client.post("/v1/images/generations", json={"prompt": "x", "quality": "high", "style": "vivid", "background": "auto", "user": "me",
+                                                                "moderation": "low", "n": None, "some_future_field": {"a": 1}})
+    assert answer.status_code == 200
