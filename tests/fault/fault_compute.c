@@ -1,0 +1,91 @@
+/* Weights, devices, graphs and the Flux transformer when memory runs out at any point: said as such, and nothing left behind. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "compute/device.h"
+#include "compute/graph.h"
+#include "compute/ops.h"
+#include "fault.h"
+#include "models/flux_transformer.h"
+#include "weights/tensor_store.h"
+
+static const char *folder(char path[1024], const char *name) {
+    snprintf(path, 1024, "%s/flux_%s", getenv("IMAGINED_TEST_DATA"), name);
+    return path;
+}
+
+static bool open_store(void *context, error *e) {
+    static const char *const stems[] = {"diffusion_pytorch_model", NULL};
+    char path[1024];
+    tensor_store *s;
+    if (!tensor_store_open(folder(path, context), stems, &s, e)) return false;
+    assert_true(tensor_store_count(s) > 10);
+    tensor_store_free(s);
+    return true;
+}
+
+static void a_store_opens_or_leaves_nothing(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(open_store, (char[]){"guided"}) >= 5);
+    assert_true(fault_fail_each(open_store, (char[]){"shards"}) >= 10);
+}
+
+static bool open_device(void *context, error *e) {
+    (void)context;
+    device *d;
+    if (!device_open("cpu", 2, &d, e)) return false;
+    device_free(d);
+    return true;
+}
+
+static void a_device_opens_or_leaves_nothing(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(open_device, NULL) >= 2);
+}
+
+typedef struct picture {
+    device *d;
+    precision precision;
+} picture;
+
+static bool denoise(void *context, error *e) {
+    const picture *p = context;
+    char path[1024];
+    flux_transformer *t = NULL;
+    flux_step *s = NULL;
+    static const float hidden[16], pooled[12], latents[12];
+    float velocity[12];
+    bool ok = flux_transformer_load(p->d, folder(path, "plain"), p->precision, &t, e) && flux_step_new(t, &(flux_step_shape){1, 1, 1, 1}, &s, e);
+    if (ok) {
+        flux_step_condition(s, hidden, pooled);
+        ok = flux_step_run(s, latents, (float[]){0.5f}, NULL, velocity, e);
+    }
+    flux_step_free(s);
+    flux_transformer_free(t);
+    return ok;
+}
+
+static void a_transformer_runs_or_leaves_nothing(void **state) {
+    (void)state;
+    picture p = {.precision = PRECISION_F32};
+    assert_true(device_open("cpu", 2, &p.d, NULL));
+    assert_true(fault_fail_each(denoise, &p) >= 20);
+    p.precision = PRECISION_F16;
+    assert_true(fault_fail_each(denoise, &p) >= 20);
+    device_free(p.d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_store_opens_or_leaves_nothing),
+        cmocka_unit_test(a_device_opens_or_leaves_nothing),
+        cmocka_unit_test(a_transformer_runs_or_leaves_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
