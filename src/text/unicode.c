@@ -27,7 +27,7 @@ static bool is_ascii(const char *text, size_t size) {
     return true;
 }
 
-bool unicode_nfc(const char *text, size_t size, buffer *out) {
+static bool compose(const char *text, size_t size, buffer *out) {
     if (is_ascii(text, size)) { /* composed already; also spares the library an empty text */
         buffer_append(out, text, size);
         return buffer_ok(out);
@@ -38,6 +38,19 @@ bool unicode_nfc(const char *text, size_t size, buffer *out) {
     if (n >= 0) buffer_append(out, composed, (size_t)n);
     free(composed);
     return n >= 0 && buffer_ok(out);
+}
+
+/* No reordering or composing crosses a starter that never composes, so the text between two of them can be taken by itself. */
+bool unicode_nfc(const char *text, size_t size, buffer *out) {
+    size_t from = 0;
+    for (size_t at = 0; at < size;) {
+        size_t start = at;
+        if (!unicode_newer_stands_alone(utf8_next(text, size, &at))) continue;
+        if (!compose(text + from, start - from, out)) return false;
+        buffer_append(out, text + start, at - start);
+        from = at;
+    }
+    return compose(text + from, size - from, out);
 }
 
 bool unicode_lower(const char *text, size_t size, buffer *out) {

@@ -1,4 +1,5 @@
-/* Characters of Unicode 16 and 17 that the reference knows and utf8proc 2.9 (Unicode 15.1) does not yet. */
+/* Where the reference's Unicode and that of utf8proc 2.9 (15.1) differ: the reference takes categories and lower case from Unicode 16 and 17,
+ * normalization from Unicode 9. */
 #ifndef IMAGINED_TEXT_UNICODE_NEWER_H
 #define IMAGINED_TEXT_UNICODE_NEWER_H
 
@@ -8,5 +9,9 @@
 bool unicode_newer_is_letter(int32_t c);
 bool unicode_newer_is_number(int32_t c);
 int32_t unicode_newer_lower(int32_t c); /* c itself where it has no lower case */
+
+/* To the reference a starter that is never composed or decomposed, but not to utf8proc: what came after Unicode 9 and takes part in normalization since;
+ * and U+11A7, just before the trailing Hangul consonants, which utf8proc takes for one. */
+bool unicode_newer_stands_alone(int32_t c);
 
 #endif
