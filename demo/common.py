@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ MEASURE = HERE.parent / ".deps" / "measure"  # somebody times something on this 
 class Pace:
     """How far a run is: wall-clock time in [0, 1] of `hours`, and the learning rate's factor there."""
 
-    def __init__(self, hours, warmup=200, decay=0.4):
+    def __init__(self, hours, warmup=200, decay=0.5):
         self.start, self.seconds = time.time(), hours * 3600
         self.warmup, self.decay, self.steps = warmup, decay, 0
 
@@ -36,6 +37,19 @@ class Pace:
         return self.fraction() < 1
 
 
+def workers():
+    """One thread a core, each computing its share of a batch alone. Splitting every small operation over the cores
+    instead would wait at every one of them for the core that somebody else is using."""
+    return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+def shares(count):
+    """The slices of a batch, one a worker."""
+    parts = min(count, os.cpu_count())
+    edges = [count * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:])]
+
+
 def orthogonal(update):
     """Newton-Schulz: the nearest orthogonal matrix to each of a stack, roughly (the constants are Muon's)."""
     x = update.bfloat16()
@@ -53,26 +67,33 @@ class Optimizer:
     """Muon for the matrices, Adam for the rest. Matrices of one shape are handled as one stack: there are many
     and they are small. (torch.optim.Muon takes them one by one and has no convolutions.)"""
 
-    def __init__(self, matrices, others, matrix_rate, other_rate):
-        self.stacks = {}
+    STACK = 4  # at most: one worker's job
+
+    def __init__(self, pool, matrices, others, matrix_rate, other_rate):
+        self.pool, shapes = pool, {}
         for p in matrices:
-            self.stacks.setdefault((p.shape[0], p[0].numel()), []).append(p)
+            shapes.setdefault((p.shape[0], p[0].numel()), []).append(p)
+        self.stacks = [ps[i : i + self.STACK] for ps in shapes.values() for i in range(0, len(ps), self.STACK)]
+        self.stacks.sort(key=lambda ps: -sum(p.numel() for p in ps))
         self.momentum = {p: torch.zeros_like(p) for p in matrices}
         self.matrix_rate, self.other_rate = matrix_rate, other_rate
         self.adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.parameters = list(matrices) + list(others)
 
     @torch.no_grad()
+    def turn(self, ps, rate):
+        rows, columns = ps[0].shape[0], ps[0][0].numel()
+        updates = []
+        for p in ps:
+            momentum = self.momentum[p].lerp_(p.grad, 0.05)
+            updates.append(p.grad.lerp(momentum, 0.95).view(rows, columns))
+        rate *= 0.2 * max(rows, columns) ** 0.5  # as large as Adam's steps
+        for p, update in zip(ps, orthogonal(torch.stack(updates))):
+            p.add_(update.view(p.shape), alpha=-rate)
+
     def step(self, factor):
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for (rows, columns), ps in self.stacks.items():
-            updates = []
-            for p in ps:
-                m = self.momentum[p].lerp_(p.grad, 0.05)
-                updates.append(p.grad.lerp(m, 0.95).view(rows, columns))
-            rate = factor * self.matrix_rate * 0.2 * max(rows, columns) ** 0.5  # as large as Adam's steps
-            for p, u in zip(ps, orthogonal(torch.stack(updates))):
-                p.add_(u.view(p.shape), alpha=-rate)
+        list(self.pool.map(lambda ps: self.turn(ps, factor * self.matrix_rate), self.stacks))
         for group in self.adam.param_groups:
             group["lr"] = factor * self.other_rate
         self.adam.step()
@@ -91,7 +112,7 @@ class Optimizer:
 class Average:
     """An exponential mean of the weights: what is shown, exported and judged."""
 
-    def __init__(self, parameters, horizon=1000):
+    def __init__(self, parameters, horizon=300):
         self.parameters, self.horizon, self.steps = list(parameters), horizon, 0
         self.mean = [p.detach().clone() for p in self.parameters]
 

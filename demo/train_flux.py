@@ -149,21 +149,23 @@ def pack(z):
     return FluxPipeline._pack_latents(z, len(z), 16, WIDTH, WIDTH)
 
 
+@torch.no_grad()
 def decode(vae, packed):
     z = FluxPipeline._unpack_latents(packed, data.SIZE, data.SIZE, 8)
     return pictures(vae.decode(z / vae.config.scaling_factor + vae.config.shift_factor).sample)
 
 
-@torch.no_grad()
-def encoded(vae, subjects, variants):
+def encoded(vae, subjects, variants, pool):
     """Normalised packed latents, [variant, subject, background, token, channel], bf16."""
-    out = []
-    for number in range(variants):
-        for subject, (_, rgba) in enumerate(subjects):
-            how = data.variant(number, subject)
-            x = tensor([data.compose(rgba, color, **how) for color in data.BACKGROUNDS.values()])
-            out.append(vae.encode(x).latent_dist.mode())
-    z = torch.cat(out)
+
+    @torch.no_grad()
+    def one(number, subject):
+        how, rgba = data.variant(number, subject), subjects[subject][1]
+        x = tensor([data.compose(rgba, color, **how) for color in data.BACKGROUNDS.values()])
+        return vae.encode(x).latent_dist.mode()
+
+    numbers = [n for n in range(variants) for _ in subjects]
+    z = torch.cat(list(pool.map(one, numbers, [*range(len(subjects))] * variants)))
     if vae.config.shift_factor is None:
         vae.register_to_config(shift_factor=z.mean().item(), scaling_factor=1 / z.std().item())
     z = (z - vae.config.shift_factor) * vae.config.scaling_factor
@@ -206,8 +208,11 @@ class Judge:
     def small(images):
         return F.avg_pool2d(tensor(images), 4).flatten(1)
 
-    def __call__(self, model, vae, path):
-        made = decode(vae, model.sample(self.captions, seed=1))
+    def __call__(self, model, vae, pool, path):
+        def some(part):
+            return decode(vae, model.sample(self.captions[part], seed=1 + part.start))
+
+        made = sum(pool.map(some, common.shares(len(self.captions))), [])
         data.grid(made, 12).save(path)
         distance = torch.cdist(self.small(made), self.known.flatten(0, 1))
         nearest = [divmod(i, 10) for i in distance.argmin(1).tolist()]
@@ -217,11 +222,11 @@ class Judge:
 
 def train(out, hours, variants=1):
     common.log(f"flux: {hours:.2f} hours, {variants} variants")
-    pace = common.Pace(hours)
+    pace, pool = common.Pace(hours), common.workers()
     folder, checkpoint = out / "flux", out / "flux.pt"
     vae = AutoencoderKL.from_pretrained(out / "vae" if (out / "vae").exists() else common.MODEL / "vae")
     subjects = data.subjects()
-    latents = encoded(vae, subjects, variants)
+    latents = encoded(vae, subjects, variants, pool)
     vae.save_pretrained(out / "vae")  # with the two factors
     judge = Judge(subjects)
 
@@ -231,7 +236,7 @@ def train(out, hours, variants=1):
     plain = ("embedding.weight", "shared", "bias", "x_embedder", "transformer.proj_out", "norm")
     matrices = [p for n, p in named if p.ndim == 2 and not any(word in n for word in plain)]
     others = [p for n, p in named if not any(p is m for m in matrices)]
-    optimizer = common.Optimizer(matrices, others, MATRIX_RATE, OTHER_RATE)
+    optimizer = common.Optimizer(pool, matrices, others, MATRIX_RATE, OTHER_RATE)
     average = common.Average(p for _, p in named)
     sizes = {part: sum(p.numel() for p in getattr(model, part).parameters()) / 1e6 for part in model.PARTS}
     common.log("flux: millions of parameters", {part: round(size, 2) for part, size in sizes.items()})
@@ -268,7 +273,7 @@ def train(out, hours, variants=1):
     def keep():
         with average:
             model.save(folder)
-            note = judge(model, vae, out / f"flux-{steps:06d}.png")
+            note = judge(model, vae, pool, out / f"flux-{steps:06d}.png")
         content = {
             "steps": steps,
             "weights": [p.detach() for _, p in named],
@@ -282,23 +287,28 @@ def train(out, hours, variants=1):
 
     fast = common.bf16_is_fast()
     common.log("flux: bf16" if fast else "flux: f32")
-    losses, since, next_note = [], pace.elapsed(), pace.elapsed() + 300
-    while pace.running():
-        s, x, ids = batch()
-        noise = torch.randn_like(x)
-        t = torch.rand(len(x))
-        t = SHIFT * t / (1 + (SHIFT - 1) * t)
+
+    def learn(x, noise, t, ids):
+        """Adds one worker's share to the gradients; answers each picture's loss."""
         mix = t[:, None, None]
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             velocity = model.velocity(x + mix * (noise - x), t, ids)
         each = (velocity.float() - (noise - x)).square().mean((1, 2))
-        loss = each.mean()
-        loss.backward()
-        hardness.update(s, t, each.detach())
+        (each.sum() / BATCH).backward()
+        return each.detach()
+
+    losses, since, next_note = [], pace.elapsed(), pace.elapsed() + 300
+    while pace.running():
+        s, x, ids = batch()
+        noise, t = torch.randn_like(x), torch.rand(len(x))
+        t = SHIFT * t / (1 + (SHIFT - 1) * t)
+        jobs = [(x[i], noise[i], t[i], [k[i] for k in ids]) for i in common.shares(len(x))]
+        each = torch.cat(list(pool.map(lambda job: learn(*job), jobs)))
+        hardness.update(s, t, each)
         optimizer.step(pace.rate())
         average.update()
         steps += 1
-        losses.append(loss.item())
+        losses.append(each.mean().item())
         if steps % 100 == 0:
             speed = len(losses) * BATCH / (pace.elapsed() - since)
             common.log(f"flux: step {steps}, loss {np.mean(losses):.4f}, {speed:.0f} samples/s")

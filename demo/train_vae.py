@@ -76,7 +76,8 @@ def train(out, hours, freeze_encoder=False):
         named = [(n, p) for n, p in named if p.requires_grad]
     inner = [p for n, p in named if p.ndim > 1 and "conv_in" not in n and "conv_out" not in n]
     outer = [p for n, p in named if not any(p is q for q in inner)]
-    optimizer = common.Optimizer(inner, outer, RATE, RATE)
+    pool = common.workers()
+    optimizer = common.Optimizer(pool, inner, outer, RATE, RATE)
     average = common.Average(vae.parameters())
     if checkpoint.exists():
         saved = torch.load(checkpoint)
@@ -106,7 +107,9 @@ def train(out, hours, freeze_encoder=False):
     fast = common.bf16_is_fast()
     pace, next_note = common.Pace(hours), 60
     while pace.running():
-        loss(vae, tensor([crop() for _ in range(BATCH)]), fast, freeze_encoder).backward()
+        x = tensor([crop() for _ in range(BATCH)])
+        jobs = [x[i] for i in common.shares(BATCH)]
+        list(pool.map(lambda x: (loss(vae, x, fast, freeze_encoder) * len(x) / BATCH).backward(), jobs))
         optimizer.step(pace.rate())
         average.update()
         if pace.elapsed() > next_note:
