@@ -5,7 +5,7 @@ run: build
 	@exec build/imagined serve
 
 build: .deps/.build
-	@ninja -C build --quiet
+	@ninja -C build --quiet imagined
 
 # Configured once; ninja itself configures again when a meson.build changes.
 .deps/.build: scripts/setup
