@@ -109,11 +109,20 @@ static struct ggml_tensor *attention_cpu(graph *g, struct ggml_tensor *q, struct
     });
 }
 
-struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
-                                      struct ggml_tensor *bias) {
-    if (device_is_cpu(graph_device(g))) return attention_cpu(g, q, k, v, scale, bias);
+/* The device's own fused attention, which never writes the scores to memory; NULL where it has none for these shapes. It rounds keys and
+ * values to f16. */
+static struct ggml_tensor *attention_fused(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale) {
     struct ggml_context *c = graph_context(g);
-    int64_t width = v->ne[0] * q->ne[1], tokens = q->ne[2], batch = q->ne[3];
+    struct ggml_tensor *keys = ggml_cast(c, ggml_permute(c, k, 0, 2, 1, 3), GGML_TYPE_F16);
+    struct ggml_tensor *values = ggml_cast(c, ggml_permute(c, v, 0, 2, 1, 3), GGML_TYPE_F16);
+    struct ggml_tensor *mixed = ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), keys, values, NULL, scale, 0.0f, 0.0f);
+    ggml_prec_set_acc(mixed, GGML_PREC_F32);
+    if (!device_supports(graph_device(g), mixed)) return NULL;
+    return ggml_reshape_3d(c, mixed, v->ne[0] * q->ne[1], q->ne[2], q->ne[3]);
+}
+
+static struct ggml_tensor *attention_composed(struct ggml_context *c, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
+                                              struct ggml_tensor *bias) {
     struct ggml_tensor *scores = ggml_mul_mat(c, ggml_cont(c, ggml_permute(c, k, 0, 2, 1, 3)), ggml_cont(c, ggml_permute(c, q, 0, 2, 1, 3)));
     ggml_prec_set_acc(scores, GGML_PREC_F32);
     ggml_prec_set_src(scores, GGML_PREC_F32, 1);
@@ -121,5 +130,13 @@ struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct gg
     struct ggml_tensor *mixed = ggml_mul_mat(c, ggml_cont(c, ggml_permute(c, v, 1, 2, 0, 3)), scores);
     ggml_prec_set_acc(mixed, GGML_PREC_F32);
     ggml_prec_set_src(mixed, GGML_PREC_F32, 1);
-    return ggml_reshape_3d(c, ggml_cont(c, ggml_permute(c, mixed, 0, 2, 1, 3)), width, tokens, batch);
+    return ggml_reshape_3d(c, ggml_cont(c, ggml_permute(c, mixed, 0, 2, 1, 3)), v->ne[0] * q->ne[1], q->ne[2], q->ne[3]);
+}
+
+struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
+                                      struct ggml_tensor *bias) {
+    if (device_is_cpu(graph_device(g))) return attention_cpu(g, q, k, v, scale, bias);
+    struct ggml_tensor *result = NULL;
+    if (bias == NULL && graph_half_allowed(g)) result = attention_fused(g, q, k, v, scale);
+    return result != NULL ? result : attention_composed(graph_context(g), q, k, v, scale, bias);
 }

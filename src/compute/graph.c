@@ -37,6 +37,7 @@ struct graph {
     unsigned char *scratch;
     _Atomic(const char *) fault; /* what a kernel complained of */
     arena memory;
+    bool half_allowed;
     bool failed; /* an allocation failed while building */
 };
 
@@ -71,6 +72,8 @@ void graph_free(graph *g) {
     free(g);
 }
 
+void graph_allow_half(graph *g) { g->half_allowed = true; }
+bool graph_half_allowed(const graph *g) { return g->half_allowed; }
 struct ggml_context *graph_context(graph *g) { return g->tensors; }
 device *graph_device(const graph *g) { return g->d; }
 

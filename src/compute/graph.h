@@ -27,6 +27,11 @@ typedef struct graph graph;
 bool graph_new(device *d, size_t max_nodes, graph **out, error *e);
 void graph_free(graph *g); /* NULL is fine */
 
+/* Lets the operations added from now on compute in f16 where that makes the device faster: for weights below f32. The CPU computes in f32
+ * all the same. */
+void graph_allow_half(graph *g);
+bool graph_half_allowed(const graph *g);
+
 struct ggml_context *graph_context(graph *g); /* for ggml's own operations */
 device *graph_device(const graph *g);
 /* Memory that lives as long as the graph, for parameters of custom operations. */

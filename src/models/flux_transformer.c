@@ -179,6 +179,7 @@ static void build(flux_step *s) {
     graph *g = s->graph;
     int64_t n = t->dims.inner, image_tokens = (int64_t)s->shape.rows * s->shape.columns, text_tokens = s->shape.text_tokens;
     make_inputs(s);
+    if (t->image_in.weight->type != GGML_TYPE_F32) graph_allow_half(g);
     struct ggml_tensor *condition = condition_of(s);
     struct ggml_tensor *image = flux_apply(g, &t->image_in, s->latents), *text = flux_apply(g, &t->text_in, s->hidden);
     for (int i = 0; i < t->config.num_layers; i++)

@@ -132,6 +132,12 @@ static struct ggml_tensor *attention_rotated(bench *b) {
     return compute_attention(b->g, compute_rope(b->g, q, rotation), compute_rope(b->g, k, rotation), v, 0.8f, NULL);
 }
 
+static struct ggml_tensor *attention_in_half(bench *b) {
+    struct ggml_tensor *q = f32(b, 64, 3, 37, 2), *k = f32(b, 64, 3, 41, 2), *v = f32(b, 64, 3, 41, 2);
+    graph_allow_half(b->g);
+    return compute_attention(b->g, q, k, v, 0.125f, NULL);
+}
+
 static struct ggml_tensor *layer_norm(bench *b) {
     struct ggml_tensor *x = f32(b, 45, 7, 3, 1), *w = f32(b, 45, 1, 1, 1);
     return compute_layer_norm(b->g, x, w, f32(b, 45, 1, 1, 1), 1e-5f);
@@ -206,6 +212,7 @@ static void every_operation_agrees_with_the_cpu(void **state) {
     AGREE(attention_biased, 2e-3);
     AGREE(attention_masked, 2e-3);
     AGREE(attention_rotated, 2e-3);
+    AGREE(attention_in_half, 2e-3);
     AGREE(layer_norm, 1e-4);
     AGREE(rms_norm, 1e-4);
     AGREE(group_norm, 1e-4);
