@@ -10,14 +10,16 @@ struct arena_block {
     _Alignas(16) unsigned char bytes[];
 };
 
-enum { ARENA_BLOCK_BYTES = 16 * 1024 };
+/* Blocks grow with the arena: a small one stays small, a large one asks the system seldom. */
+enum { FIRST_BLOCK_BYTES = 1024, LARGEST_BLOCK_BYTES = 64 * 1024 };
 
 void *arena_alloc(arena *a, size_t size) {
     size_t rounded;
     if (!checked_add(size, 15, &rounded)) return NULL;
     rounded &= ~(size_t)15;
     if (a->blocks == NULL || a->capacity - a->used < rounded) {
-        size_t capacity = rounded > ARENA_BLOCK_BYTES ? rounded : ARENA_BLOCK_BYTES, bytes;
+        size_t capacity = a->total < FIRST_BLOCK_BYTES ? FIRST_BLOCK_BYTES : a->total > LARGEST_BLOCK_BYTES ? LARGEST_BLOCK_BYTES : a->total, bytes;
+        if (capacity < rounded) capacity = rounded;
         if (!checked_add(capacity, sizeof(struct arena_block), &bytes)) return NULL;
         struct arena_block *block = calloc(1, bytes);
         if (block == NULL) return NULL;
