@@ -5,6 +5,7 @@ run: build
 	@exec build/imagined serve
 
 build: .deps/.build
+	@ninja -C build -n imagined | grep -q 'no work to do' || echo 'build: compiling build/imagined'
 	@ninja -C build --quiet imagined
 
 # Configured once; ninja itself configures again when a meson.build changes.
