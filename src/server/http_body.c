@@ -13,10 +13,9 @@
 static http_body_part *next_part(http_body *b, error *e) {
     if (b->count == b->capacity) {
         size_t capacity = b->capacity == 0 ? 4 : b->capacity * 2, bytes;
-        if (!checked_mul(capacity, sizeof *b->parts, &bytes)) return NULL;
-        http_body_part *grown = realloc(b->parts, bytes);
+        http_body_part *grown = checked_mul(capacity, sizeof *b->parts, &bytes) ? realloc(b->parts, bytes) : NULL;
         if (grown == NULL) {
-            error_no_memory(e, "an answer's parts", bytes);
+            error_no_memory(e, "an answer's parts", capacity);
             return NULL;
         }
         b->parts = grown;
@@ -53,14 +52,15 @@ bool http_body_add_text(http_body *b, const char *text, error *e) {
 }
 
 bool http_body_add_file(http_body *b, const char *path, bool base64, error *e) {
-    http_body_part *p = next_part(b, e);
-    if (p == NULL) return false;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return error_system(e, "open", path);
     struct stat info;
-    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    http_body_part *p = NULL;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) error_set(e, ERROR_BAD_FILE, "%s is not a regular file", path);
+    else p = next_part(b, e);
+    if (p == NULL) {
         close(fd);
-        return error_set(e, ERROR_BAD_FILE, "%s is not a regular file", path);
+        return false;
     }
     p->file = fd;
     p->base64 = base64;
