@@ -22,12 +22,14 @@ static void accept_connections(void *context) {
         int fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
             /* Those that wait stay in the backlog; listening on would only burn time until others have closed. */
-            log_line(LOG_WARNING, "no connection can be accepted for the moment: %s", strerror(errno));
+            if (!s->starved) log_line(LOG_WARNING, "no connection can be accepted for the moment: %s", strerror(errno));
+            s->starved = true;
             loop_watch_free(s->accepting);
             s->accepting = NULL;
             loop_timer_set(s->resume, RESUME_MS);
             return;
         }
+        s->starved = false;
         if (fd < 0) return; /* none is left, or one was gone again */
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

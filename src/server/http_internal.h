@@ -12,6 +12,7 @@ struct http_server {
     loop_watch *accepting;
     loop_timer *resume;  /* accepting again after the system ran out of descriptors */
     int listener;
+    bool starved;        /* the system has no descriptor for a connection; said once */
     char address[80];
     http_handler handle;
     void (*reject)(void *context, http_exchange *x, int status, const error *why);

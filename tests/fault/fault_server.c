@@ -1,0 +1,159 @@
+/* The front's parts when memory runs out: each allocation of queue, answers, lists, loop and dispatch fails in turn, and nothing is left behind. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "fault.h"
+#include "queue/queue_manager.h"
+#include "server/catalog.h"
+#include "server/dispatch.h"
+#include "server/http.h"
+#include "server/http_body.h"
+#include "server/idempotency.h"
+#include "server/waits.h"
+
+static const queue_limits limits = {.max_queued = 10, .max_active = 2, .keep_finished = 2};
+
+static task_request request(void) {
+    return (task_request){.model = "demo", .prompt = "a fox", .negative_prompt = "blurry", .precision = "auto", .width = 64, .height = 64, .steps = 1, .count = 1};
+}
+
+static bool queue_work(void *context, error *e) {
+    (void)context;
+    queue_manager *q = NULL;
+    task *t;
+    task_request r = request();
+    bool ok = queue_manager_new(&limits, &q, e);
+    for (int i = 0; ok && i < 3; i++) {
+        queue_stats before = queue_manager_get_queue_stats(q);
+        ok = queue_manager_submit_task(q, &r, PRIORITY_NORMAL, i, &t, e);
+        assert_int_equal(queue_manager_get_queue_stats(q).queued, before.queued + ok); /* no half a task */
+    }
+    queue_manager_free(q);
+    return ok;
+}
+
+static void the_queue(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(queue_work, NULL) >= 7);
+}
+
+static bool body_work(void *context, error *e) {
+    http_body body = {0};
+    bool ok = true;
+    for (int i = 0; ok && i < 6; i++) ok = http_body_add_text(&body, "some text", e) && http_body_add_file(&body, context, i % 2 == 0, e);
+    assert_true(!ok || body.count == 12);
+    http_body_free(&body);
+    return ok;
+}
+
+static void an_answer(void **state) {
+    (void)state;
+    char path[] = "/tmp/imagined-fault-XXXXXX";
+    int fd = mkstemp(path);
+    assert_int_equal(write(fd, "0123456789", 10), 10);
+    close(fd);
+    assert_true(fault_fail_each(body_work, path) >= 8);
+
+    /* And what it gives when nothing fails, in pieces of every size. */
+    for (size_t piece = 4; piece < 40; piece++) {
+        http_body body = {0};
+        error e;
+        char text[100];
+        size_t size = 0, n;
+        assert_true(http_body_add_text(&body, "a", &e) && http_body_add_file(&body, path, true, &e) && http_body_add_text(&body, "", &e) &&
+                    http_body_add_file(&body, path, false, &e) && http_body_add_text(&body, "z", &e));
+        do {
+            assert_true(http_body_read(&body, text + size, piece, &n, &e));
+            assert_true(n <= piece);
+            size += n;
+        } while (n > 0);
+        assert_int_equal(size, body.size);
+        text[size] = '\0';
+        assert_string_equal(text, "aMDEyMzQ1Njc4OQ==0123456789z");
+        http_body_free(&body);
+    }
+    unlink(path);
+}
+
+static bool catalog_work(void *context, error *e) {
+    (void)context;
+    catalog *c = NULL;
+    const model_info *m;
+    char demo[1024];
+    snprintf(demo, sizeof demo, "%s/demo/model", getenv("IMAGINED_SOURCE"));
+    bool ok = catalog_new(demo, "/nonexistent", "demo", &c, e);
+    if (ok) ok = catalog_find(c, NULL, &m, e);
+    catalog_free(c);
+    return ok;
+}
+
+static void the_models(void **state) {
+    (void)state;
+    /* A list that cannot be read is an empty one, so the model is not found: a failure, but not one of memory. */
+    assert_true(fault_survive_each(catalog_work, NULL) >= 2);
+}
+
+static void nothing(void *context) { (void)context; }
+static void no_answer(void *context, http_exchange *x) { (void)context, (void)x; }
+static void no_refusal(void *context, http_exchange *x, int status, const error *why) { (void)context, (void)x, (void)status, (void)why; }
+static void finished(void *context, task *t) { (void)context, (void)t; }
+
+static bool server_work(void *context, error *e) {
+    const picture_store *pictures = context;
+    loop *l = NULL;
+    loop_timer *timer = NULL;
+    http_server *http = NULL;
+    queue_manager *q = NULL;
+    waits *w = NULL;
+    idempotency *keys = NULL;
+    dispatch *d = NULL;
+    catalog *c = NULL;
+    bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
+              http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
+              waits_new(l, NULL, &w, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
+    const dispatch_options options = {.loop = l, .queue = q, .catalog = c, .pictures = pictures, .engine = {.device = "cpu"}, .max_active = 2,
+                                      .finished = finished};
+    ok = ok && dispatch_new(&options, &d, e);
+    http_server_free(http);
+    dispatch_free(d);
+    waits_free(w);
+    idempotency_free(keys);
+    queue_manager_free(q);
+    catalog_free(c);
+    loop_timer_free(timer);
+    loop_free(l);
+    return ok;
+}
+
+static void the_server(void **state) {
+    (void)state;
+    char folder[] = "/tmp/imagined-fault-XXXXXX", images[64];
+    assert_non_null(mkdtemp(folder));
+    setenv("IMAGINED_ENGINE_EXECUTABLE", getenv("IMAGINED_FAKE_ENGINE"), 1);
+    picture_store *pictures = NULL;
+    error e;
+    assert_true(picture_store_new(folder, &pictures, &e));
+    /* Watching the engine is tried again later: the one allocation whose failure is no failure of the start. */
+    assert_true(fault_survive_each(server_work, pictures) >= 12);
+    picture_store_free(pictures);
+    snprintf(images, sizeof images, "%s/images", folder);
+    assert_int_equal(rmdir(images), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_queue),
+        cmocka_unit_test(an_answer),
+        cmocka_unit_test(the_models),
+        cmocka_unit_test(the_server),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
