@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
@@ -31,6 +32,8 @@ static void print_help(FILE *out) {
 
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "--help";
+    /* ggml starts a debugger on its own process when it aborts; the front wants to hear of the death at once. */
+    setenv("GGML_NO_BACKTRACE", "1", 0);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(argc > 1 ? stdout : stderr);
         return argc > 1 ? 0 : 2;
