@@ -36,7 +36,7 @@ void tensor_store_free(tensor_store *s); /* NULL is fine */
 
 const weight *tensor_store_find(const tensor_store *s, const char *name); /* NULL when there is none */
 size_t tensor_store_count(const tensor_store *s);
-const weight *tensor_store_at(const tensor_store *s, size_t index); /* in order of name */
+const weight *tensor_store_at(const tensor_store *s, size_t index); /* in order of name, one behind the other in memory */
 size_t tensor_store_mapped_bytes(const tensor_store *s);
 const char *tensor_store_folder(const tensor_store *s); /* for messages */
 
