@@ -16,6 +16,8 @@ typedef struct added_token {
     size_t normal_size;
     int32_t id;
     bool strip_left, strip_right; /* takes the white space on that side with it */
+    bool single_word;             /* not where a letter, digit, mark or _ is beside it */
+    bool listed;                  /* from a list with ids; no matter here */
 } added_token;
 
 typedef struct added_tokens {
@@ -26,8 +28,9 @@ typedef struct added_tokens {
 } added_tokens;
 
 void added_tokens_free(added_tokens *a); /* takes a zeroed one */
-/* Copies the texts. A text that is there already is left as it is. False (ERROR_OUT_OF_MEMORY, ERROR_BAD_FILE over a cap). */
+/* Copies the texts. A text that is there already is described anew. False (ERROR_OUT_OF_MEMORY, ERROR_BAD_FILE over a cap). */
 bool added_tokens_add(added_tokens *a, const added_token *t, error *e);
+const added_token *added_tokens_get(const added_tokens *a, const char *text, size_t size); /* NULL: none */
 
 /* The first token at or after `from` in raw or in normalised text: *start and *end of what it takes from the text (with stripped white space). NULL when there is
  * none. */

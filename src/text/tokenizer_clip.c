@@ -24,12 +24,12 @@ static bool load_model(json root, tokenizer *t, error *e) {
            bpe_init(&t->bpe, vocab, e) && bpe_add_merges_json(&t->bpe, merges, e);
 }
 
-/* The id of a named special token, which is also found in raw text. */
-static bool add_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, tokenizer *t, int32_t *id, error *e) {
-    const token_description d = tokenizer_settings_special(s, name, fallback);
+static bool find_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, const tokenizer *t, int32_t *id,
+                         error *e) {
+    token_description d;
+    tokenizer_settings_special(s, name, fallback, &d);
     *id = vocabulary_find(&t->bpe.pieces, d.text, d.size);
-    if (*id < 0) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, d.text);
-    return tokenizer_add_token(t, &d, *id, e);
+    return *id >= 0 || error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, d.text);
 }
 
 static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, json_document *d, error *e) {
@@ -47,11 +47,10 @@ static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, json_d
     }
     t->vocabulary = t->bpe.pieces.ids;
     t->max_length = tokenizer_settings_max_length(s);
-    return tokenizer_settings_add_tokens(s, added, t, e) &&
-           add_special(s, folder, "bos_token", "<|startoftext|>", t, &t->start, e) &&
-           add_special(s, folder, "eos_token", "<|endoftext|>", t, &t->end, e) &&
-           add_special(s, folder, "pad_token", "<|endoftext|>", t, &t->pad, e) &&
-           add_special(s, folder, "unk_token", "<|endoftext|>", t, &t->bpe.unknown, e);
+    const token_fallbacks f = {"<|startoftext|>", "<|endoftext|>", "<|endoftext|>", "<|endoftext|>"};
+    return find_special(s, folder, "bos_token", f.start, t, &t->start, e) && find_special(s, folder, "eos_token", f.end, t, &t->end, e) &&
+           find_special(s, folder, "pad_token", f.pad, t, &t->pad, e) && find_special(s, folder, "unk_token", f.unknown, t, &t->bpe.unknown, e) &&
+           tokenizer_add_tokens(t, s, added, &f, 0, e);
 }
 
 bool tokenizer_load_clip(const char *folder, tokenizer **out, error *e) {

@@ -31,20 +31,30 @@ typedef struct tokenizer_settings {
 
 bool tokenizer_settings_load(const char *folder, tokenizer_settings *s, error *e);
 void tokenizer_settings_free(tokenizer_settings *s);
-/* A special token as a file describes it. Borrowed. */
+/* A token as a file describes it. Borrowed. */
 typedef struct token_description {
     const char *text;
     size_t size;
-    bool strip_left, strip_right, normalized;
+    bool is_text; /* given as a string, not as an object with "content" */
+    bool strip_left, strip_right, single_word, normalized;
 } token_description;
 
-/* A named special token ("eos_token"), a string or an object with "content", or `fallback`. */
-token_description tokenizer_settings_special(const tokenizer_settings *s, const char *name, const char *fallback);
-/* Adds the token with its id to those found in text; one that is there already stays as it is. The tokenizer must be able to normalise. */
-bool tokenizer_add_token(tokenizer *t, const token_description *d, int32_t id, error *e);
+/* False when it is neither a string nor an object with "content". `special`: a token of that kind is normalised only where the object says so. */
+bool token_describe(yyjson_val *v, bool special, token_description *out);
+/* A named special token ("eos_token"), or `fallback`; false where there is neither. */
+bool tokenizer_settings_special(const tokenizer_settings *s, const char *name, const char *fallback, token_description *out);
+/* The config's added_tokens_decoder, or NULL. With it, special_tokens_map.json and tokenizer.json's added_tokens do not count. */
+yyjson_val *tokenizer_settings_decoder(const tokenizer_settings *s);
 /* model_max_length where it is sane, else 0. */
 size_t tokenizer_settings_max_length(const tokenizer_settings *s);
-/* Adds added_tokens_decoder of the config, and added_tokens of a tokenizer.json (may have no value), to the tokenizer's. */
-bool tokenizer_settings_add_tokens(const tokenizer_settings *s, json added, tokenizer *t, error *e);
+
+/* Adds all tokens that are to be found in text, in the order of transformers' TokenizersBackend: those of added_tokens_decoder or of
+ * tokenizer.json (`added`, may have no value); the named ones, by their fallback where no file names them; the extra ones the files list, or
+ * else <extra_id_0> … (`extra` of them). Of several descriptions of one text the list's stands, else the last. A text that the vocabulary lacks
+ * gets the next id. The tokenizer's model and normalisation must be there. */
+typedef struct token_fallbacks {
+    const char *start, *end, *unknown, *pad; /* NULL: none */
+} token_fallbacks;
+bool tokenizer_add_tokens(tokenizer *t, const tokenizer_settings *s, json added, const token_fallbacks *fallbacks, size_t extra, error *e);
 
 #endif

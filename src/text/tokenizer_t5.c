@@ -46,13 +46,17 @@ static bool load_normalizer(json root, tokenizer *t, error *e) {
     return map == NULL || charsmap_init_base64(&t->charsmap, map, root.source, e);
 }
 
-static bool load_json(const char *path, const tokenizer_settings *s, tokenizer *t, error *e) {
+static bool add_tokens(tokenizer *t, const tokenizer_settings *s, json added, int64_t extra, error *e) {
+    return tokenizer_add_tokens(t, s, added, &(token_fallbacks){.end = "</s>", .unknown = "<unk>", .pad = "<pad>"}, (size_t)extra, e);
+}
+
+static bool load_json(const char *path, int64_t extra, const tokenizer_settings *s, tokenizer *t, error *e) {
     json_document d;
     json added = {0};
     bool ok = json_load(path, FILE_CAP, &d, e) && load_pieces(json_root(&d), t, e) && load_normalizer(json_root(&d), t, e) &&
               json_array(json_root(&d), "added_tokens", &added, e);
     t->vocabulary = (int32_t)t->unigram.count;
-    ok = ok && tokenizer_settings_add_tokens(s, added, t, e);
+    ok = ok && add_tokens(t, s, added, extra, e);
     json_document_free(&d);
     return ok;
 }
@@ -110,28 +114,17 @@ static bool load_spiece(const char *path, int64_t extra, const tokenizer_setting
     ok = ok && spiece_read(buffer_text(&bytes), bytes.size, path, &take, e) && append_extra_pieces(t, extra, path, e);
     buffer_free(&bytes);
     t->vocabulary = (int32_t)t->unigram.count;
-    return ok && tokenizer_settings_add_tokens(s, (json){0}, t, e);
+    return ok && add_tokens(t, s, (json){0}, extra, e);
 }
 
 /* --- both --- */
 
-static bool add_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, tokenizer *t, int32_t *id, error *e) {
-    const token_description d = tokenizer_settings_special(s, name, fallback);
+static bool find_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, const tokenizer *t, int32_t *id,
+                         error *e) {
+    token_description d;
+    tokenizer_settings_special(s, name, fallback, &d);
     *id = vocabulary_find(&t->unigram.pieces, d.text, d.size);
-    if (*id < 0) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, d.text);
-    return tokenizer_add_token(t, &d, *id, e);
-}
-
-/* <extra_id_0> … are found in raw text; those the vocabulary lacks get the ids after it. */
-static bool add_extra_tokens(tokenizer *t, int64_t extra, error *e) {
-    for (int64_t i = 0; i < extra; i++) {
-        char name[32];
-        int n = snprintf(name, sizeof name, "<extra_id_%d>", (int)i);
-        int32_t id = vocabulary_find(&t->unigram.pieces, name, (size_t)n);
-        if (id < 0) id = t->vocabulary++;
-        if (!added_tokens_add(&t->added, &(added_token){.text = name, .size = (size_t)n, .id = id}, e)) return false;
-    }
-    return true;
+    return *id >= 0 || error_set(e, ERROR_BAD_FILE, "%s: the vocabulary lacks the %s '%.64s'", folder, name, d.text);
 }
 
 static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, error *e) {
@@ -143,15 +136,15 @@ static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, error 
         return false;
     if (s->config.doc != NULL && !json_int(json_root(&s->config), "extra_ids", 0, MAX_EXTRA, &extra, e)) return false;
     if (file_exists(whole)) {
-        if (!load_json(whole, s, t, e)) return false;
+        if (!load_json(whole, extra, s, t, e)) return false;
     } else {
         if (!file_exists(model)) return error_set(e, ERROR_NOT_FOUND, "%s holds no tokenizer: it needs tokenizer.json or spiece.model", folder);
         if (!load_spiece(model, extra, s, t, e)) return false;
     }
     if (t->unigram.count <= UNKNOWN) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary has no unknown token (id %d)", folder, UNKNOWN);
     t->max_length = tokenizer_settings_max_length(s);
-    return add_special(s, folder, "pad_token", "<pad>", t, &t->pad, e) && add_special(s, folder, "eos_token", "</s>", t, &t->end, e) &&
-           add_special(s, folder, "unk_token", "<unk>", t, &unknown, e) && add_extra_tokens(t, extra, e);
+    return find_special(s, folder, "pad_token", "<pad>", t, &t->pad, e) && find_special(s, folder, "eos_token", "</s>", t, &t->end, e) &&
+           find_special(s, folder, "unk_token", "<unk>", t, &unknown, e);
 }
 
 bool tokenizer_load_t5(const char *folder, tokenizer **out, error *e) {

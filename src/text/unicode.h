@@ -10,6 +10,7 @@
 
 bool unicode_is_letter(int32_t c); /* \p{L} */
 bool unicode_is_number(int32_t c); /* \p{N} */
+bool unicode_is_word(int32_t c);   /* \w: letters, marks, digits, joiners, connecting punctuation, alphabetic symbols */
 bool unicode_is_space(int32_t c);  /* the White_Space property: Rust's char::is_whitespace, \s of a Unicode regular expression */
 
 /* Appends text in normalization form C / with each character lower-cased by itself (Rust's char::to_lowercase). Text is valid UTF-8. False when memory is short. */

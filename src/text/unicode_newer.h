@@ -10,8 +10,8 @@ bool unicode_newer_is_letter(int32_t c);
 bool unicode_newer_is_number(int32_t c);
 int32_t unicode_newer_lower(int32_t c); /* c itself where it has no lower case */
 
-/* To the reference a starter that is never composed or decomposed, but not to utf8proc: what came after Unicode 9 and takes part in normalization since;
- * and U+11A7, just before the trailing Hangul consonants, which utf8proc takes for one. */
+/* To the reference a starter that is never composed or decomposed, but not to utf8proc: what came after Unicode 9 and takes part in
+ * normalization since; and U+11A7, just before the trailing Hangul consonants, which utf8proc takes for one. */
 bool unicode_newer_stands_alone(int32_t c);
 
 #endif
