@@ -105,14 +105,6 @@ bool http_server_new(loop *l, const char *listen, http_handler handle, void (*re
     return true;
 }
 
-void http_server_stop_accepting(http_server *s) {
-    loop_timer_set(s->resume, -1);
-    loop_watch_free(s->accepting);
-    s->accepting = NULL;
-    if (s->listener >= 0) close(s->listener);
-    s->listener = -1;
-}
-
 void http_server_free(http_server *s) {
     if (s == NULL) return;
     loop_timer_free(s->resume);

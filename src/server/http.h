@@ -33,8 +33,6 @@ bool http_server_new(loop *l, const char *listen, http_handler handle, void (*re
 void http_server_free(http_server *s);
 /* "127.0.0.1:7860", with the port that was really bound. */
 const char *http_server_address(const http_server *s);
-/* Closes the port; connections that are open go on. */
-void http_server_stop_accepting(http_server *s);
 /* Answers that are not yet sent completely. */
 size_t http_server_sending(const http_server *s);
 

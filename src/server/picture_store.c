@@ -14,15 +14,13 @@ struct picture_store {
 bool picture_store_new(const char *state_folder, picture_store **out, error *e) {
     picture_store *s = calloc(1, sizeof *s);
     if (s == NULL) return error_no_memory(e, "the picture store", sizeof *s);
-    char probe[PATH_MAX];
-    bool ok = file_join(s->folder, sizeof s->folder, state_folder, "images", e) && file_make_folder(s->folder, e) &&
-              file_join(probe, sizeof probe, s->folder, "probe", e) && file_replace(probe, "", 0, e);
+    bool ok = file_join(s->folder, sizeof s->folder, state_folder, "images", e) && file_make_folder(s->folder, e);
+    if (ok && access(s->folder, W_OK | X_OK) != 0) ok = error_system(e, "write in", s->folder);
     if (!ok) {
         error_prefix(e, "the state folder cannot be used: ");
         picture_store_free(s);
         return false;
     }
-    unlink(probe);
     *out = s;
     return true;
 }

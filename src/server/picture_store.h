@@ -1,6 +1,6 @@
 /* Finished pictures on disk: STATE/images/<task id>-<index>.png. A file is there completely or not at all.
  *
- * picture_store_write may be called from any thread; the rest changes nothing. */
+ * Nothing in it changes after its making: any thread may use it. */
 #ifndef IMAGINED_SERVER_PICTURE_STORE_H
 #define IMAGINED_SERVER_PICTURE_STORE_H
 
@@ -14,7 +14,7 @@ enum { PICTURE_ID_BYTES = TASK_ID_BYTES + 3 }; /* a task's id, '-', up to two di
 
 typedef struct picture_store picture_store;
 
-/* Makes the folder where it is missing and tries to write there. */
+/* Makes the folder where it is missing, and fails where nothing can be written. */
 bool picture_store_new(const char *state_folder, picture_store **out, error *e);
 void picture_store_free(picture_store *s); /* NULL is fine */
 void picture_id_format(const char *task_id, int index, char out[PICTURE_ID_BYTES]);
