@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* Cutting inside a multi-byte character would make the text invalid UTF-8, and with it the JSON that carries it. */
 static void cut_at_character(char *text, size_t capacity) {
     size_t n = strlen(text);
@@ -18,11 +20,20 @@ static void cut_at_character(char *text, size_t capacity) {
     }
 }
 
+/* Texts quote names of files and what files hold, which may be any bytes. */
+static void mend(char *text, size_t capacity) {
+    cut_at_character(text, capacity);
+    for (size_t size = strlen(text), at = 0; at < size;) {
+        size_t start = at;
+        if (utf8_next(text, size, &at) < 0) text[start] = '?';
+    }
+}
+
 static void fill(error *e, error_code code, const char *field, const char *format, va_list args) {
     e->code = code;
     snprintf(e->field, sizeof e->field, "%s", field);
     vsnprintf(e->text, sizeof e->text, format, args);
-    cut_at_character(e->text, sizeof e->text);
+    mend(e->text, sizeof e->text);
 }
 
 bool error_set(error *e, error_code code, const char *format, ...) {
@@ -52,7 +63,7 @@ bool error_prefix(error *e, const char *format, ...) {
     int n = vsnprintf(e->text, sizeof e->text, format, args);
     va_end(args);
     if (n >= 0 && (size_t)n < sizeof e->text) snprintf(e->text + n, sizeof e->text - (size_t)n, "%s", old);
-    cut_at_character(e->text, sizeof e->text);
+    mend(e->text, sizeof e->text);
     return false;
 }
 

@@ -34,7 +34,7 @@ typedef struct error {
 } error;
 
 /* Fills *e (NULL is allowed: nobody wants to know) and returns false, so that a check is one line. Over-long text is cut at a
- * character boundary. */
+ * character boundary; a byte that is not UTF-8 becomes '?'. */
 bool error_set(error *e, error_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* As error_set, for a fault in the request field `field`. */

@@ -46,12 +46,18 @@ static bool compose(const char *text, size_t size, buffer *out) {
         buffer_append(out, text, size);
         return buffer_ok(out);
     }
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n >= 0) buffer_append(out, composed, (size_t)n);
-    free(composed);
-    return n >= 0 && buffer_ok(out);
+    /* In two steps of the library, as its one call would take the memory by itself. */
+    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    const utf8proc_uint8_t *bytes = (const utf8proc_uint8_t *)text;
+    utf8proc_ssize_t count = utf8proc_decompose(bytes, (utf8proc_ssize_t)size, NULL, 0, options);
+    if (count < 0) return false;
+    utf8proc_int32_t *characters = malloc((size_t)count * sizeof *characters + 1); /* reencode writes UTF-8 and a NUL in their place */
+    if (characters == NULL) return false;
+    count = utf8proc_decompose(bytes, (utf8proc_ssize_t)size, characters, count, options);
+    if (count >= 0) count = utf8proc_reencode(characters, count, options);
+    if (count >= 0) buffer_append(out, characters, (size_t)count);
+    free(characters);
+    return count >= 0 && buffer_ok(out);
 }
 
 /* No reordering or composing crosses a starter that never composes, so the text between two of them can be taken by itself. */

@@ -12,6 +12,16 @@
 #include "base/json.h"
 #include "base/utf8.h"
 
+/* What a file or a file's name holds may be quoted as it is. */
+static void error_text_is_valid(void **state) {
+    (void)state;
+    error e = {0};
+    error_set(&e, ERROR_BAD_FILE, "%s: '%.3s' is odd", "a\xFF\xC3z", "\xC3\xA9\xE7\x8B\x90");
+    assert_string_equal(e.text, "a??z: '\xC3\xA9?' is odd");
+    error_prefix(&e, "\x80: ");
+    assert_string_equal(e.text, "?: a??z: '\xC3\xA9?' is odd");
+}
+
 static void error_text_is_cut_at_a_character(void **state) {
     (void)state;
     char long_text[600];
@@ -89,7 +99,7 @@ static void malformed_utf8_is_found_where_it_is(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(error_text_is_cut_at_a_character), cmocka_unit_test(a_buffer_holds_what_was_appended),
+        cmocka_unit_test(error_text_is_cut_at_a_character), cmocka_unit_test(error_text_is_valid), cmocka_unit_test(a_buffer_holds_what_was_appended),
         cmocka_unit_test(arenas_refuse_what_overflows),     cmocka_unit_test(json_getters_name_the_key),
         cmocka_unit_test(malformed_utf8_is_found_where_it_is),
     };
