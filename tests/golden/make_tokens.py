@@ -62,15 +62,36 @@ def published_config(vocabulary):
             "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
 
 
+def old_config():
+    """As in the first CLIP repositories: several descriptions of the end token, of which one counts."""
+    typed = {"__type": "AddedToken", **{k: v for k, v in mark(START, True).items() if k != "special"}}
+    return {"bos_token": typed, "eos_token": typed | {"content": END}, "unk_token": typed | {"content": END}, "pad_token": END, "model_max_length": 77}
+
+
+def words_config(vocabulary):
+    """Tokens added by a user: whole words, words of the normalised text, one with an id that its place in the vocabulary overrules, white space taken along."""
+    n = len(vocabulary)
+    word = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": True, "special": False}
+    added = [mark(START, False), mark(END, False), word | {"content": "<cat-toy>", "single_word": False, "lstrip": True, "rstrip": True},
+             word | {"content": "FOX", "normalized": True, "single_word": False}, word | {"content": "\u00e9t\u00e9", "normalized": True},
+             word | {"content": "at"}, word | {"content": "cat"}]
+    return {"added_tokens_decoder": {str(n - 2 + i): t for i, t in enumerate(added)}, "bos_token": START, "eos_token": END, "pad_token": END,
+            "unk_token": END, "additional_special_tokens": ["1girl"]}
+
+
 def make_small_clip():
-    """The first 400 merges, as two files; as tokenizer.json alone; with a published configuration; padded with '!' as the second encoder of SDXL and SD 3."""
+    """The first 400 merges, as two files; as tokenizer.json alone; with a published configuration; padded with '!' as the second encoder of SDXL and SD 3; with an
+    old configuration; with added words."""
     merges = (DATA / "clip" / "merges.txt").read_text().splitlines()[:400]
     vocabulary = clip_vocabulary(merges)
-    for name in ("clip_small", "clip_published", "clip_padded"):
+    for name in ("clip_small", "clip_published", "clip_padded", "clip_old", "clip_words"):
         write(DATA / name / "vocab.json", to_json(vocabulary))
         write(DATA / name / "merges.txt", "#version: 0.2\n" + "\n".join(merges) + "\n")
     write(DATA / "clip_published" / "tokenizer_config.json", to_json(published_config(vocabulary)))
     write(DATA / "clip_padded" / "special_tokens_map.json", to_json({"bos_token": mark(START, True), "eos_token": mark(END, True), "pad_token": "!", "unk_token": mark(END, True)}))
+    write(DATA / "clip_old" / "tokenizer_config.json", to_json(old_config()))
+    write(DATA / "clip_old" / "special_tokens_map.json", to_json({"eos_token": mark(END, True), "pad_token": END, "unk_token": mark(END, True)}))
+    write(DATA / "clip_words" / "tokenizer_config.json", to_json(words_config(vocabulary)))
     CLIPTokenizer.from_pretrained(DATA / "clip_small").backend_tokenizer.save(str(DATA / "clip_json.json"))
     whole = json.loads((DATA / "clip_json.json").read_text())
     (DATA / "clip_json.json").unlink()
@@ -170,7 +191,7 @@ def main():
         record(arrays, "demo_clip", CLIPTokenizer.from_pretrained(DEMO / "tokenizer"), texts, 1)
         record(arrays, "demo_t5", T5Tokenizer.from_pretrained(DEMO / "tokenizer_2"), texts, 1)
         record(arrays, "demo_spiece", T5Tokenizer.from_pretrained(spiece), texts, 4)
-        for name in ("clip_small", "clip_json", "clip_published", "clip_padded"):
+        for name in ("clip_small", "clip_json", "clip_published", "clip_padded", "clip_old", "clip_words"):
             record(arrays, name, CLIPTokenizer.from_pretrained(DATA / name), texts, 5)
         for name in ("t5_spiece", "t5_charsmap", "t5_plain", "t5_sequence", "t5_extra"):
             record(arrays, name, T5Tokenizer.from_pretrained(DATA / name), texts, 3)

@@ -256,6 +256,8 @@ static void clip_small(void **state) { check_stored(*state, "clip_small", tokeni
 static void clip_json(void **state) { check_stored(*state, "clip_json", tokenizer_load_clip); }
 static void clip_published(void **state) { check_stored(*state, "clip_published", tokenizer_load_clip); }
 static void clip_padded(void **state) { check_stored(*state, "clip_padded", tokenizer_load_clip); }
+static void clip_old(void **state) { check_stored(*state, "clip_old", tokenizer_load_clip); }
+static void clip_words(void **state) { check_stored(*state, "clip_words", tokenizer_load_clip); }
 static void t5_spiece(void **state) { check_stored(*state, "t5_spiece", tokenizer_load_t5); }
 static void t5_charsmap(void **state) { check_stored(*state, "t5_charsmap", tokenizer_load_t5); }
 static void t5_plain(void **state) { check_stored(*state, "t5_plain", tokenizer_load_t5); }
@@ -267,7 +269,7 @@ int main(void) {
         cmocka_unit_test(clips_own_vocabulary), cmocka_unit_test(demo_clip),      cmocka_unit_test(demo_t5),     cmocka_unit_test(demo_spiece),
         cmocka_unit_test(clip_small),           cmocka_unit_test(clip_json),      cmocka_unit_test(clip_published), cmocka_unit_test(clip_padded),
         cmocka_unit_test(t5_spiece),            cmocka_unit_test(t5_charsmap),    cmocka_unit_test(t5_plain),    cmocka_unit_test(t5_sequence),
-        cmocka_unit_test(t5_extra),
+        cmocka_unit_test(t5_extra),             cmocka_unit_test(clip_old),       cmocka_unit_test(clip_words),
     };
     return cmocka_run_group_tests(tests, open_texts, close_texts);
 }

@@ -24,6 +24,8 @@ PROMPTS = [
     "▁ ▁a a▁ a▁b ▁▁ a ▁ b ▁▁▁x",
     "“quotes” ‘single’ «guillemets» — en–dash … ellipsis ‽ ⁇ ⁈ ！",
     "\U0001d573\U0001d58a\U0001d591\U0001d591\U0001d594 𝟘𝟙𝟚 𝒻ℴ𝓍 \U0010ffff \ufffd \ufffe \ue000 \U000e0001",
+    "young marks a\u1df9\u0301 e\u0301\u07fd\u0323\u0334 \U00011935\U00011930 \U00011938 \u0c15\u0c3c\u0c4d \ub6d4\u11a7 \u1100\u1161\u11a7\u11a8",
+    "FOX fox foxes a_fox fox1 cat, cats cat. CAT \u00c9T\u00c9 \u00e9t\u00e9s \u24d0cat \u0301cat <cat-toy> <CAT-TOY>  <cat-toy>  x",
 ]
 SPECIALS = ["<|startoftext|>", "<|endoftext|>", "</s>", "<pad>", "<unk>", "<extra_id_0>", "<extra_id_7>", "<extra_id_99>", "<extra_id_100>", "<s>", "</w>", "[PAD]",
             "<|startoftext|", "<|endoftext", "<extra_id_", "</", "<", "|>"]
