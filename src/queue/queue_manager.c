@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* One list, newest first. Every walk is linear: with the ten thousand tasks a server may hold that is some tens of microseconds, once per event.
+/* One list, newest first. Every walk is linear: with the ten thousand tasks a server may hold that is tens of microseconds an event.
  *
  * Invariants: stats.queued, stats.active and `finished` count the tasks of the list in those states; completed, failed and cancelled count
  * forgotten tasks too. */
@@ -55,7 +55,8 @@ static bool draw_id(int64_t now_ms, char id[TASK_ID_BYTES], error *e) {
     return true;
 }
 
-bool queue_manager_submit_task(queue_manager *q, const task_request *request, task_priority priority, int64_t now_ms, task **out, error *e) {
+bool queue_manager_submit_task(queue_manager *q, const task_request *request, task_priority priority, int64_t now_ms, task **out,
+                               error *e) {
     if (q->stats.queued >= q->limits.max_queued)
         return error_set(e, ERROR_BUSY, "the queue is full: %zu tasks wait already; try again later", q->limits.max_queued);
     task *t = calloc(1, sizeof *t);
@@ -166,7 +167,8 @@ void queue_manager_put_back(queue_manager *q, task *t, bool charged, const char 
     }
     if (charged && ++t->charges >= TASK_MAX_CHARGES) {
         error why;
-        error_set(&why, ERROR_INTERNAL, "the engine died %d times while it worked on this task; the last time it was %s", t->charges, reason);
+        error_set(&why, ERROR_INTERNAL, "the engine died %d times while it worked on this task; the last time it was %s", t->charges,
+                  reason);
         queue_manager_fail(q, t, &why, now_ms);
         return;
     }
@@ -200,7 +202,8 @@ bool queue_manager_cancel_task(queue_manager *q, task *t, int64_t now_ms, bool *
 bool queue_manager_set_priority(queue_manager *q, task *t, task_priority p, error *e) {
     (void)q;
     if (task_status_is_final(t->status))
-        return error_set(e, ERROR_INVALID, "task %s is %s already: its priority means nothing any more", t->id, task_status_name(t->status));
+        return error_set(e, ERROR_INVALID, "task %s is %s already: its priority means nothing any more", t->id,
+                         task_status_name(t->status));
     t->priority = p;
     return true;
 }

@@ -1,7 +1,8 @@
 /* All tasks of the server, and which one is next: by priority, then by time of submission.
  *
- * In memory. The manager owns the tasks; what it returns is borrowed and stays valid until the task is forgotten (finished tasks are kept, the oldest
- * forgotten beyond `keep_finished`). One thread: the front's event loop. `active` counts tasks that hold a slot (loading or running). */
+ * In memory. The manager owns the tasks; what it returns is borrowed and stays valid until the task is forgotten (finished tasks are kept,
+ * the oldest forgotten beyond `keep_finished`). One thread: the front's event loop. `active` counts tasks that hold a slot (loading or
+ * running). */
 #ifndef IMAGINED_QUEUE_QUEUE_MANAGER_H
 #define IMAGINED_QUEUE_QUEUE_MANAGER_H
 
@@ -10,9 +11,9 @@
 typedef struct queue_manager queue_manager;
 
 typedef struct queue_limits {
-    size_t max_queued;     /* ERROR_BUSY beyond */
-    size_t max_active;     /* MAX_CONCURRENT_TASKS */
-    size_t keep_finished;  /* the one that finished last is kept in any case */
+    size_t max_queued;    /* ERROR_BUSY beyond */
+    size_t max_active;    /* MAX_CONCURRENT_TASKS */
+    size_t keep_finished; /* the one that finished last is kept in any case */
 } queue_limits;
 
 typedef struct queue_stats {
@@ -31,13 +32,14 @@ task *queue_manager_get_next_task(queue_manager *q);
 void queue_manager_start(queue_manager *q, task *t, int64_t now_ms);
 /* loading → running: its model is there. A running task stays as it is. */
 void queue_manager_run(queue_manager *q, task *t);
-/* loading or running → queued, in its old place (the engine died). `charged`: it is to blame; the TASK_MAX_CHARGES-th time it is failed with `reason` instead.
- * One whose end was asked for is cancelled. Images that are stored stay. */
+/* loading or running → queued, in its old place (the engine died). `charged`: it is to blame; the TASK_MAX_CHARGES-th time it is failed
+ * with `reason` instead. One whose end was asked for is cancelled. Images that are stored stay. */
 void queue_manager_put_back(queue_manager *q, task *t, bool charged, const char *reason, int64_t now_ms);
 /* → completed / failed / cancelled. */
 void queue_manager_complete(queue_manager *q, task *t, int64_t now_ms);
 void queue_manager_fail(queue_manager *q, task *t, const error *why, int64_t now_ms);
-/* A queued task is cancelled at once (true in *at_once); for an active one the wish is recorded and the caller tells the engine. ERROR_INVALID when it is final. */
+/* A queued task is cancelled at once (true in *at_once); for an active one the wish is recorded and the caller tells the engine.
+ * ERROR_INVALID when it is final. */
 bool queue_manager_cancel_task(queue_manager *q, task *t, int64_t now_ms, bool *at_once, error *e);
 void queue_manager_cancelled(queue_manager *q, task *t, int64_t now_ms);
 bool queue_manager_set_priority(queue_manager *q, task *t, task_priority p, error *e); /* ERROR_INVALID when it is final */

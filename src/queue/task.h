@@ -29,7 +29,7 @@ bool task_id_valid(const char *text); /* has the form of an id; says nothing abo
 
 /* What to make, complete and valid. Strings are borrowed on submission and copied into the task. */
 typedef struct task_request {
-    const char *model; /* its name in the model list */
+    const char *model;                    /* its name in the model list */
     const char *prompt, *negative_prompt; /* negative_prompt NULL: none */
     const char *precision;
     int width, height, steps, count, max_sequence_length;
@@ -46,8 +46,8 @@ typedef struct task {
     char id[TASK_ID_BYTES];
     task_status status;
     task_priority priority;
-    task_request request; /* strings in .memory */
-    uint64_t sequence;    /* order of submission */
+    task_request request;                        /* strings in .memory */
+    uint64_t sequence;                           /* order of submission */
     int64_t created_ms, started_ms, finished_ms; /* Unix milliseconds; 0 not yet */
     char phase[16];                              /* "load", "encode", "denoise", "decode" or "" */
     int step, steps, image;
@@ -59,7 +59,7 @@ typedef struct task {
         double load_seconds, encode_seconds, denoise_seconds, decode_seconds, wait_seconds;
         uint64_t memory_before, memory_after, memory_peak;
     } metrics;
-    arena memory; /* everything the task owns besides itself */
+    arena memory;      /* everything the task owns besides itself */
     struct task *next; /* the manager's list */
 } task;
 

@@ -59,7 +59,8 @@ bool catalog_find(catalog *c, const char *name, const model_info **out, error *e
     if (*out != NULL) return true;
     buffer names = {0};
     for (size_t i = 0; i < list->count; i++) buffer_printf(&names, "%s%s", i > 0 ? ", " : "", list->models[i].name);
-    error_field(e, ERROR_INVALID, "model", "there is no model '%.128s'; there is %s", name, list->count > 0 ? buffer_text(&names) : "none at all");
+    error_field(e, ERROR_INVALID, "model", "there is no model '%.128s'; there is %s", name,
+                list->count > 0 ? buffer_text(&names) : "none at all");
     buffer_free(&names);
     return false;
 }

@@ -14,10 +14,10 @@ enum { RETRY_MS = 20 };
 
 /* A task in the engine's hands, or whose last pictures are being stored. */
 typedef struct slot {
-    task *task;     /* NULL: free */
-    uint64_t run;   /* number of this admission */
-    int first;      /* the engine's image 0 is the task's image `first`: those before were stored by an earlier run */
-    bool done;      /* the engine is through with it */
+    task *task;       /* NULL: free */
+    uint64_t run;     /* number of this admission */
+    int first;        /* the engine's image 0 is the task's image `first`: those before were stored by an earlier run */
+    bool done;        /* the engine is through with it */
     bool cancel_owed; /* the engine must still be told */
     bool received[TASK_MAX_IMAGES];
 } slot;
@@ -126,8 +126,8 @@ static bool admit(dispatch *d, slot *s, task *t) {
         return false;
     }
     queue_manager_start(d->options.queue, t, clock_unix_ms());
-    log_line(LOG_INFO, "task %s starts: %d × %d, %d steps, %d image(s), model %s", t->id, t->request.width, t->request.height, t->request.steps,
-             t->request.count - first, t->request.model);
+    log_line(LOG_INFO, "task %s starts: %d × %d, %d steps, %d image(s), model %s", t->id, t->request.width, t->request.height,
+             t->request.steps, t->request.count - first, t->request.model);
     if (!ok) {
         s->done = true;
         fail(d, s, &fault);
@@ -153,7 +153,8 @@ static void start_tasks(dispatch *d) {
 static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;
     snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
-    log_line(LOG_INFO, "the engine (process %ld) is ready on %s, %d thread(s)", (long)engine_client_pid(d->engine), d->device, m->hello.threads);
+    log_line(LOG_INFO, "the engine (process %ld) is ready on %s, %d thread(s)", (long)engine_client_pid(d->engine), d->device,
+             m->hello.threads);
 }
 
 static void on_progress(void *context, const engine_message *m) {
@@ -200,13 +201,18 @@ static void on_image(void *context, const engine_message *m, int memfd) {
         return;
     }
     error fault = {0};
-    if (m->image.width != s->task->request.width || m->image.height != s->task->request.height || m->image.seed != s->task->images[index].seed) {
+    if (m->image.width != s->task->request.width || m->image.height != s->task->request.height ||
+        m->image.seed != s->task->images[index].seed) {
         close(memfd);
         error_set(&fault, ERROR_INTERNAL, "the engine sent another image than was asked for");
         fail(d, s, &fault);
         return;
     }
-    encoder_job job = {.index = index, .run = s->run, .memfd = memfd, .width = m->image.width, .height = m->image.height,
+    encoder_job job = {.index = index,
+                       .run = s->run,
+                       .memfd = memfd,
+                       .width = m->image.width,
+                       .height = m->image.height,
                        .parameters = parameters_text(s->task, index)};
     memcpy(job.task, s->task->id, sizeof job.task);
     s->received[index] = true;
@@ -254,7 +260,8 @@ static void on_failed(void *context, const engine_message *m) {
 static void on_died(void *context, const engine_death *death) {
     dispatch *d = context;
     d->device[0] = '\0';
-    log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "", death->running);
+    log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "",
+             death->running);
     for (int i = 0; i < d->options.max_active; i++) {
         slot *s = &d->slots[i];
         if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */

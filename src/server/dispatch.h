@@ -1,5 +1,5 @@
-/* Between queue, engine and disk: hands the next task to the engine while a slot is free, follows what the engine says of it, has its pictures stored and
- * only then calls it completed. When an engine dies its tasks go back to their places.
+/* Between queue, engine and disk: hands the next task to the engine while a slot is free, follows what the engine says of it, has its
+ * pictures stored and only then calls it completed. When an engine dies its tasks go back to their places.
  *
  * Every change of a task after its submission goes through here, so that `finished` hears of every end. One thread. */
 #ifndef IMAGINED_SERVER_DISPATCH_H
@@ -37,8 +37,8 @@ bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e);
 /* Starts no further task and takes none: ERROR_BUSY from now on. */
 void dispatch_drain(dispatch *d);
 bool dispatch_draining(const dispatch *d);
-bool dispatch_idle(const dispatch *d); /* no task holds a slot */
-bool dispatch_ready(const dispatch *d); /* an engine is up */
+bool dispatch_idle(const dispatch *d);          /* no task holds a slot */
+bool dispatch_ready(const dispatch *d);         /* an engine is up */
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
 
 #endif

@@ -63,7 +63,8 @@ static bool encode_mapped(const encoder_job *job, const uint8_t *rgb, buffer *pn
 static bool encode(const encoder_job *job, buffer *png, error *e) {
     size_t pixels, bytes;
     struct stat info;
-    if (job->width <= 0 || job->height <= 0 || !checked_mul((size_t)job->width, (size_t)job->height, &pixels) || !checked_mul(pixels, 3, &bytes))
+    if (job->width <= 0 || job->height <= 0 || !checked_mul((size_t)job->width, (size_t)job->height, &pixels) ||
+        !checked_mul(pixels, 3, &bytes))
         return error_set(e, ERROR_INTERNAL, "an image of %d × %d pixels came from the engine", job->width, job->height);
     /* Reading past the end of a mapped file would be the end of the process. */
     if (fstat(job->memfd, &info) != 0 || info.st_size != (off_t)bytes)

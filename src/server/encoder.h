@@ -12,10 +12,10 @@ typedef struct encoder encoder;
 typedef struct encoder_job {
     char task[TASK_ID_BYTES];
     int index;
-    uint64_t run;      /* handed through: which admission of the task it came from */
-    int memfd;         /* width × height × 3 bytes of RGB */
+    uint64_t run; /* handed through: which admission of the task it came from */
+    int memfd;    /* width × height × 3 bytes of RGB */
     int width, height;
-    char *parameters;  /* the text that goes into the file; malloc'ed */
+    char *parameters; /* the text that goes into the file; malloc'ed */
 } encoder_job;
 
 typedef struct encoder_result {

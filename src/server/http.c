@@ -52,7 +52,8 @@ static bool split_address(const char *listen, char host[64], char port[8], error
     size_t n = bracketed ? size - 2 : size;
     bool digits = colon != NULL && colon[1] != '\0' && strlen(colon + 1) <= 5 && strspn(colon + 1, "0123456789") == strlen(colon + 1);
     if (!digits || atoi(colon + 1) > 65535 || n == 0 || n >= 64 || (!bracketed && memchr(from, ':', n) != NULL))
-        return error_field(e, ERROR_INVALID, "listen", "'%s' is no address to listen on: it must look like 127.0.0.1:7860 or [::1]:7860", listen);
+        return error_field(e, ERROR_INVALID, "listen", "'%s' is no address to listen on: it must look like 127.0.0.1:7860 or [::1]:7860",
+                           listen);
     memcpy(host, from, n);
     host[n] = '\0';
     strcpy(port, colon + 1);
@@ -66,8 +67,8 @@ static bool open_listener(http_server *s, const struct addrinfo *a, const char *
     setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(s->listener, a->ai_addr, a->ai_addrlen) != 0 || listen(s->listener, BACKLOG) != 0) {
         if (errno != EADDRINUSE) return error_system(e, "listen on", listen_on);
-        return error_set(e, ERROR_BUSY, "cannot listen on %s: the port is in use; stop the other server or choose another port with --listen",
-                         listen_on);
+        return error_set(e, ERROR_BUSY,
+                         "cannot listen on %s: the port is in use; stop the other server or choose another port with --listen", listen_on);
     }
     char host[64], port[8];
     struct sockaddr_storage bound;
@@ -90,11 +91,10 @@ static bool start_listening(http_server *s, const char *listen_on, error *e) {
     return ok;
 }
 
-bool http_server_new(loop *l, const char *listen, http_handler handle, void (*refuse)(void *context, http_exchange *x, int status, const error *why),
-                     void *context, http_server **out, error *e) {
+bool http_server_new(loop *l, const char *listen, http_handler handle, http_refusal refuse, void *context, http_server **out, error *e) {
     http_server *s = calloc(1, sizeof *s);
     if (s == NULL) return error_no_memory(e, "the HTTP server", sizeof *s);
-    *s = (http_server){.loop = l, .listener = -1, .handle = handle, .reject = refuse, .context = context};
+    *s = (http_server){.loop = l, .listener = -1, .handle = handle, .refuse = refuse, .context = context};
     loop_set_connection_context(l, s);
     if (!start_listening(s, listen, e) || !loop_timer_new(l, resume_accepting, s, &s->resume, e) ||
         !loop_watch_new(l, s->listener, accept_connections, s, &s->accepting, e)) {

@@ -1,8 +1,8 @@
 /* HTTP as handlers see it: an exchange is one request and its answer.
  *
- * A handler reads the request and answers: at once, or later (it keeps the exchange and says with http_when_left what to do if the client leaves before).
- * Once answered, or left, an exchange belongs to the server again and must not be touched. Everything happens on the loop's thread; a slow
- * client is served from writeable events and holds nothing but its own answer. */
+ * A handler reads the request and answers: at once, or later (it keeps the exchange and says with http_when_left what to do if the client
+ * leaves before). Once answered, or left, an exchange belongs to the server again and must not be touched. Everything happens on the loop's
+ * thread; a slow client is served from writeable events and holds nothing but its own answer. */
 #ifndef IMAGINED_SERVER_HTTP_H
 #define IMAGINED_SERVER_HTTP_H
 
@@ -15,20 +15,20 @@
 #include "server/loop.h"
 
 enum {
-    HTTP_BODY_BYTES = 1 << 20,  /* of a request */
-    HTTP_BODY_SECONDS = 60,     /* for all of it to arrive */
-    HTTP_SEND_SECONDS = 30,     /* without progress, then the client is given up */
+    HTTP_BODY_BYTES = 1 << 20, /* of a request */
+    HTTP_BODY_SECONDS = 60,    /* for all of it to arrive */
+    HTTP_SEND_SECONDS = 30,    /* without progress, then the client is given up */
     HTTP_PATH_BYTES = 1024,
 };
 
 typedef struct http_server http_server;
 typedef struct http_exchange http_exchange;
 typedef void (*http_handler)(void *context, http_exchange *x);
+/* Answers, with this status, a request that is refused before its body was read: too large, of no stated length. */
+typedef void (*http_refusal)(void *context, http_exchange *x, int status, const error *why);
 
-/* Binds and listens: "127.0.0.1:7860", "[::1]:7860", "localhost:0". `handle` gets every complete request; `reject` answers one that is refused before its body was read
- * (body too large, no length). */
-bool http_server_new(loop *l, const char *listen, http_handler handle, void (*reject)(void *context, http_exchange *x, int status, const error *why),
-                     void *context, http_server **out, error *e);
+/* Binds and listens: "127.0.0.1:7860", "[::1]:7860", "localhost:0". `handle` gets every complete request. */
+bool http_server_new(loop *l, const char *listen, http_handler handle, http_refusal refuse, void *context, http_server **out, error *e);
 /* Exchanges that wait are left; connections are closed with the loop, which must be freed after. NULL is fine. */
 void http_server_free(http_server *s);
 /* "127.0.0.1:7860", with the port that was really bound. */

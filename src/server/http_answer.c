@@ -9,8 +9,9 @@ enum { HEAD_BYTES = 8 * 1024, PIECE_BYTES = 64 * 1024 };
 
 static bool add(struct lws *wsi, const char *name, const char *value, unsigned char **at, unsigned char *end) {
     char with_colon[80];
+    const unsigned char *bytes = (const unsigned char *)value;
     snprintf(with_colon, sizeof with_colon, "%s:", name);
-    return lws_add_http_header_by_name(wsi, (const unsigned char *)with_colon, (const unsigned char *)value, (int)strlen(value), at, end) == 0;
+    return lws_add_http_header_by_name(wsi, (const unsigned char *)with_colon, bytes, (int)strlen(value), at, end) == 0;
 }
 
 static bool has_body(const http_exchange *x) { return x->method != LWSHUMETH_HEAD && x->status != 304 && x->answer.size > 0; }

@@ -1,5 +1,5 @@
-/* An answer's body as a run of parts: text, files, files in base64. Its size is known before anything is read, and it is read in pieces, so that an
- * answer of many megabytes costs no memory. A zeroed body is empty. */
+/* An answer's body as a run of parts: text, files, files in base64. Its size is known before anything is read, and it is read in pieces, so
+ * that an answer of many megabytes costs no memory. A zeroed body is empty. */
 #ifndef IMAGINED_SERVER_HTTP_BODY_H
 #define IMAGINED_SERVER_HTTP_BODY_H
 
@@ -15,14 +15,14 @@ typedef struct http_body_part {
     int file;    /* of a file part; −1 for text */
     bool base64;
     uint64_t file_size;
-    uint64_t size;      /* bytes this part gives */
+    uint64_t size; /* bytes this part gives */
 } http_body_part;
 
 typedef struct http_body {
     http_body_part *parts;
     size_t count, capacity;
-    uint64_t size;      /* of all parts */
-    size_t reading;     /* the part being read, and how far */
+    uint64_t size;  /* of all parts */
+    size_t reading; /* the part being read, and how far */
     uint64_t position;
 } http_body;
 

@@ -13,8 +13,12 @@ static const struct {
     const char *name;
     int token;
 } kept[HTTP_HEADERS] = {
-    {"host", WSI_TOKEN_HOST},   {"content-type", WSI_TOKEN_HTTP_CONTENT_TYPE}, {"if-none-match", WSI_TOKEN_HTTP_IF_NONE_MATCH},
-    {"prefer", -1},             {"idempotency-key", -1},                       {"x-request-id", -1},
+    {"host", WSI_TOKEN_HOST},
+    {"content-type", WSI_TOKEN_HTTP_CONTENT_TYPE},
+    {"if-none-match", WSI_TOKEN_HTTP_IF_NONE_MATCH},
+    {"prefer", -1},
+    {"idempotency-key", -1},
+    {"x-request-id", -1},
     {"expect", WSI_TOKEN_HTTP_EXPECT},
 };
 
@@ -54,7 +58,8 @@ static void choose_request_id(http_exchange *x) {
     else random_id("req_", x->request_id);
 }
 
-/* An answer that is there goes out now: a client that sends the next request ahead would lose its connection if the library read that first. */
+/* An answer that is there goes out now: a client that sends the next request ahead would lose its connection if the library read that
+ * first. */
 static int send_now(http_exchange *x) {
     while (x->state >= EXCHANGE_ANSWERED && !lws_send_pipe_choked(x->wsi)) {
         bool finished;
@@ -71,11 +76,11 @@ static int handle(http_exchange *x) {
     return send_now(x);
 }
 
-static void reject(http_exchange *x, int status, const char *text) {
+static void refuse(http_exchange *x, int status, const char *text) {
     error why;
     error_set(&why, status == 413 ? ERROR_TOO_LARGE : ERROR_INVALID, "%s", text);
     x->state = EXCHANGE_HANDLING;
-    x->server->reject(x->server->context, x, status, &why);
+    x->server->refuse(x->server->context, x, status, &why);
 }
 
 static int begin(http_server *s, struct lws *wsi, const char *path, size_t size) {
@@ -98,19 +103,19 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     bool sends = x->method == LWSHUMETH_POST || x->method == LWSHUMETH_PUT || x->method == LWSHUMETH_PATCH;
     if (size >= sizeof x->path) {
         x->close_after = true;
-        reject(x, 414, "the path is too long");
+        refuse(x, 414, "the path is too long");
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
         x->close_after = true;
-        reject(x, 411, "the request's body needs a Content-Length");
+        refuse(x, 411, "the request's body needs a Content-Length");
     } else if (!sane) {
         x->close_after = true;
-        reject(x, 400, "the Content-Length makes no sense");
+        refuse(x, 400, "the Content-Length makes no sense");
         return send_now(x);
     } else if (length > HTTP_BODY_BYTES) {
         /* Most clients hear an answer only once they have sent everything; to those that would send without end it is given at once. */
         x->close_after = true;
         x->dropping = length <= 64LL * HTTP_BODY_BYTES;
-        if (!x->dropping) reject(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
+        if (!x->dropping) refuse(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
     } else if (length == 0 && !(x->method == LWSHUMETH_POST && has_length)) {
         /* Without a length the library takes such a request for one with an endless body. */
         x->close_after = sends && !has_length;
@@ -130,8 +135,8 @@ static int more(http_exchange *x, const void *bytes, size_t size) {
 
 static int complete(http_exchange *x) {
     if (x->state != EXCHANGE_READING) return 0;
-    if (x->dropping) reject(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
-    else if (!buffer_ok(&x->request)) reject(x, 503, "not enough memory for the request's body");
+    if (x->dropping) refuse(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
+    else if (!buffer_ok(&x->request)) refuse(x, 503, "not enough memory for the request's body");
     else return handle(x);
     return 0;
 }
@@ -157,7 +162,8 @@ int http_callback(void *server, struct lws *wsi, enum lws_callback_reasons reaso
         if (x != NULL) end(wsi, x);
         return 0;
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        /* RFC 9110 lets a server ignore the wish for another protocol; the library can only grant or refuse, unless it no longer knows the name. */
+        /* RFC 9110 lets a server ignore the wish for another protocol; the library can only grant or refuse, unless it does
+         * not know the name. */
         *(char *)in = '-';
         return 0;
     default: return 0;

@@ -35,8 +35,8 @@ const buffer *http_request_body(const http_exchange *x) { return &x->request; }
 const char *http_request_id(const http_exchange *x) { return x->request_id; }
 
 const char *http_method(const http_exchange *x) {
-    static const char *const names[] = {[LWSHUMETH_GET] = "GET",     [LWSHUMETH_POST] = "POST",   [LWSHUMETH_OPTIONS] = "OPTIONS",
-                                        [LWSHUMETH_PUT] = "PUT",     [LWSHUMETH_PATCH] = "PATCH", [LWSHUMETH_DELETE] = "DELETE",
+    static const char *const names[] = {[LWSHUMETH_GET] = "GET",  [LWSHUMETH_POST] = "POST",   [LWSHUMETH_OPTIONS] = "OPTIONS",
+                                        [LWSHUMETH_PUT] = "PUT",  [LWSHUMETH_PATCH] = "PATCH", [LWSHUMETH_DELETE] = "DELETE",
                                         [LWSHUMETH_HEAD] = "HEAD"};
     return x->method >= 0 && x->method < (int)(sizeof names / sizeof *names) && names[x->method] != NULL ? names[x->method] : "?";
 }

@@ -10,12 +10,12 @@ enum { HTTP_HEADERS = 8, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_
 struct http_server {
     loop *loop;
     loop_watch *accepting;
-    loop_timer *resume;  /* accepting again after the system ran out of descriptors */
+    loop_timer *resume; /* accepting again after the system ran out of descriptors */
     int listener;
-    bool starved;        /* the system has no descriptor for a connection; said once */
+    bool starved; /* the system has no descriptor for a connection; said once */
     char address[80];
     http_handler handle;
-    void (*reject)(void *context, http_exchange *x, int status, const error *why);
+    http_refusal refuse;
     void *context;
     size_t sending;
     struct http_exchange *exchanges; /* all that live */
@@ -27,7 +27,7 @@ struct http_exchange {
     http_server *server;
     struct lws *wsi; /* NULL once the connection is gone */
     exchange_state state;
-    int method; /* LWSHUMETH_… */
+    int method;    /* LWSHUMETH_… */
     bool dropping; /* the body is too large: read and forget */
     bool close_after;
     char path[HTTP_PATH_BYTES];
@@ -48,7 +48,8 @@ struct http_exchange {
 /* http_exchange.c */
 http_exchange *http_exchange_new(http_server *s, struct lws *wsi); /* NULL: no memory */
 void http_exchange_free(http_exchange *x);
-/* http_answer.c: writes the next part of an answer that was given. Returns what the library's callback is to return; *finished: the exchange is gone. */
+/* http_answer.c: writes the next part of an answer that was given. Returns what the library's callback is to return; *finished: the
+ * exchange is gone. */
 int http_answer_write(http_exchange *x, bool *finished);
 
 #endif

@@ -1,4 +1,5 @@
-/* Requests that were sent with an Idempotency-Key, so that one sent again makes no second task. In memory, the newest IDEMPOTENCY_KEYS of them. */
+/* Requests that were sent with an Idempotency-Key, so that one sent again makes no second task. In memory, the newest IDEMPOTENCY_KEYS of
+ * them. */
 #ifndef IMAGINED_SERVER_IDEMPOTENCY_H
 #define IMAGINED_SERVER_IDEMPOTENCY_H
 
@@ -12,7 +13,8 @@ typedef struct idempotency idempotency;
 
 bool idempotency_new(idempotency **out, error *e);
 void idempotency_free(idempotency *i); /* NULL is fine */
-/* *task_id: the task that this key made, NULL for a new key (borrowed until the next add). ERROR_INVALID when the key came with another body, or is too long. */
+/* *task_id: the task that this key made, NULL for a new key (borrowed until the next add). ERROR_INVALID when the key came with another
+ * body, or is too long. */
 bool idempotency_find(const idempotency *i, const char *key, const buffer *body, const char **task_id, error *e);
 void idempotency_add(idempotency *i, const char *key, const buffer *body, const char *task_id);
 

@@ -29,6 +29,6 @@ void loop_timer_free(loop_timer *t); /* NULL is fine */
  * watched is a duplicate, closed soon after loop_watch_free, which may be called from within `readable`. */
 bool loop_watch_new(loop *l, int fd, loop_callback readable, void *context, loop_watch **out, error *e);
 bool loop_watch_alive(const loop_watch *w); /* false after that last call */
-void loop_watch_free(loop_watch *w); /* NULL is fine */
+void loop_watch_free(loop_watch *w);        /* NULL is fine */
 
 #endif

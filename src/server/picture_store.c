@@ -38,7 +38,8 @@ static bool id_valid(const char *id) {
     memcpy(task_id, id, TASK_ID_BYTES - 1);
     task_id[TASK_ID_BYTES - 1] = '\0';
     const char *index = id + TASK_ID_BYTES;
-    return task_id_valid(task_id) && index[0] != '\0' && strspn(index, "0123456789") == strlen(index) && (index[0] != '0' || index[1] == '\0');
+    return task_id_valid(task_id) && index[0] != '\0' && strspn(index, "0123456789") == strlen(index) &&
+           (index[0] != '0' || index[1] == '\0');
 }
 
 bool picture_store_path(const picture_store *s, const char *id, char out[PATH_MAX], error *e) {

@@ -66,7 +66,8 @@ static bool read_precision(json body, const char **io, error *e) {
         return true;
     }
     if (strcmp(text, "int8") == 0)
-        return error_field(e, ERROR_UNSUPPORTED, "precision", "%s: the 'precision' int8 is not available yet: use auto, f32, bf16 or f16", body.source);
+        return error_field(e, ERROR_UNSUPPORTED, "precision", "%s: the 'precision' int8 is not available yet: use auto, f32, bf16 or f16",
+                           body.source);
     return json_complain(body, "precision", e, "must be auto, f32, bf16 or f16");
 }
 
@@ -85,8 +86,9 @@ bool request_fields_read(json body, const model_info *model, int max_count, task
               json_number(body, "guidance_scale", 0, 100, &io->guidance_scale, e) &&
               json_number(body, "true_cfg_scale", 0, 100, &io->true_cfg_scale, e) &&
               read_int(body, "max_sequence_length", 1, REQUEST_MAX_TOKENS, &io->max_sequence_length, e) &&
-              read_precision(body, &io->precision, e) && read_seed(body, &io->seed, e) && read_int(body, "n", 1, max_count, &io->count, e) &&
-              check_side(body, "width", io->width, model->size_multiple, e) && check_side(body, "height", io->height, model->size_multiple, e);
+              read_precision(body, &io->precision, e) && read_seed(body, &io->seed, e) &&
+              read_int(body, "n", 1, max_count, &io->count, e) && check_side(body, "width", io->width, model->size_multiple, e) &&
+              check_side(body, "height", io->height, model->size_multiple, e);
     if (!ok) return false;
     if ((int64_t)io->width * io->height > REQUEST_MAX_PIXELS)
         return json_complain(body, "width", e, "times 'height' is %lld pixels: at most %d are allowed", (long long)io->width * io->height,

@@ -40,7 +40,8 @@ static void list_methods(const route_table *t, const char *path, buffer *out) {
     char id[ROUTE_ID_BYTES];
     for (size_t i = 0; i < t->count; i++) {
         if (!router_match(t->routes[i].pattern, path, id)) continue;
-        buffer_printf(out, "%s%s%s", out->size > 0 ? ", " : "", t->routes[i].method, strcmp(t->routes[i].method, "GET") == 0 ? ", HEAD" : "");
+        buffer_printf(out, "%s%s%s", out->size > 0 ? ", " : "", t->routes[i].method,
+                      strcmp(t->routes[i].method, "GET") == 0 ? ", HEAD" : "");
     }
 }
 

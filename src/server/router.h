@@ -1,6 +1,7 @@
 /* Which handler a request goes to: tables of method and pattern. A pattern may hold one "{id}", which stands for one path segment.
  *
- * What no table knows is 404; a known path with another method is 405 with `Allow`; OPTIONS on a known path is 204 with `Allow`; HEAD goes to GET's handler. */
+ * What no table knows is 404; a known path with another method is 405 with `Allow`; OPTIONS on a known path is 204 with `Allow`; HEAD goes
+ * to GET's handler. */
 #ifndef IMAGINED_SERVER_ROUTER_H
 #define IMAGINED_SERVER_ROUTER_H
 

@@ -37,7 +37,7 @@ static void handle(void *context, http_exchange *x) {
     router_handle(tables, sizeof tables / sizeof *tables, &s->services, x);
 }
 
-static void reject(void *context, http_exchange *x, int status, const error *why) {
+static void refuse(void *context, http_exchange *x, int status, const error *why) {
     const route_table tables[] = {openai_api, native_api};
     (void)context;
     router_answer_error(tables, sizeof tables / sizeof *tables, x, status, why);
@@ -107,7 +107,7 @@ static bool start(server *s, error *e) {
     const queue_limits limits = {.max_queued = (size_t)o->max_queued, .max_active = (size_t)o->max_active, .keep_finished = KEEP_FINISHED};
     /* First what can refuse to start, then the port, then what takes time: nothing slow stands before listening. */
     if (!picture_store_new(o->state_folder, &v->pictures, e) || !loop_new(&s->loop, e) ||
-        !http_server_new(s->loop, o->listen, handle, reject, s, &s->http, e))
+        !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
     if (!watch_signals(s, e) || !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) ||

@@ -22,11 +22,11 @@ typedef struct server_options {
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
     int log_level;
-    bool quiet;                /* no greeting on standard output */
+    bool quiet; /* no greeting on standard output */
 } server_options;
 
-/* Serves until SIGTERM or SIGINT: then running tasks end (a second signal: at once), and it returns true. False when it could not start: port in use, unwritable
- * state folder, … */
+/* Serves until SIGTERM or SIGINT: then running tasks end (a second signal: at once), and it returns true. False when it could not start:
+ * port in use, unwritable state folder, … */
 bool server_run(const server_options *options, error *e);
 
 #endif

@@ -73,7 +73,8 @@ static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t) {
     return m;
 }
 
-/* From the steps done so far; unknown before the first. Loading and encoding count as if they were steps' time, so it falls faster than time goes. */
+/* From the steps done so far; unknown before the first. Loading and encoding count as if they were steps' time, so it falls faster than
+ * time goes. */
 static void add_eta(yyjson_mut_doc *doc, yyjson_mut_val *o, const task *t, int64_t now_ms) {
     int done = t->image * t->steps + t->step, all = t->request.count * t->steps;
     if (t->status != TASK_RUNNING || done <= 0 || done > all || now_ms < t->started_ms) yyjson_mut_obj_add_null(doc, o, "eta_seconds");
@@ -92,7 +93,8 @@ yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const
     add_eta(doc, o, t, now_ms);
     yyjson_mut_obj_add_val(doc, o, "progress", progress(doc, t));
     yyjson_mut_obj_add_val(doc, o, "images", images(doc, t));
-    if (t->status == TASK_FAILED) yyjson_mut_obj_add_val(doc, o, "error", problem_document(doc, problem_status(t->failure.code), &t->failure));
+    if (t->status == TASK_FAILED)
+        yyjson_mut_obj_add_val(doc, o, "error", problem_document(doc, problem_status(t->failure.code), &t->failure));
     else yyjson_mut_obj_add_null(doc, o, "error");
     yyjson_mut_obj_add_val(doc, o, "plan", yyjson_mut_arr(doc));
     yyjson_mut_obj_add_val(doc, o, "metrics", metrics(doc, t));

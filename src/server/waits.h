@@ -14,8 +14,8 @@ typedef void (*wait_answer)(struct services *s, http_exchange *x, task *t);
 
 bool waits_new(loop *l, struct services *s, waits **out, error *e);
 void waits_free(waits *w); /* NULL is fine */
-/* Waits at most `ms` (−1: as long as it takes) for the task; answers at once when it is final already. `owns`: the task is this request's own and is
- * cancelled when the client leaves. False: nothing was kept or answered. */
+/* Waits at most `ms` (−1: as long as it takes) for the task; answers at once when it is final already. `owns`: the task is this request's
+ * own and is cancelled when the client leaves. False: nothing was kept or answered. */
 bool waits_add(waits *w, http_exchange *x, task *t, int64_t ms, bool owns, wait_answer answer, error *e);
 void waits_task_finished(waits *w, task *t);
 /* Ends the waits for tasks that will not start any more. */

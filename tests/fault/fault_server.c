@@ -1,4 +1,5 @@
-/* The front's parts when memory runs out: each allocation of queue, answers, lists, loop and dispatch fails in turn, and nothing is left behind. */
+/* The front's parts when memory runs out: each allocation of queue, answers, lists, loop and dispatch fails in turn, and nothing is left
+ * behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +22,14 @@
 static const queue_limits limits = {.max_queued = 10, .max_active = 2, .keep_finished = 2};
 
 static task_request request(void) {
-    return (task_request){.model = "demo", .prompt = "a fox", .negative_prompt = "blurry", .precision = "auto", .width = 64, .height = 64, .steps = 1, .count = 1};
+    return (task_request){.model = "demo",
+                          .prompt = "a fox",
+                          .negative_prompt = "blurry",
+                          .precision = "auto",
+                          .width = 64,
+                          .height = 64,
+                          .steps = 1,
+                          .count = 1};
 }
 
 static bool queue_work(void *context, error *e) {
@@ -118,8 +126,8 @@ static bool server_work(void *context, error *e) {
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
               waits_new(l, NULL, &w, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
-    const dispatch_options options = {.loop = l, .queue = q, .catalog = c, .pictures = pictures, .engine = {.device = "cpu"}, .max_active = 2,
-                                      .finished = finished};
+    const dispatch_options options = {
+        .loop = l, .queue = q, .catalog = c, .pictures = pictures, .engine = {.device = "cpu"}, .max_active = 2, .finished = finished};
     ok = ok && dispatch_new(&options, &d, e);
     http_server_free(http);
     dispatch_free(d);

@@ -1,5 +1,5 @@
-/* Request bodies from mutated and random bytes: never a crash; a complaint is one sentence of valid UTF-8; what is accepted lies within every stated cap, so that nothing
- * behind the door needs to check again. Route patterns and picture ids likewise. */
+/* Request bodies from mutated and random bytes: never a crash; a complaint is one sentence of valid UTF-8; what is accepted lies within
+ * every stated cap, so that nothing behind the door needs to check again. Route patterns and picture ids likewise. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,8 @@
 
 enum { CAPACITY = 4096, ROUNDS = 60000 };
 
-static const model_info model = {.name = "demo", .size_multiple = 16, .width = 128, .height = 128, .steps = 12, .guidance = 3.5, .max_sequence_length = 32};
+static const model_info model = {
+    .name = "demo", .size_multiple = 16, .width = 128, .height = 128, .steps = 12, .guidance = 3.5, .max_sequence_length = 32};
 
 static const char *const seeds[] = {
     "{\"prompt\": \"a fox\", \"negative_prompt\": \"blurry\", \"width\": 64, \"height\": 128, \"n\": 2, \"priority\": \"High\"}",
@@ -80,8 +81,9 @@ static void check(const char *text, size_t size) {
 }
 
 static size_t mutate(uint64_t *random, char *text, size_t size) {
-    static const char *const pieces[] = {"-",  "e308", "0", "9999999999999999999", ".5", "\"", "null", "true", "[", "{}", "\\u0000", "\xFF", ",", "17", "\xC3\xA9",
-                                         "\"seed\":", "\"n\":"};
+    static const char *const pieces[] = {
+        "-", "e308", "0",        "9999999999999999999", ".5",    "\"", "null", "true", "[", "{}", "\\u0000", "\xFF",
+        ",", "17",   "\xC3\xA9", "\"seed\":",           "\"n\":"};
     for (uint64_t left = next_random(random) % 4; left > 0 && size > 0; left--) {
         const char *piece = pieces[next_random(random) % (sizeof pieces / sizeof *pieces)];
         size_t at = next_random(random) % size, n = strlen(piece);
@@ -152,7 +154,10 @@ static void paths_match_or_not(void **state) {
 static void foreign_text_becomes_valid(void **state) {
     (void)state;
     char out[16];
-    assert_string_equal(problem_text("a\xFF\xFE" "b\xC3", out, sizeof out), "a??b?");
+    assert_string_equal(problem_text("a\xFF\xFE"
+                                     "b\xC3",
+                                     out, sizeof out),
+                        "a??b?");
     assert_string_equal(problem_text("\xC3\xA9", out, sizeof out), "\xC3\xA9");
     assert_string_equal(problem_text("", out, sizeof out), "");
     uint64_t random = 22;

@@ -1,5 +1,5 @@
-"""Servers for the tests: the real binary with a state folder of its own, either with its real engine or with one that paints gradients and fails on request
-(gradient_engine.c says which words in a prompt do what)."""
+"""Servers for the tests: the real binary with a state folder of its own, either with its real engine or with one that paints gradients and
+fails on request (gradient_engine.c says which words in a prompt do what)."""
 import os
 import pathlib
 import re

@@ -1,7 +1,9 @@
-/* An engine that paints gradients and does what a prompt tells it to do wrong, so that the server's ways of failing can be tested in milliseconds.
+/* An engine that paints gradients and does what a prompt tells it to do wrong, so that the server's ways of failing can be tested in
+ * milliseconds.
  *
- * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "fail" an ERROR_OUT_OF_MEMORY; "skip" no
- * image; "lie" an image of another size; "segv<N", "kill<N" die so in the first step while this is an engine below number N. */
+ * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "fail" an
+ * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N" die so in the first step while this is an engine
+ * below number N. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>

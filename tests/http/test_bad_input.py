@@ -1,4 +1,5 @@
-"""Bad requests: each is refused with a status, a sentence and the field at fault, in each API's own shape; nothing is queued and the server goes on."""
+"""Bad requests: each is refused with a status, a sentence and the field at fault, in each API's own shape; nothing is queued and the server
+goes on."""
 import json
 
 import pytest
@@ -13,7 +14,8 @@ FIELDS = [
     # field, value
     ("prompt", None), ("prompt", 5), ("prompt", ["a"]), ("prompt", LONG), ("prompt", "é" * 4097), ("prompt", "a\0b"),
     ("negative_prompt", LONG), ("negative_prompt", {}),
-    ("width", 0), ("width", -16), ("width", 17), ("width", 2**31), ("width", 2**63), ("width", 2**70), ("width", "64"), ("width", 64.5), ("width", [64]),
+    ("width", 0), ("width", -16), ("width", 17), ("width", 2**31), ("width", 2**63), ("width", 2**70), ("width", "64"), ("width", 64.5),
+    ("width", [64]),
     ("width", True), ("width", 16400), ("height", 0), ("height", 1), ("height", -2**31),
     ("num_inference_steps", 0), ("num_inference_steps", 1001), ("num_inference_steps", -1), ("num_inference_steps", "8"),
     ("guidance_scale", -0.1), ("guidance_scale", 100.1), ("guidance_scale", "x"), ("guidance_scale", 1e300),
@@ -25,11 +27,13 @@ FIELDS = [
     ("model", 7), ("model", "x" * 1000),
 ]
 NATIVE = FIELDS + [
-    ("model", "no-such-model"), ("priority", "soon"), ("priority", 4), ("priority", -1), ("priority", 1.5), ("webhook", "http://example.org/"),
+    ("model", "no-such-model"), ("priority", "soon"), ("priority", 4), ("priority", -1), ("priority", 1.5),
+    ("webhook", "http://example.org/"),
     ("steps", 8), ("promt", "typo"), ("size", "64x64"),
 ]
 OPENAI = FIELDS + [
-    ("size", "64"), ("size", "64x"), ("size", "x64"), ("size", "64x64x64"), ("size", "-64x64"), ("size", "0x0"), ("size", "17x64"), ("size", 64),
+    ("size", "64"), ("size", "64x"), ("size", "x64"), ("size", "64x64x64"), ("size", "-64x64"), ("size", "0x0"), ("size", "17x64"),
+    ("size", 64),
     ("size", "99999999x64"), ("n", 11), ("response_format", "png"), ("output_format", "webp"), ("stream", True), ("stream", "yes"),
 ]
 
@@ -89,7 +93,8 @@ def test_too_many_pixels(server, unchanged):
 
 BODIES = {
     "nothing": b"", "half": b'{"prompt": "a', "no JSON": b"prompt=a", "NaN": b'{"prompt": "a", "guidance_scale": NaN}',
-    "infinity": b'{"prompt": "a", "guidance_scale": 1e999}', "invalid UTF-8": b'{"prompt": "a\xff"}', "overlong UTF-8": b'{"prompt": "\xc0\x80"}',
+    "infinity": b'{"prompt": "a", "guidance_scale": 1e999}', "invalid UTF-8": b'{"prompt": "a\xff"}',
+    "overlong UTF-8": b'{"prompt": "\xc0\x80"}',
     "half a surrogate pair": b'{"prompt": "\\ud800"}', "two documents": b'{"prompt": "a"}{}', "a comment": b'{"prompt": "a" /* fox */}',
     "deep": b"[" * 500000, "deep object": b'{"a":' * 100000,
 }
@@ -134,6 +139,7 @@ def test_chunked_bodies_need_a_length(server, unchanged):
 
 
 def test_other_fields_of_openai_are_ignored(server):
-    answer = server.client.post("/v1/images/generations", json={"prompt": "x", "quality": "high", "style": "vivid", "background": "auto", "user": "me",
-                                                                "moderation": "low", "n": None, "some_future_field": {"a": 1}})
+    body = {"prompt": "x", "quality": "high", "style": "vivid", "background": "auto", "user": "me", "moderation": "low", "n": None,
+            "some_future_field": {"a": 1}}
+    answer = server.client.post("/v1/images/generations", json=body)
     assert answer.status_code == 200

@@ -102,7 +102,8 @@ def test_a_task_can_be_cancelled_while_its_engine_is_stuck(make_server):
     assert server.finish(task_id)["status"] == "cancelled"
 
 
-@pytest.mark.parametrize("prompt, status, words", [("fail", 503, "told to fail"), ("skip", 500, "without its image"), ("lie", 500, "another image")])
+@pytest.mark.parametrize("prompt, status, words", [("fail", 503, "told to fail"), ("skip", 500, "without its image"),
+                                                  ("lie", 500, "another image")])
 def test_what_an_engine_does_wrong_fails_the_task_only(server, prompt, status, words):
     done = server.finish(server.submit(prompt))
     assert done["status"] == "failed" and done["error"]["status"] == status and words in done["error"]["detail"]

@@ -24,8 +24,8 @@ def test_a_task_is_accepted_made_and_fetched(server):
     assert done["status"] == "completed"
     assert [i["seed"] for i in done["images"]] == [7, 8]
     assert done["images"][1] == {"id": f"{task['id']}-1", "url": f"/api/images/{task['id']}-1", "seed": 8}
-    for key in ("id", "status", "priority", "model", "position", "eta_seconds", "progress", "images", "error", "plan", "metrics", "created_at",
-                "started_at", "finished_at"):
+    for key in ("id", "status", "priority", "model", "position", "eta_seconds", "progress", "images", "error", "plan", "metrics",
+                "created_at", "started_at", "finished_at"):
         assert key in done
     assert done["priority"] == "normal" and done["model"] == "demo" and done["position"] is None and done["error"] is None
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
@@ -160,11 +160,13 @@ def test_images_can_be_kept_by_caches(server):
     assert head.status_code == 200 and head.content == b"" and int(head.headers["content-length"]) == len(answer.content)
 
 
-@pytest.mark.parametrize("name", ["x", "../../../etc/passwd", "%2e%2e%2fimages%2fprobe", "00000000000000000000000000-0", "00000000000000000000000000-00",
-                                  "00000000000000000000000000", "00000000000000000000000000-0.png", "0000000000000000000000000U-0", "%00", "a" * 500])
+ID = "0" * 26
+
+
+@pytest.mark.parametrize("name", ["x", "../../../etc/passwd", "%2e%2e%2fimages%2fx", f"{ID}-0", f"{ID}-00", ID, f"{ID}-0.png", f"{ID[1:]}U-0",
+                                  "a" * 500])
 def test_no_other_file_can_be_named(server, name):
-    answer = server.client.get(f"/api/images/{name}") if name != "%00" else None
-    assert answer is None or answer.status_code == 404
+    assert server.client.get(f"/api/images/{name}").status_code == 404
 
 
 def test_idempotency_keys(server):

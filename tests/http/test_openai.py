@@ -6,7 +6,6 @@ import time
 import httpx
 import openai
 import pytest
-from conftest import until
 from PIL import Image
 
 
@@ -79,5 +78,6 @@ def test_models(client):
 def test_a_client_that_leaves_cancels_its_task(server):
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(server.url + "/v1/images/generations", json={"prompt": "slow, left behind", "num_inference_steps": 1000}, timeout=0.5)
-    task = until(lambda: next((t for t in server.client.get("/api/tasks").json()["tasks"] if t["request"]["prompt"] == "slow, left behind"), None))
+    tasks = server.client.get("/api/tasks").json()["tasks"]
+    task = next(t for t in tasks if t["request"]["prompt"] == "slow, left behind")
     server.wait_status(task["id"], "cancelled")

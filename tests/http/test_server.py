@@ -35,7 +35,8 @@ def test_a_port_in_use(make_server):
     assert first.address in text and "in use" in text and len(text.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":", "::1:80", "no.such.host.invalid:80", "[::1:80"])
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":", "::1:80", "[::1:80",
+                                    "no.such.host.invalid:80"])
 def test_addresses_that_are_none(make_server, listen):
     server = make_server(listen=listen, wait=False)
     assert server.process.wait(20) == 1
@@ -65,8 +66,9 @@ def test_a_drain_lets_running_tasks_end(make_server):
     running = server.submit("slow", num_inference_steps=20)
     server.wait_status(running, "running")
     queued = server.submit("x")
-    waiting = threading.Thread(target=lambda: answers.append(httpx.post(server.url + "/v1/images/generations", json={"prompt": "x"}, timeout=20)))
     answers = []
+    url = server.url + "/v1/images/generations"
+    waiting = threading.Thread(target=lambda: answers.append(httpx.post(url, json={"prompt": "x"}, timeout=20)))
     waiting.start()
     until(lambda: server.client.get("/health").json()["queued"] == 2)
     server.process.send_signal(signal.SIGTERM)

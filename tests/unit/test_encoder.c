@@ -1,5 +1,5 @@
-/* The encoder's thread: pictures arrive on disk complete, results come back in order with what was handed through, wrong pixels are a fault of that job alone, and
- * ending it with jobs waiting leaks nothing. Meant to run under TSan and ASan too. */
+/* The encoder's thread: pictures arrive on disk complete, results come back in order with what was handed through, wrong pixels are a fault
+ * of that job alone, and ending it with jobs waiting leaks nothing. Meant to run under TSan and ASan too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,7 +57,11 @@ static int pixels(size_t bytes) {
 }
 
 static void submit(fixture *f, int number, size_t bytes) {
-    encoder_job job = {.index = number % 16, .run = 1000 + (uint64_t)number, .memfd = pixels(bytes), .width = SIDE, .height = SIDE,
+    encoder_job job = {.index = number % 16,
+                       .run = 1000 + (uint64_t)number,
+                       .memfd = pixels(bytes),
+                       .width = SIDE,
+                       .height = SIDE,
                        .parameters = strdup("a fox")};
     job_id(number, job.task);
     error e;
@@ -120,9 +124,18 @@ static void only_ids_name_pictures(void **state) {
     assert_true(picture_store_path(f->store, "01ARZ3NDEKTSV4RRFFQ69G5FAV-0", path, &e));
     assert_true(picture_store_path(f->store, "01ARZ3NDEKTSV4RRFFQ69G5FAV-15", path, &e));
     static const char *const wrong[] = {
-        "", "-0", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAV-", "01ARZ3NDEKTSV4RRFFQ69G5FAV-00", "01ARZ3NDEKTSV4RRFFQ69G5FAV-100",
-        "01ARZ3NDEKTSV4RRFFQ69G5FAV-x", "01arz3ndektsv4rrffq69g5fav-0", "../../../../../etc/passwd-0", "01ARZ3NDEKTSV4RRFFQ69G5FA/-0",
-        "01ARZ3NDEKTSV4RRFFQ69G5FAV-0/", "01ARZ3NDEKTSV4RRFFQ69G5FAVX-0",
+        "",
+        "-0",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV-",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV-00",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV-100",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV-x",
+        "01arz3ndektsv4rrffq69g5fav-0",
+        "../../../../../etc/passwd-0",
+        "01ARZ3NDEKTSV4RRFFQ69G5FA/-0",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV-0/",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAVX-0",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_false(picture_store_path(f->store, wrong[i], path, &e));

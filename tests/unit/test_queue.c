@@ -1,5 +1,5 @@
-/* The queue's promises: order by priority and then by submission, slots, tasks put back where they were, charges, cancelling, forgetting, positions;
- * and that all of it holds after any sequence of operations, compared with a naive model. */
+/* The queue's promises: order by priority and then by submission, slots, tasks put back where they were, charges, cancelling, forgetting,
+ * positions; and that all of it holds after any sequence of operations, compared with a naive model. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,8 @@
 static const queue_limits roomy = {.max_queued = 1000, .max_active = 2, .keep_finished = 1000};
 
 static task_request request(const char *prompt) {
-    return (task_request){.model = "demo", .prompt = prompt, .precision = "auto", .width = 64, .height = 64, .steps = 4, .count = 2, .seed = UINT64_MAX};
+    return (task_request){
+        .model = "demo", .prompt = prompt, .precision = "auto", .width = 64, .height = 64, .steps = 4, .count = 2, .seed = UINT64_MAX};
 }
 
 static task *submit(queue_manager *q, const char *prompt, task_priority p, int64_t now) {
@@ -82,8 +83,8 @@ static void names_are_read_in_any_case_and_as_numbers(void **state) {
 static void better_priorities_go_first_then_older_tasks(void **state) {
     (void)state;
     queue_manager *q = make(&roomy);
-    task *low = submit(q, "low", PRIORITY_LOW, 1), *first = submit(q, "first", PRIORITY_NORMAL, 2), *second = submit(q, "second", PRIORITY_NORMAL, 2),
-         *urgent = submit(q, "urgent", PRIORITY_URGENT, 3);
+    task *low = submit(q, "low", PRIORITY_LOW, 1), *first = submit(q, "first", PRIORITY_NORMAL, 2),
+         *second = submit(q, "second", PRIORITY_NORMAL, 2), *urgent = submit(q, "urgent", PRIORITY_URGENT, 3);
     assert_int_equal(queue_manager_position(q, urgent), 1);
     assert_int_equal(queue_manager_position(q, first), 2);
     assert_int_equal(queue_manager_position(q, second), 3);
@@ -276,8 +277,8 @@ static void compare(queue_manager *q, const model *m) {
         assert_int_equal(t->charges, r->charges);
         size_t position = r->status == TASK_QUEUED;
         for (int n = 0; n < m->count && r->status == TASK_QUEUED; n++)
-            position += m->rows[n].status == TASK_QUEUED &&
-                        (m->rows[n].priority < r->priority || (m->rows[n].priority == r->priority && n < i));
+            position +=
+                m->rows[n].status == TASK_QUEUED && (m->rows[n].priority < r->priority || (m->rows[n].priority == r->priority && n < i));
         assert_int_equal(queue_manager_position(q, t), position);
     }
     assert_null(listed);

@@ -76,8 +76,21 @@ static int64_t preferred_wait(const http_exchange *x) {
 }
 
 static const char *const task_fields[] = {
-    "prompt", "negative_prompt", "model", "width", "height", "num_inference_steps", "guidance_scale", "true_cfg_scale",
-    "max_sequence_length", "precision", "seed", "n", "priority", "webhook", NULL,
+    "prompt",
+    "negative_prompt",
+    "model",
+    "width",
+    "height",
+    "num_inference_steps",
+    "guidance_scale",
+    "true_cfg_scale",
+    "max_sequence_length",
+    "precision",
+    "seed",
+    "n",
+    "priority",
+    "webhook",
+    NULL,
 };
 
 static bool read_task(services *s, json body, task_request *request, task_priority *priority, error *e) {
@@ -153,7 +166,8 @@ static void patch_task(services *s, http_exchange *x, const char *id) {
     json body = json_root(&doc);
     task_priority priority = t->priority;
     error why = {0};
-    bool ok = request_fields_only(body, known, &why) && json_require(body, "priority", &why) && request_fields_priority(body, &priority, &why);
+    bool ok =
+        request_fields_only(body, known, &why) && json_require(body, "priority", &why) && request_fields_priority(body, &priority, &why);
     json_document_free(&doc);
     if (!ok) problem_answer(x, 0, &why);
     else if (!dispatch_set_priority(s->dispatch, t, priority, &why)) problem_answer(x, 409, &why);
@@ -167,7 +181,8 @@ static bool read_list_query(const http_exchange *x, bool *filtered, task_status 
     *filtered = wanted != NULL;
     *limit = LIST_DEFAULT;
     if (wanted != NULL && !task_status_parse(wanted, status))
-        return error_field(e, ERROR_INVALID, "status", "'%.32s' is no status: it must be queued, loading, running, completed, failed or cancelled", wanted);
+        return error_field(e, ERROR_INVALID, "status",
+                           "'%.32s' is no status: it must be queued, loading, running, completed, failed or cancelled", wanted);
     if (count == NULL) return true;
     char *end;
     *limit = strtol(count, &end, 10);

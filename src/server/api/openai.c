@@ -154,7 +154,8 @@ static bool add_picture(services *s, http_body *body, buffer *text, const task *
     char id[PICTURE_ID_BYTES], path[PATH_MAX];
     picture_id_format(t->id, index, id);
     buffer_append_text(text, index > 0 ? ",{\"b64_json\":\"" : "{\"b64_json\":\"");
-    if (!picture_store_path(s->pictures, id, path, e) || !http_body_add(body, text, e) || !http_body_add_file(body, path, true, e)) return false;
+    if (!picture_store_path(s->pictures, id, path, e) || !http_body_add(body, text, e) || !http_body_add_file(body, path, true, e))
+        return false;
     buffer_append_text(text, "\"}");
     return true;
 }
