@@ -54,6 +54,7 @@ static void task_finished(void *context, task *t) {
 static void drain_further(void *context) {
     server *s = context;
     s->drain_ms += DRAIN_POLL_MS;
+    waits_give_up_queued(s->services.waits); /* also those whose engine died meanwhile */
     bool over = dispatch_idle(s->services.dispatch) && http_server_sending(s->http) == 0;
     if (over || s->drain_ms >= DRAIN_MS) loop_stop(s->loop);
     else loop_timer_set(s->drain_timer, DRAIN_POLL_MS);
@@ -71,7 +72,6 @@ static void on_signal(void *context) {
     log_line(LOG_INFO, "asked to stop: running tasks end first; ask again to stop at once");
     notify_service_manager("STOPPING=1");
     dispatch_drain(s->services.dispatch);
-    waits_give_up_queued(s->services.waits);
     drain_further(s);
 }
 

@@ -83,6 +83,22 @@ def test_a_drain_lets_running_tasks_end(make_server):
     assert (server.folder / "state" / "images" / f"{running}-0.png").exists()
 
 
+def test_a_drain_ends_when_its_engine_dies(make_server):
+    server = make_server()
+    answers = []
+    url = server.url + "/v1/images/generations"
+    body = {"prompt": "slow", "num_inference_steps": 1000}
+    waiting = threading.Thread(target=lambda: answers.append(httpx.post(url, json=body, timeout=20)))
+    waiting.start()
+    until(lambda: server.client.get("/health").json()["active"] == 1)
+    server.process.send_signal(signal.SIGTERM)
+    until(lambda: server.client.get("/health").json()["status"] == "draining")
+    os.kill(server.engine_pid(), signal.SIGKILL)
+    waiting.join()
+    assert answers[0].status_code == 503
+    assert server.process.wait(20) == 0
+
+
 def test_a_second_signal_ends_at_once(make_server):
     server = make_server()
     running = server.submit("slow", num_inference_steps=1000)
