@@ -4,26 +4,21 @@
 run: build
 	@exec build/imagined serve
 
-build: .deps/.build
+# What is there already costs a few milliseconds. Where the libraries lie may change (a moved checkout): then the build starts anew.
+build:
+	@scripts/setup build
+	@[ build/build.ninja -nt .deps/native.ini ] || { rm -rf build && \
+		meson setup build --native-file .deps/native.ini >.deps/meson.log 2>&1 || { cat .deps/meson.log; exit 1; }; }
 	@ninja -C build -n imagined | grep -q 'no work to do' || echo 'build: compiling build/imagined'
 	@ninja -C build --quiet imagined
 
-# Configured once; ninja itself configures again when a meson.build changes.
-.deps/.build: scripts/setup
-	@scripts/setup build
-	@[ -f build/build.ninja ] || meson setup build --native-file .deps/native.ini >.deps/meson.log 2>&1 || { cat .deps/meson.log; exit 1; }
-	@touch .deps/.build
-
 test:
 	@scripts/test
-
-soak: build
-	@scripts/soak
 
 bench: build
 	@build/imagined bench
 
 clean:
-	rm -rf build build-*  .deps/.build
+	rm -rf build build-*
 
-.PHONY: run build test soak bench clean
+.PHONY: run build test bench clean
