@@ -34,6 +34,7 @@ struct dispatch {
     uint64_t runs;
     bool draining, retry;
     char device[160];
+    char trouble[ERROR_TEXT_BYTES]; /* what the last engine died of, until the next is ready */
     engine_request request; /* scratch: large */
 };
 
@@ -153,6 +154,7 @@ static void start_tasks(dispatch *d) {
 static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;
     snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
+    d->trouble[0] = '\0';
     log_line(LOG_INFO, "the engine (process %ld) is ready on %s, %d thread(s)", (long)engine_client_pid(d->engine), d->device,
              m->hello.threads);
 }
@@ -260,6 +262,7 @@ static void on_failed(void *context, const engine_message *m) {
 static void on_died(void *context, const engine_death *death) {
     dispatch *d = context;
     d->device[0] = '\0';
+    snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
     log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "",
              death->running);
     for (int i = 0; i < d->options.max_active; i++) {
@@ -394,6 +397,7 @@ void dispatch_drain(dispatch *d) { d->draining = true; }
 bool dispatch_draining(const dispatch *d) { return d->draining; }
 bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine); }
 const char *dispatch_device(const dispatch *d) { return d->device; }
+const char *dispatch_trouble(const dispatch *d) { return d->trouble; }
 
 bool dispatch_idle(const dispatch *d) {
     for (int i = 0; i < d->options.max_active; i++)

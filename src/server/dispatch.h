@@ -40,5 +40,6 @@ bool dispatch_draining(const dispatch *d);
 bool dispatch_idle(const dispatch *d);          /* no task holds a slot */
 bool dispatch_ready(const dispatch *d);         /* an engine is up */
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
+const char *dispatch_trouble(const dispatch *d); /* what the last engine died of, while none is up; else "" */
 
 #endif

@@ -93,12 +93,19 @@ static void greet(const server *s) {
     const char *at = http_server_address(s->http);
     log_line(LOG_INFO, "listening on http://%s", at);
     if (s->options->quiet) return;
-    printf("imagined %.3s is listening on http://%s\n"
+    printf("imagined %s is listening on http://%s\n"
            "A first picture, into fox.png:\n"
            "  curl -s http://%s/v1/images/generations -H 'Content-Type: application/json' -d '{\"prompt\": \"a fox on a blue background\"}'"
            " | sed 's/.*\"b64_json\":\"\\([^\"]*\\)\".*/\\1/' | base64 -d > fox.png\n",
            IMAGINED_VERSION, at, at);
     fflush(stdout);
+}
+
+/* Serving goes on without a default model: others can be named, and its folder may still come. */
+static void warn_of_models(server *s) {
+    const model_info *model;
+    error why = {0};
+    if (!catalog_find(s->services.catalog, NULL, &model, &why)) log_line(LOG_WARNING, "%s", why.text);
 }
 
 static bool start(server *s, error *e) {
@@ -149,6 +156,7 @@ bool server_run(const server_options *options, error *e) {
     bool ok = start(&s, e);
     if (ok) {
         greet(&s);
+        warn_of_models(&s);
         notify_service_manager("READY=1");
         loop_run(s.loop);
         log_line(LOG_INFO, "stopped");

@@ -130,3 +130,16 @@ def test_no_engine_can_be_started(make_server):
     task_id = server.submit("x")
     assert server.task(task_id)["status"] == "queued"
     assert server.client.delete(f"/api/tasks/{task_id}").json()["status"] == "cancelled"
+
+
+def test_health_tells_why_no_engine_comes_up(make_server):
+    server = make_server(real_engine=True, IMAGINED_DEVICE="abacus")
+    reason = until(lambda: server.get("/health").json()["engine_error"])
+    assert "abacus" in reason and "CPU" in reason
+    assert server.get("/health/ready").status_code == 503
+
+
+def test_a_missing_default_model_is_told_at_the_start(make_server):
+    server = make_server(IMAGINED_DEFAULT_MODEL="nowhere")
+    until(lambda: "nowhere" in server.log.read_text())
+    assert server.get("/health").status_code == 200

@@ -5,6 +5,7 @@
 #include "build_config.h"
 #include "server/answer.h"
 #include "server/page.h"
+#include "server/problem.h"
 #include "server/services.h"
 
 static yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is_default) {
@@ -43,6 +44,9 @@ static void answer_health(services *s, http_exchange *x, int status) {
     queue_stats q = queue_manager_get_queue_stats(s->queue);
     yyjson_mut_obj_add_str(doc, root, "status", dispatch_draining(s->dispatch) ? "draining" : "ok");
     yyjson_mut_obj_add_str(doc, root, "engine", dispatch_ready(s->dispatch) ? "ready" : "starting");
+    char trouble[ERROR_TEXT_BYTES];
+    if (dispatch_trouble(s->dispatch)[0] == '\0') yyjson_mut_obj_add_null(doc, root, "engine_error");
+    else yyjson_mut_obj_add_strcpy(doc, root, "engine_error", problem_text(dispatch_trouble(s->dispatch), trouble, sizeof trouble));
     yyjson_mut_obj_add_strcpy(doc, root, "device", dispatch_device(s->dispatch));
     yyjson_mut_obj_add_str(doc, root, "version", IMAGINED_VERSION);
     yyjson_mut_obj_add_uint(doc, root, "queued", q.queued);
