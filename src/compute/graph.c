@@ -212,9 +212,13 @@ static bool allocate_nodes(graph *g, error *e) {
                      device_kind(g->d));
 }
 
-bool graph_reserve(graph *g, error *e) {
+bool graph_measure(graph *g, error *e) {
     if (g->failed) return error_no_memory(e, "building a graph", g->memory.total);
-    return order_nodes(g, e) && check_memory(g, e) && allocate_inputs(g, e) && allocate_scratch(g, e) && allocate_nodes(g, e);
+    return order_nodes(g, e) && check_memory(g, e);
+}
+
+bool graph_reserve(graph *g, error *e) {
+    return graph_measure(g, e) && allocate_inputs(g, e) && allocate_scratch(g, e) && allocate_nodes(g, e);
 }
 
 size_t graph_buffer_bytes(const graph *g) {

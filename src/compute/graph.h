@@ -40,6 +40,9 @@ void *graph_alloc(graph *g, size_t size);
 struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
 struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t readable after a run; returns it */
 bool graph_reserve(graph *g, error *e);
+/* Instead of graph_reserve, for a graph that will not run: refuses what graph_reserve would refuse for want of memory, but takes none. Only
+ * the CPU's memory is known well enough for that; elsewhere it is true. */
+bool graph_measure(graph *g, error *e);
 size_t graph_buffer_bytes(const graph *g); /* compute buffer; known after graph_reserve */
 void graph_set(struct ggml_tensor *input, const void *data); /* ggml_nbytes(input) bytes; kept from run to run */
 void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size); /* `size` bytes from byte `offset` on */

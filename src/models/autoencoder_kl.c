@@ -179,11 +179,19 @@ static struct ggml_tensor *apply_decoder(const autoencoder_kl *m, graph *g, stru
     return autoencoder_conv(g, x, d->conv_out);
 }
 
-static bool build(autoencoder_kl *m, int width, int height, int batch, error *e) {
-    if (m->part.graph != NULL && m->width == width && m->height == height && m->batch == batch) return true;
-    component_release(&m->part);
+static bool new_graph(const autoencoder_kl *m, graph **out, error *e) {
     size_t resnets = (size_t)(m->config.blocks * (m->config.layers_per_block + 1)) + 2;
-    if (!graph_new(m->part.device, 512 + 64 * resnets, &m->part.graph, e)) return false;
+    return graph_new(m->part.device, 512 + 64 * resnets, out, e);
+}
+
+static bool is_built(const autoencoder_kl *m, int width, int height, int batch) {
+    return m->part.graph != NULL && m->width == width && m->height == height && m->batch == batch;
+}
+
+static bool build(autoencoder_kl *m, int width, int height, int batch, error *e) {
+    if (is_built(m, width, height, batch)) return true;
+    component_release(&m->part);
+    if (!new_graph(m, &m->part.graph, e)) return false;
     graph *g = m->part.graph;
     m->width = width;
     m->height = height;
@@ -206,16 +214,35 @@ static bool set_latents(autoencoder_kl *m, const float *latents, size_t count, e
     return true;
 }
 
-bool autoencoder_kl_decode(autoencoder_kl *m, const float *latents, int width, int height, int batch, float *pixels, error *e) {
+static bool check_shape(const autoencoder_kl *m, int width, int height, int batch, size_t *count, error *e) {
     int most = AUTOENCODER_KL_MAX_SIDE / autoencoder_kl_factor(m);
     if (width < 1 || height < 1 || width > most || height > most || batch < 1 || batch > AUTOENCODER_KL_MAX_BATCH)
         return error_set(e, ERROR_INVALID, "%d latents of %d × %d: an image decoder takes 1 to %d, of sides from 1 to %d", batch, width,
                          height, AUTOENCODER_KL_MAX_BATCH, most);
-    size_t count, bytes;
-    if (!checked_mul((size_t)width * (size_t)height, (size_t)(m->config.latent_channels * batch), &count) ||
-        !checked_mul(count, sizeof(float), &bytes))
+    size_t bytes;
+    if (!checked_mul((size_t)width * (size_t)height, (size_t)(m->config.latent_channels * batch), count) ||
+        !checked_mul(*count, sizeof(float), &bytes))
         return error_set(e, ERROR_TOO_LARGE, "%d latents of %d × %d do not fit in memory", batch, width, height);
-    if (!build(m, width, height, batch, e) || !set_latents(m, latents, count, e) || !graph_run(m->part.graph, e)) return false;
+    return true;
+}
+
+bool autoencoder_kl_fits(const autoencoder_kl *m, int width, int height, int batch, error *e) {
+    size_t count;
+    graph *g = NULL;
+    if (!check_shape(m, width, height, batch, &count, e)) return false;
+    if (is_built(m, width, height, batch)) return true;
+    if (!new_graph(m, &g, e)) return false;
+    graph_output(g, apply_decoder(m, g, graph_input(g, GGML_TYPE_F32, width, height, m->config.latent_channels, batch)));
+    bool fits = graph_measure(g, e);
+    graph_free(g);
+    return fits;
+}
+
+bool autoencoder_kl_decode(autoencoder_kl *m, const float *latents, int width, int height, int batch, float *pixels, error *e) {
+    size_t count = 0;
+    if (!check_shape(m, width, height, batch, &count, e) || !build(m, width, height, batch, e) || !set_latents(m, latents, count, e) ||
+        !graph_run(m->part.graph, e))
+        return false;
     graph_get(m->out_pixels, pixels);
     return true;
 }

@@ -36,6 +36,9 @@ int autoencoder_kl_factor(const autoencoder_kl *m);
  * shift_factor. pixels gets [batch][out_channels][height·factor][width·factor], about −1 … 1. */
 bool autoencoder_kl_decode(autoencoder_kl *m, const float *latents, int width, int height, int batch, float *pixels, error *e);
 
+/* Whether there is memory now to decode latents of this shape: to be asked before the work of making them. ERROR_OUT_OF_MEMORY. */
+bool autoencoder_kl_fits(const autoencoder_kl *m, int width, int height, int batch, error *e);
+
 /* One picture of three planes of width × height pixels, −1 … 1, to interleaved bytes, rounding half to even as diffusers'
  * VaeImageProcessor does; NaN becomes 0. */
 void autoencoder_kl_to_rgb8(const float *planes, int width, int height, uint8_t *rgb);

@@ -73,6 +73,8 @@ static bool check_parts_fit(const flux_pipeline *p, error *e) {
     if (f->in_channels != 4 * latent || f->out_channels != f->in_channels)
         return error_set(e, ERROR_BAD_FILE, "%s: the transformer's in_channels %d and out_channels %d must both be four times the VAE's latent_channels %d",
                          folder, f->in_channels, f->out_channels, latent);
+    if (autoencoder_kl_factor(p->vae) != p->info.vae_factor) /* the file changed between two looks at it */
+        return error_set(e, ERROR_BAD_FILE, "%s: the VAE's block_out_channels changed while the model was loaded", folder);
     if (tokenizer_vocabulary(p->clip_tokenizer) > (size_t)clip_text_config_of(p->clip)->vocab_size)
         return error_set(e, ERROR_BAD_FILE, "%s: tokenizer has more tokens than text_encoder's vocab_size", folder);
     return true;
@@ -156,6 +158,30 @@ static bool draw_noise(flux_denoise *d, int channels, error *e) {
     return true;
 }
 
+/* Every stage keeps the graph of its last shape. They are all rebuilt when wanted. */
+static void release_graphs(flux_pipeline *p) {
+    flux_step_free(p->step);
+    p->step = NULL;
+    p->step_owner = NULL;
+    component_release(clip_text_component(p->clip));
+    component_release(t5_encoder_component(p->t5));
+    component_release(autoencoder_kl_component(p->vae));
+}
+
+/* A stage that finds too little memory gets what the others keep for next time. */
+static bool with_room(flux_denoise *d, bool (*stage)(flux_denoise *, error *), error *e) {
+    error fault = {0};
+    if (stage(d, &fault)) return true;
+    if (fault.code == ERROR_OUT_OF_MEMORY) {
+        release_graphs(d->pipeline);
+        return stage(d, e);
+    }
+    if (e != NULL) *e = fault;
+    return false;
+}
+
+static bool decoder_fits(flux_denoise *d, error *e) { return autoencoder_kl_fits(d->pipeline->vae, 2 * d->columns, 2 * d->rows, 1, e); }
+
 bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e) {
     int channels = autoencoder_kl_config_of(p->vae)->latent_channels, multiple = p->info.size_multiple;
     if (request->positive->tokens < 1 || (request->negative != NULL && request->negative->tokens != request->positive->tokens))
@@ -167,8 +193,10 @@ bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flu
     d->rows = request->height / multiple;
     d->columns = request->width / multiple;
     int branches = request->negative != NULL ? 2 : 1;
-    bool ok = (checked_mul((size_t)d->rows * (size_t)d->columns, 4 * (size_t)channels, &d->values) && d->values < SIZE_MAX / 16) ||
-              error_no_memory(e, "a picture of that size", SIZE_MAX);
+    /* A picture that cannot be decoded is refused before its steps, which can take hours, not after. */
+    bool ok = with_room(d, decoder_fits, e) &&
+              ((checked_mul((size_t)d->rows * (size_t)d->columns, 4 * (size_t)channels, &d->values) && d->values < SIZE_MAX / 16) ||
+               error_no_memory(e, "a picture of that size", SIZE_MAX));
     if (ok) {
         d->latent = malloc(d->values * sizeof *d->latent);
         d->velocity = malloc(d->values * (size_t)branches * sizeof *d->velocity);
@@ -220,7 +248,7 @@ static bool set_conditioning(const flux_denoise *d, error *e) {
 }
 
 /* The graph for this picture's shape, holding its conditioning. */
-static bool take_step(const flux_denoise *d, error *e) {
+static bool take_step(flux_denoise *d, error *e) {
     flux_pipeline *p = d->pipeline;
     const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, d->request.negative != NULL ? 2 : 1};
     if (p->step == NULL || !flux_step_has_shape(p->step, &shape)) {
@@ -239,7 +267,7 @@ static bool take_step(const flux_denoise *d, error *e) {
 bool flux_denoise_step(flux_denoise *d, bool *more, error *e) {
     const flux_denoise_request *r = &d->request;
     if (d->next >= r->steps) return error_set(e, ERROR_INTERNAL, "the picture has had all its steps");
-    if (!take_step(d, e)) return false;
+    if (!with_room(d, take_step, e)) return false;
     /* FluxPipeline hands the transformer timestep / 1000, in float32. */
     float timestep = d->timesteps[d->next] / 1000.0f, guidance = (float)r->guidance_scale;
     const float *input = d->latent;
@@ -270,7 +298,7 @@ bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e) {
     bool ok = (planes != NULL && picture != NULL) || error_no_memory(e, "decoding the picture", 3 * pixels * sizeof *picture);
     if (ok) {
         flux_latents_unpack(d->latent, channels, d->rows, d->columns, planes);
-        ok = autoencoder_kl_decode(p->vae, planes, 2 * d->columns, 2 * d->rows, 1, picture, e);
+        ok = with_room(d, decoder_fits, e) && autoencoder_kl_decode(p->vae, planes, 2 * d->columns, 2 * d->rows, 1, picture, e);
     }
     if (ok) autoencoder_kl_to_rgb8(picture, d->request.width, d->request.height, rgb);
     free(planes);

@@ -43,7 +43,8 @@ typedef struct flux_denoise_request {
 
 typedef struct flux_denoise flux_denoise; /* one image on its way; its latent */
 
-/* Draws the initial noise and makes the schedule. The request's conditionings are copied to the device as needed and must stay valid. */
+/* Draws the initial noise and makes the schedule. ERROR_OUT_OF_MEMORY already here for a picture that there is no memory to decode. The
+ * request's conditionings are copied to the device as needed and must stay valid. */
 bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e);
 void flux_denoise_free(flux_denoise *d); /* NULL is fine */
 /* One Euler step; false in *more after the last. */

@@ -201,6 +201,12 @@ static void requests_out_of_range_are_refused(void **state) {
     assert_false(autoencoder_kl_decode(vae, out, 0, 1, 1, out, &e));
     assert_false(autoencoder_kl_decode(vae, out, 1, AUTOENCODER_KL_MAX_SIDE + 1, 1, out, &e));
     assert_int_equal(e.code, ERROR_INVALID);
+    assert_true(autoencoder_kl_fits(vae, 1, 1, 1, &e));
+    int most = AUTOENCODER_KL_MAX_SIDE / autoencoder_kl_factor(vae);
+    if (device_is_cpu(f->device)) { /* the pixels alone are 192 GiB */
+        assert_false(autoencoder_kl_fits(vae, most, most, AUTOENCODER_KL_MAX_BATCH, &e));
+        assert_int_equal(e.code, ERROR_OUT_OF_MEMORY);
+    }
     autoencoder_kl_free(vae);
 }
 

@@ -388,6 +388,23 @@ static void upsampling_doubles_pixels(void **state) {
     finish(&b);
 }
 
+static void a_graph_beyond_the_memory_is_refused_before_any_is_taken(void **state) {
+    (void)state;
+    error e = {0};
+    graph *g;
+    assert_true(graph_new(dev, 64, &g, &e));
+    graph_output(g, compute_activation(g, graph_input(g, GGML_TYPE_F32, 1 << 20, 1 << 20, 1, 1), ACTIVATION_RELU)); /* 8 TiB */
+    assert_false(graph_measure(g, &e));
+    assert_int_equal(e.code, ERROR_OUT_OF_MEMORY);
+    assert_int_equal(graph_buffer_bytes(g), 0);
+    graph_free(g);
+    assert_true(graph_new(dev, 64, &g, &e));
+    graph_output(g, compute_activation(g, graph_input(g, GGML_TYPE_F32, 16, 16, 1, 1), ACTIVATION_RELU));
+    assert_true(graph_measure(g, &e));
+    assert_int_equal(graph_buffer_bytes(g), 0);
+    graph_free(g);
+}
+
 static void an_unknown_device_lists_what_there_is(void **state) {
     (void)state;
     device *d;
@@ -412,6 +429,7 @@ int main(void) {
         cmocka_unit_test(rotations_leave_only_distances),
         cmocka_unit_test(embedding_takes_rows),
         cmocka_unit_test(upsampling_doubles_pixels),
+        cmocka_unit_test(a_graph_beyond_the_memory_is_refused_before_any_is_taken),
         cmocka_unit_test(an_unknown_device_lists_what_there_is),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
