@@ -147,8 +147,7 @@ static bool check_shape(weight_loader *l, const weight *w, int rank, const int64
     buffer is = {0}, should = {0};
     shape_text(w->rank, w->shape, &is);
     shape_text(rank, shape, &should);
-    error_set(&l->fault, ERROR_BAD_FILE, "%s: '%s' has the shape %s, not %s", tensor_store_folder(l->store), w->name, buffer_text(&is),
-              buffer_text(&should));
+    error_set(&l->fault, ERROR_BAD_FILE, "'%s' has the shape %s, not %s", w->name, buffer_text(&is), buffer_text(&should));
     buffer_free(&is);
     buffer_free(&should);
     return fail(l);
@@ -178,13 +177,12 @@ struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape
     va_end(args);
     const weight *w = tensor_store_find(l->store, name);
     if (w == NULL) {
-        error_set(&l->fault, ERROR_BAD_FILE, "%s: the weight '%s' is missing", tensor_store_folder(l->store), name);
+        error_set(&l->fault, ERROR_BAD_FILE, "the weight '%s' is missing", name);
         fail(l);
         return NULL;
     }
     if (w->rank > GGML_MAX_DIMS || type_of(w->type) == GGML_TYPE_COUNT) {
-        error_set(&l->fault, ERROR_UNSUPPORTED, "%s: '%s' is not an array of floats of at most %d dimensions", tensor_store_folder(l->store), name,
-                  GGML_MAX_DIMS);
+        error_set(&l->fault, ERROR_UNSUPPORTED, "'%s' is not an array of floats of at most %d dimensions", name, GGML_MAX_DIMS);
         fail(l);
         return NULL;
     }

@@ -34,7 +34,7 @@ bool weight_has(const weight_loader *l, const char *format, ...) __attribute__((
  * when it is missing or mis-shaped; later calls then return NULL at once. */
 struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* Consumes the loader, also on failure. */
+/* Consumes the loader, also on failure. Errors name the weight; the caller knows whose it is. */
 bool weight_loader_finish(weight_loader *l, weight_set **out, error *e);
 void weight_loader_free(weight_loader *l); /* when finish was never called; NULL is fine */
 
