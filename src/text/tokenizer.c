@@ -98,7 +98,7 @@ static bool encode_between(const tokenizer *t, bool normalized, const char *text
 bool tokenizer_encode(const tokenizer *t, const char *text, size_t size, size_t length, int32_t *ids, size_t *used, error *e) {
     size_t bad, n = 0, specials = t->kind == TOKENIZER_CLIP ? 2 : 1;
     id_list all = {0};
-    if (length < 2) return error_set(e, ERROR_INVALID, "a prompt is encoded to at least 2 tokens, not %zu", length);
+    if (length < specials) return error_set(e, ERROR_INVALID, "a prompt is encoded to at least %zu tokens, not %zu", specials, length);
     if (!utf8_valid(text, size, &bad)) return error_field(e, ERROR_INVALID, "prompt", "the prompt is not valid UTF-8 at byte %zu", bad);
     bool ok = encode_between(t, false, text, size, &all);
     if (ok) {
