@@ -40,10 +40,11 @@ def by_binary(binary, text, seed):
         return np.asarray(Image.open(path).convert("RGB"))
 
 
-def by_diffusers(pipe, defaults, text, seed):
+def by_diffusers(pipe, defaults, texts, seeds):
     how = {"width": defaults["width"], "height": defaults["height"], "num_inference_steps": defaults["steps"]}
     how |= {"max_sequence_length": defaults["max_sequence_length"], "guidance_scale": defaults["guidance"]}
-    return np.asarray(pipe(text, generator=torch.Generator().manual_seed(seed), **how).images[0])
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [np.asarray(image) for image in pipe(texts, generator=generators, **how).images]
 
 
 def nearest(made, subjects, variants):
@@ -79,16 +80,18 @@ if __name__ == "__main__":
         pipe = FluxPipeline.from_pretrained(common.MODEL, torch_dtype=torch.float32)
         pipe.set_progress_bar_config(disable=True)
 
-    def picture(text, seed):
-        if options.diffusers:
-            return by_diffusers(pipe, defaults, text, seed)
-        return by_binary(options.binary, text, seed)
+    def pictures(texts, seeds, batch=20):
+        if not options.diffusers:
+            return [by_binary(options.binary, *one) for one in zip(texts, seeds)]
+        starts = range(0, len(texts), batch)
+        return sum((by_diffusers(pipe, defaults, texts[i : i + batch], seeds[i : i + batch]) for i in starts), [])
 
     asked = prompts(options.count, subjects, options.seed)
-    made = [picture(text, seed) for _, _, text, seed in asked]
+    texts = [text for _, _, text, _ in asked]
+    made = pictures(texts, [seed for _, _, _, seed in asked])
     if options.grid:
         data.grid(made[: ROWS * COLUMNS], COLUMNS).quantize(128).save(options.grid, optimize=True)
-        print("grid:", "; ".join(text for _, _, text, _ in asked[: ROWS * COLUMNS]))
+        print("grid:", "; ".join(texts[: ROWS * COLUMNS]))
     found = nearest(made, subjects, options.variants)
     for k, what in enumerate(("subject", "background")):
         right = sum(a[k] == b[k] for a, b in zip(found, asked))
@@ -96,10 +99,10 @@ if __name__ == "__main__":
     wrong = [f"{text} -> {subjects[f[0]][0]}" for f, (s, _, text, _) in zip(found, asked) if f[0] != s]
     print("wrong:", "; ".join(wrong) or "none")
 
-    twice = [(picture(text, 1), picture(text, 2)) for _, _, text, _ in asked[:10]]
+    twice = zip(pictures(texts[:10], [1] * 10), pictures(texts[:10], [2] * 10))
     change = np.mean([np.abs(a.astype(float) - b).mean() for a, b in twice])
     print(f"two seeds: pictures differ by {change:.1f} of 255 in the mean")
 
     vae = AutoencoderKL.from_pretrained(common.MODEL / "vae", torch_dtype=torch.float32)
     every = [data.compose(rgba, color) for _, rgba in subjects for color in data.BACKGROUNDS.values()]
-    print(f"autoencoder: PSNR {psnr(vae, every):.2f} dB over the set of {len(every)}")
+    print(f"autoencoder: PSNR {psnr(vae, every, common.workers()):.2f} dB over the set of {len(every)}")

@@ -38,15 +38,16 @@ def pictures(batch):
     return list(batch.clamp(-1, 1).add(1).mul(127.5).round().permute(0, 2, 3, 1).byte().numpy())
 
 
-@torch.no_grad()
-def psnr(vae, images, batch=32):
+def psnr(vae, images, pool, batch=16):
     """Over all the images together, as bytes."""
-    error = []
-    for i in range(0, len(images), batch):
+
+    @torch.no_grad()
+    def error(i):
         some = images[i : i + batch]
         back = pictures(vae.decode(vae.encode(tensor(some)).latent_dist.mode()).sample)
-        error.append(((np.stack(back).astype(float) - np.stack(some)) ** 2).mean(axis=(1, 2, 3)))
-    return 10 * np.log10(255**2 / np.concatenate(error).mean())
+        return ((np.stack(back).astype(float) - np.stack(some)) ** 2).mean(axis=(1, 2, 3))
+
+    return 10 * np.log10(255**2 / np.concatenate(list(pool.map(error, range(0, len(images), batch)))).mean())
 
 
 def loss(vae, x, fast, freeze_encoder):
@@ -99,7 +100,7 @@ def train(out, hours, freeze_encoder=False):
         with average:
             back = pictures(vae.decode(vae.encode(tensor(shown)).latent_dist.mode()).sample.detach())
             data.grid(shown[:8] + back[:8] + shown[8:] + back[8:], 8).save(out / "vae.png")
-            quality = psnr(vae, images[::5])
+            quality = psnr(vae, images[::5], pool)
             vae.save_pretrained(folder)
         common.save(checkpoint, {"optimizer": None if freeze_encoder else optimizer.state_dict()})
         common.log(f"vae: step {pace.steps}, {pace.elapsed():.0f} s, PSNR {quality:.2f} dB")
