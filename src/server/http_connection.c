@@ -28,10 +28,12 @@ const char *http_header(const http_exchange *x, const char *name) {
     return NULL;
 }
 
-static char *copy_header(struct lws *wsi, const char *name, int token) {
+/* NULL when it is absent; true in *too_long when it is longer than is kept. */
+static char *copy_header(struct lws *wsi, const char *name, int token, bool *too_long) {
     char with_colon[40];
     int colon = snprintf(with_colon, sizeof with_colon, "%s:", name);
     int n = token >= 0 ? lws_hdr_total_length(wsi, (enum lws_token_indexes)token) : lws_hdr_custom_length(wsi, with_colon, colon);
+    *too_long |= n >= HTTP_HEADER_VALUE_BYTES;
     if (n <= 0 || n >= HTTP_HEADER_VALUE_BYTES) return NULL;
     char *value = calloc(1, (size_t)n + 1);
     if (value == NULL) return NULL;
@@ -44,10 +46,8 @@ static char *copy_header(struct lws *wsi, const char *name, int token) {
 
 static void read_queries(http_exchange *x) {
     for (int i = 0; i < HTTP_QUERIES; i++)
-        if (lws_hdr_copy_fragment(x->wsi, x->queries[i], HTTP_QUERY_BYTES, WSI_TOKEN_HTTP_URI_ARGS, i) < 0) {
-            x->queries[i][0] = '\0';
-            return;
-        }
+        /* One that is too long is left out and hides none of those after it. */
+        if (lws_hdr_copy_fragment(x->wsi, x->queries[i], HTTP_QUERY_BYTES, WSI_TOKEN_HTTP_URI_ARGS, i) < 0) x->queries[i][0] = '\0';
 }
 
 static void choose_request_id(http_exchange *x) {
@@ -91,19 +91,24 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     int uri_size;
     x->method = lws_http_get_uri_and_method(wsi, &uri, &uri_size);
     snprintf(x->path, sizeof x->path, "%.*s", (int)size, path);
-    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token);
+    bool too_long = false;
+    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long);
     read_queries(x);
     choose_request_id(x);
 
     char text[24] = "";
     bool has_length = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
     bool copied = has_length && lws_hdr_copy(wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
+    for (size_t n = strlen(text); n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t'); n--) text[n - 1] = '\0';
     bool sane = !has_length || (copied && strspn(text, "0123456789") == strlen(text) && strlen(text) < 19);
     long long length = has_length && sane ? atoll(text) : 0;
     bool sends = x->method == LWSHUMETH_POST || x->method == LWSHUMETH_PUT || x->method == LWSHUMETH_PATCH;
     if (size >= sizeof x->path) {
         x->close_after = true;
         refuse(x, 414, "the path is too long");
+    } else if (too_long) {
+        x->close_after = true;
+        refuse(x, 431, "a header is too long: of those that mean something here at most 511 bytes are taken");
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
         x->close_after = true;
         refuse(x, 411, "the request's body needs a Content-Length");

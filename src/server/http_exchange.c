@@ -43,7 +43,7 @@ const char *http_method(const http_exchange *x) {
 
 const char *http_query(const http_exchange *x, const char *name) {
     size_t n = strlen(name);
-    for (int i = 0; i < HTTP_QUERIES && x->queries[i][0] != '\0'; i++)
+    for (int i = 0; i < HTTP_QUERIES; i++)
         if (strncmp(x->queries[i], name, n) == 0 && x->queries[i][n] == '=') return x->queries[i] + n + 1;
     return NULL;
 }
@@ -91,6 +91,7 @@ const char *http_status_phrase(int status) {
         {414, "URI Too Long"},
         {422, "Unprocessable Content"},
         {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},
         {501, "Not Implemented"},
         {503, "Service Unavailable"},

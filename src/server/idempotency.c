@@ -45,9 +45,18 @@ bool idempotency_find(const idempotency *i, const char *key, const buffer *body,
     return true;
 }
 
+static entry *entry_of(idempotency *i, const char *key) {
+    for (size_t n = 0; n < IDEMPOTENCY_KEYS; n++)
+        if (strcmp(i->entries[n].key, key) == 0) return &i->entries[n];
+    return NULL;
+}
+
 void idempotency_add(idempotency *i, const char *key, const buffer *body, const char *task_id) {
-    entry *at = &i->entries[i->next];
-    i->next = (i->next + 1) % IDEMPOTENCY_KEYS;
+    entry *at = entry_of(i, key);
+    if (at == NULL) {
+        at = &i->entries[i->next];
+        i->next = (i->next + 1) % IDEMPOTENCY_KEYS;
+    }
     snprintf(at->key, sizeof at->key, "%s", key);
     snprintf(at->task, sizeof at->task, "%s", task_id);
     at->size = body->size;

@@ -16,6 +16,7 @@ void idempotency_free(idempotency *i); /* NULL is fine */
 /* *task_id: the task that this key made, NULL for a new key (borrowed until the next add). ERROR_INVALID when the key came with another
  * body, or is too long. */
 bool idempotency_find(const idempotency *i, const char *key, const buffer *body, const char **task_id, error *e);
+/* A key that is there already (its task was forgotten) stands for the new task from now on. `key` is one that idempotency_find took. */
 void idempotency_add(idempotency *i, const char *key, const buffer *body, const char *task_id);
 
 #endif

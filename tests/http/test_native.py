@@ -180,6 +180,18 @@ def test_idempotency_keys(server):
     assert clash.status_code == 422 and clash.json()["field"] == "Idempotency-Key"
 
 
+def test_an_idempotency_key_that_is_too_long_is_not_overlooked(server):
+    before = len(server.client.get("/api/tasks?limit=1000").json()["tasks"])
+    for size, status in [(256, 422), (600, 431)]:
+        answer = server.client.post("/api/tasks", json={"prompt": "x"}, headers={"Idempotency-Key": "k" * size})
+        assert answer.status_code == status and answer.json()["status"] == status
+    assert len(server.client.get("/api/tasks?limit=1000").json()["tasks"]) == before
+
+
+def test_a_long_parameter_hides_none_after_it(server):
+    assert server.client.get(f"/api/tasks?x={'a' * 300}&status=none").status_code == 422
+
+
 def test_many_clients_at_once(server):
     def one(i):
         return server.finish(server.submit(f"picture {i}", seed=i))["status"]

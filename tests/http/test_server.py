@@ -171,6 +171,7 @@ def test_requests_sent_ahead(server):
     (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\nhello", b" 400"),
     (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\nhello", b" 400"),
     (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000000\r\n\r\nhello", b" 413"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 2 \t\r\n\r\n{}", b" 422"),
     (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\n\r\n", b" 400"),
     (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", b" 400"),
     (b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b" 414"),
