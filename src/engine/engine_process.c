@@ -267,7 +267,7 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     bool ok = device_open(options->device, options->threads, &p->device, &fault) &&
               model_manager_new(p->device, options->max_models, &p->models, &fault);
     if (ok) {
-        log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s) with %d threads", engine, device_kind(p->device), device_name(p->device),
+        log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(p->device), device_name(p->device),
                  device_threads(p->device));
         say_hello(p);
     } else {

@@ -71,7 +71,10 @@ static void fail(dispatch *d, slot *s, const error *why) {
     /* The engine may still work on it: what it sends from now on finds no slot. */
     if (!s->done) engine_client_cancel(d->engine, t->id, NULL);
     *s = (slot){0};
-    queue_manager_fail(d->options.queue, t, why, clock_unix_ms());
+    /* A file that is gone here is no fault of the request: as NOT_FOUND its client would be told that the address is wrong. */
+    error told = *why;
+    if (told.code == ERROR_NOT_FOUND) told.code = ERROR_IO;
+    queue_manager_fail(d->options.queue, t, &told, clock_unix_ms());
     tell_finished(d, t);
 }
 
@@ -127,7 +130,7 @@ static bool admit(dispatch *d, slot *s, task *t) {
         return false;
     }
     queue_manager_start(d->options.queue, t, clock_unix_ms());
-    log_line(LOG_INFO, "task %s starts: %d × %d, %d steps, %d image(s), model %s", t->id, t->request.width, t->request.height,
+    log_line(LOG_INFO, "task %s starts: %d × %d, steps: %d, images: %d, model: %s", t->id, t->request.width, t->request.height,
              t->request.steps, t->request.count - first, t->request.model);
     if (!ok) {
         s->done = true;
@@ -155,7 +158,7 @@ static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;
     snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
     d->trouble[0] = '\0';
-    log_line(LOG_INFO, "the engine (process %ld) is ready on %s, %d thread(s)", (long)engine_client_pid(d->engine), d->device,
+    log_line(LOG_INFO, "the engine (process %ld) is ready on %s, threads: %d", (long)engine_client_pid(d->engine), d->device,
              m->hello.threads);
 }
 

@@ -123,6 +123,13 @@ def test_a_picture_that_cannot_be_stored_fails_its_task(make_server):
     assert not [f for f in images.iterdir() if f.suffix != ".png"]
 
 
+def test_a_state_folder_that_is_gone_is_the_servers_fault(make_server):
+    server = make_server()
+    (server.folder / "state" / "images").rmdir()
+    done = server.finish(server.submit("x"))
+    assert done["status"] == "failed" and done["error"]["status"] == 500 and "images" in done["error"]["detail"]
+
+
 def test_no_engine_can_be_started(make_server):
     server = make_server(IMAGINED_ENGINE_EXECUTABLE="/bin/false")
     assert server.client.get("/health").json()["engine"] == "starting"
