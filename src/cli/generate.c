@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -85,6 +87,23 @@ static bool write_picture(const char *path, const imagined_image *image, const i
     return ok;
 }
 
+/* Asked before the work: nobody wants to wait for a picture that cannot be written. */
+static bool check_output(const char *path, error *e) {
+    char folder[PATH_MAX];
+    struct stat info;
+    if (path[0] == '\0') return error_field(e, ERROR_INVALID, "output", "--output is empty: name a file");
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return error_field(e, ERROR_INVALID, "output", "%s is a folder: name a file in it", path);
+    if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
+        return error_field(e, ERROR_INVALID, "output", "the path of --output is too long");
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL) strcpy(folder, ".");
+    else slash[slash == folder ? 1 : 0] = '\0';
+    if (access(folder, W_OK | X_OK) == 0) return true;
+    error_system(e, "write", path);
+    e->code = ERROR_IO;
+    return false;
+}
+
 static bool run(const config *c, error *e) {
     model_info model;
     imagined_request request;
@@ -92,6 +111,8 @@ static bool run(const config *c, error *e) {
     imagined *engine;
     imagined_image image;
     progress_bar bar;
+    const char *path = config_text(c, OPTION_OUTPUT);
+    if (!check_output(path, e)) return false;
     if (!model_choice_find(c, config_text(c, OPTION_MODEL), &model, e) || !fill_request(c, &model, &request, e)) return false;
     const imagined_options options = {.device = config_text(c, OPTION_DEVICE), .threads = (int)config_integer(c, OPTION_THREADS), .max_models = 1};
     if (!imagined_open(&options, &engine, &fault)) return error_field(e, (error_code)fault.code, fault.field, "%s", fault.text);
@@ -99,10 +120,10 @@ static bool run(const config *c, error *e) {
     bool ok = imagined_generate(engine, &request, draw, &bar, &image, &fault);
     progress_bar_end(&bar);
     if (!ok) error_field(e, (error_code)fault.code, fault.field, "%s", fault.text);
-    const char *path = config_text(c, OPTION_OUTPUT);
     ok = ok && write_picture(path, &image, &request, &model, e);
     if (ok && !config_boolean(c, OPTION_QUIET))
-        fprintf(stderr, "%s: %dx%d, %d steps, seed %llu\n", path, image.width, image.height, image.steps, (unsigned long long)image.seed);
+        fprintf(stderr, "%s: %dx%d, %d step%s, seed %llu\n", path, image.width, image.height, image.steps, image.steps == 1 ? "" : "s",
+                (unsigned long long)image.seed);
     imagined_image_free(&image);
     imagined_close(engine);
     return ok;

@@ -28,6 +28,8 @@ def test_help_fits_a_terminal(command):
     (["generate", "a", "--stepz", "4"], "--steps"),
     (["generate", "a", "--steps", "many"], "--steps"),
     (["generate", "a", "--steps", "-1"], "--steps"),
+    (["generate", "a", "--steps", "0"], "--steps"),
+    (["generate", "a", "--steps", "1", "-o", "."], ". is a folder"),
     (["generate", "a", "--steps", "2147483648"], "--steps"),
     (["generate", "a", "--width", "100"], "multiples of 16"),
     (["generate", "a", "--width", "-16"], "--width"),
