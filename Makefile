@@ -9,8 +9,7 @@ build:
 	@scripts/setup build
 	@[ build/build.ninja -nt .deps/native.ini ] || { rm -rf build && \
 		meson setup build --native-file .deps/native.ini >.deps/meson.log 2>&1 || { cat .deps/meson.log; exit 1; }; }
-	@ninja -C build -n imagined | grep -q 'no work to do' || echo 'build: compiling build/imagined'
-	@ninja -C build --quiet imagined
+	@ninja -C build -n imagined | grep -q 'no work to do' || { echo 'build: compiling build/imagined'; ninja -C build --quiet imagined; }
 
 test:
 	@scripts/test
