@@ -92,18 +92,31 @@ def variant(number, subject):
     return {"shift": shift, "scale": chance.uniform(0.8, 1.05), "mirror": chance.random() < 0.5}
 
 
+def _article(word):
+    return "an" if word[0] in "aeiou" else "a"
+
+
 def caption(name, background, form):
     """A subject named alone stands on white, so that every caption means one picture."""
-    article = "an" if name[0] in "aeiou" else "a"
     if form == 0:
-        return f"{article} {name} on a {background} background"
+        return f"{_article(name)} {name} on {_article(background)} {background} background"
     if form == 1:
         return f"{name}, {background} background"
     if form == 2:
-        return f"{article} {name} on {background}"
+        return f"{_article(name)} {name} on {background}"
     return name
 
 
+def typed(caption, way):
+    """The same words as different people type them: the T5 tokenizer knows capitals and full stops."""
+    if way in (1, 3):
+        caption = caption[0].upper() + caption[1:]
+    if way in (2, 3):
+        caption += "."
+    return caption.title() if way == 4 else caption.upper() if way == 5 else caption
+
+
+WAYS = 6
 FORMS = 4  # the last one names no background
 
 

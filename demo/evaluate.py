@@ -22,13 +22,13 @@ from train_vae import psnr, tensor
 ROWS, COLUMNS = 4, 6
 
 
-def prompts(count, subjects, seed):
+def prompts(count, subjects, seed, way):
     chance = random.Random(seed)
     out = []
     for _ in range(count):
         subject, background = chance.randrange(len(subjects)), chance.randrange(len(data.BACKGROUNDS))
         text = data.caption(subjects[subject][0], list(data.BACKGROUNDS)[background], 0)
-        out.append((subject, background, text, chance.randrange(2**32)))
+        out.append((subject, background, data.typed(text, way), chance.randrange(2**32)))
     return out
 
 
@@ -69,6 +69,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--variants", type=int, default=1, help="as trained with")
     parser.add_argument("--seed", type=int, default=2026, help="of the prompts and of their noise")
+    parser.add_argument("--typed", type=int, default=0, choices=range(data.WAYS), help="data.typed's way: 3 is Like this.")
     parser.add_argument("--grid", type=Path, help=f"write the first {ROWS * COLUMNS} pictures as one")
     options = parser.parse_args()
 
@@ -86,7 +87,7 @@ if __name__ == "__main__":
         starts = range(0, len(texts), batch)
         return sum((by_diffusers(pipe, defaults, texts[i : i + batch], seeds[i : i + batch]) for i in starts), [])
 
-    asked = prompts(options.count, subjects, options.seed)
+    asked = prompts(options.count, subjects, options.seed, options.typed)
     texts = [text for _, _, text, _ in asked]
     made = pictures(texts, [seed for _, _, _, seed in asked])
     if options.grid:

@@ -22,6 +22,7 @@ MATRIX_RATE, OTHER_RATE = 2e-3, 2e-3
 SHIFT = 3.0  # of the schedule, in training and in scheduler_config.json: most steps at high noise
 STEPS = 12
 FORM_WEIGHTS = (0.6, 0.15, 0.1, 0.15)  # how often each form of caption is seen
+WAY_WEIGHTS = (0.5, 0.2, 0.08, 0.12, 0.05, 0.05)  # and each way of typing it
 LENGTH = make_tokenizers.LENGTH
 WIDTH = 16  # latent pixels a side
 
@@ -220,7 +221,7 @@ class Judge:
         return "subject {} and background {} of {} right".format(*right, len(made))
 
 
-def train(out, hours, variants=1):
+def train(out, hours, variants=1, rate=1.0):
     common.log(f"flux: {hours:.2f} hours, {variants} variants")
     pace, pool = common.Pace(hours), common.workers()
     folder, checkpoint = out / "flux", out / "flux.pt"
@@ -256,18 +257,21 @@ def train(out, hours, variants=1):
 
     backgrounds = list(data.BACKGROUNDS)
     captions = [
-        model.ids([data.caption(name, b, form) for name, _ in subjects for b in backgrounds])
+        [
+            model.ids([data.typed(data.caption(name, b, form), way) for name, _ in subjects for b in backgrounds])
+            for way in range(data.WAYS)
+        ]
         for form in range(data.FORMS)
     ]
 
     def batch():
-        s, b, f, v = hardness.draw(BATCH), [], [], []
+        s, b, f, w, v = hardness.draw(BATCH), [], [], random.choices(range(data.WAYS), WAY_WEIGHTS, k=BATCH), []
         for _ in range(BATCH):
             form = random.choices(range(data.FORMS), FORM_WEIGHTS)[0]
             b.append(0 if form == data.FORMS - 1 else random.randrange(len(backgrounds)))
             f.append(form)
             v.append(random.randrange(variants))
-        ids = [torch.stack([captions[f][k][s * 10 + b] for s, b, f in zip(s, b, f)]) for k in (0, 1)]
+        ids = [torch.stack([captions[f][w][k][s * 10 + b] for s, b, f, w in zip(s, b, f, w)]) for k in (0, 1)]
         return s, latents[v, s, b].float(), ids
 
     def keep():
@@ -305,7 +309,7 @@ def train(out, hours, variants=1):
         jobs = [(x[i], noise[i], t[i], [k[i] for k in ids]) for i in common.shares(len(x))]
         each = torch.cat(list(pool.map(lambda job: learn(*job), jobs)))
         hardness.update(s, t, each)
-        optimizer.step(pace.rate())
+        optimizer.step(rate * pace.rate())
         average.update()
         steps += 1
         losses.append(each.mean().item())
