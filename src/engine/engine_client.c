@@ -35,7 +35,9 @@ struct engine_client {
     bool ready;
     bool malformed;   /* it sent something that is no message */
     char last_words[ERROR_TEXT_BYTES]; /* why it could not start */
-    char running[ENGINE_ID_BYTES]; /* whose slice runs; "" none */
+    uint64_t slice;   /* its number, where one runs */
+    char running[ENGINE_MAX_SLICE_TASKS][ENGINE_ID_BYTES]; /* the tasks in it */
+    int running_count; /* 0: no slice runs */
     uint64_t oom_kills; /* before the slices of `running` */
     double gone_since, start_at; /* clock_seconds */
     double pause;       /* before the start after the next death */
@@ -68,7 +70,8 @@ static bool start(engine_client *c, error *e) {
     c->number++;
     c->socket = ends[0];
     c->ready = c->malformed = false;
-    c->running[0] = c->last_words[0] = '\0';
+    c->last_words[0] = '\0';
+    c->running_count = 0;
     c->oom_kills = engine_oom_kills("");
     return true;
 }
@@ -113,12 +116,16 @@ static void bury(engine_client *c, int status) {
     if (c->malformed) snprintf(death.reason, sizeof death.reason, "killed for sending something that is no message");
     else if (c->last_words[0] != '\0') memcpy(death.reason, c->last_words, sizeof death.reason);
     else engine_death_describe(status, oom, death.reason, sizeof death.reason);
-    death.charged = !c->malformed && c->running[0] != '\0' && engine_death_is_charged(status, oom);
-    memcpy(death.running, c->running, sizeof death.running);
+    death.charged = !c->malformed && c->running_count > 0 && engine_death_is_charged(status, oom);
+    if (c->running_count > 0) {
+        memcpy(death.running, c->running[0], sizeof death.running);
+        death.sharing_count = c->running_count - 1;
+        memcpy(death.sharing, c->running[1], (size_t)death.sharing_count * sizeof c->running[1]);
+    }
     close_socket(c);
     c->pid = 0;
     c->ready = false;
-    c->running[0] = '\0';
+    c->running_count = 0;
     plan_start(c);
     c->events.died(c->events.context, &death);
 }
@@ -152,14 +159,27 @@ static bool picture_is_whole(const engine_message *m, int fd) {
            info.st_size == (off_t)m->image.width * m->image.height * 3;
 }
 
-static void note_running(engine_client *c, const char *id) {
-    if (strcmp(c->running, id) == 0) return;
-    if (c->running[0] == '\0') c->oom_kills = engine_oom_kills("");
-    memcpy(c->running, id, sizeof c->running);
+static int find_running(const engine_client *c, const char *id) {
+    int i = 0;
+    while (i < c->running_count && strcmp(c->running[i], id) != 0) i++;
+    return i;
+}
+
+/* The first task that tells a slice's number begins the slice, the others join it. Number 0 is a slice of its own each time. */
+static void note_running(engine_client *c, const char *id, uint64_t slice) {
+    if (c->running_count == 0) c->oom_kills = engine_oom_kills("");
+    if (slice == 0 || c->slice != slice) c->running_count = 0;
+    c->slice = slice;
+    int i = find_running(c, id);
+    if (i < c->running_count || i == ENGINE_MAX_SLICE_TASKS) return;
+    memcpy(c->running[i], id, sizeof c->running[i]);
+    c->running_count++;
 }
 
 static void note_finished(engine_client *c, const char *id) {
-    if (strcmp(c->running, id) == 0) c->running[0] = '\0';
+    int i = find_running(c, id);
+    if (i < c->running_count) memmove(c->running[i], c->running[c->running_count - 1], sizeof c->running[i]);
+    if (i < c->running_count) c->running_count--;
     c->pause = 0;
 }
 
@@ -172,7 +192,7 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
         c->events.ready(context, m);
         return true;
     case MESSAGE_PROGRESS:
-        note_running(c, m->id);
+        note_running(c, m->id, m->progress.slice);
         c->events.progress(context, m);
         return true;
     case MESSAGE_IMAGE:
@@ -193,6 +213,18 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
         }
         note_finished(c, m->id);
         c->events.failed(context, m);
+        return true;
+    case MESSAGE_SNAPSHOT:
+        if (c->events.snapshot != NULL) c->events.snapshot(context, &m->snapshot);
+        return true;
+    case MESSAGE_PLAN:
+        if (c->events.plan != NULL) c->events.plan(context, m);
+        return true;
+    case MESSAGE_PROFILE:
+        if (c->events.profile != NULL) c->events.profile(context, &m->profile);
+        return true;
+    case MESSAGE_ANSWER:
+        if (c->events.answer != NULL) c->events.answer(context, m->id, &m->answer);
         return true;
     default: return false;
     }
@@ -259,7 +291,8 @@ static bool send_to_engine(engine_client *c, engine_message_kind kind, const cha
     m->kind = kind;
     m->engine = c->number;
     size_t n = strlen(id);
-    if (n >= sizeof m->id || (n == 0 && kind != MESSAGE_STOP)) return error_set(e, ERROR_INTERNAL, "'%s' is no task id", id);
+    bool nameless = kind == MESSAGE_STOP || kind == MESSAGE_KNOWN_PROFILE;
+    if (n >= sizeof m->id || (n == 0 && !nameless)) return error_set(e, ERROR_INTERNAL, "'%s' is no task id", id);
     memset(m->id, 0, sizeof m->id);
     memcpy(m->id, id, n);
     if (!engine_client_ready(c)) return error_set(e, ERROR_BUSY, "no engine is ready");
@@ -275,6 +308,25 @@ bool engine_client_admit(engine_client *c, const char *id, const engine_request 
 }
 
 bool engine_client_cancel(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_CANCEL, id, e); }
+bool engine_client_suspend(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_SUSPEND, id, e); }
+bool engine_client_resume(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_RESUME, id, e); }
+
+bool engine_client_command(engine_client *c, engine_message_kind kind, const char *id, const engine_model_name *model, error *e) {
+    if (model != NULL) c->outgoing.model = *model;
+    return send_to_engine(c, kind, id, e);
+}
+
+bool engine_client_tell_profile(engine_client *c, const engine_profile *p, error *e) {
+    c->outgoing.profile = *p;
+    return send_to_engine(c, MESSAGE_KNOWN_PROFILE, "", e);
+}
+
+bool engine_death_was_running(const engine_death *d, const char *id) {
+    if (id[0] == '\0') return false;
+    bool was = strcmp(d->running, id) == 0;
+    for (int i = 0; !was && i < d->sharing_count; i++) was = strcmp(d->sharing[i], id) == 0;
+    return was;
+}
 
 /* --- end --- */
 

@@ -21,8 +21,13 @@ typedef struct engine_death {
     int status;       /* as waitpid gives it */
     bool charged;     /* ABRT, SEGV, BUS, FPE, ILL or the OOM killer: the task whose slice was running is to blame */
     char running[ENGINE_ID_BYTES]; /* that task, or "" when no slice was running */
+    char sharing[ENGINE_MAX_SLICE_TASKS - 1][ENGINE_ID_BYTES]; /* the others that shared the slice */
+    int sharing_count;
     char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why the engine could not start: "there is no device …" */
 } engine_death;
+
+/* Whether a slice of this task was running when the engine died. */
+bool engine_death_was_running(const engine_death *d, const char *id);
 
 /* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called, free not. What an
  * engine sent before it died is told before its death, each death once. An image's memfd is sealed against shrinking and has the promised size: it can be
@@ -37,6 +42,11 @@ typedef struct engine_events {
     /* Every task admitted and not finished is gone with the engine: put them back. A new engine is already on its way (after a pause that
      * doubles from 0 to 5 s while engines die without a finished task between). */
     void (*died)(void *context, const engine_death *d);
+    /* These may be NULL. */
+    void (*snapshot)(void *context, const engine_snapshot *s);
+    void (*plan)(void *context, const engine_message *m);
+    void (*profile)(void *context, const engine_profile *p);
+    void (*answer)(void *context, const char *command, const engine_answer *a); /* a command that an engine's death ends is not answered */
 } engine_events;
 
 typedef struct engine_options {
@@ -62,5 +72,13 @@ pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
 bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, error *e);
 /* Asks for an end at the next slice boundary; `failed` with ERROR_CANCELLED (or `done`, if it was faster) follows. */
 bool engine_client_cancel(engine_client *c, const char *id, error *e);
+/* Keeps the task's latents but gives it no slices until it is resumed. ERROR_BUSY as above. */
+bool engine_client_suspend(engine_client *c, const char *id, error *e);
+bool engine_client_resume(engine_client *c, const char *id, error *e);
+/* Sends a command: MESSAGE_LOAD, MESSAGE_PRELOAD, MESSAGE_UNLOAD (with the model) or MESSAGE_CLEANUP (model NULL). `id` is the caller's and
+ * comes back with the answer. ERROR_BUSY as above. */
+bool engine_client_command(engine_client *c, engine_message_kind kind, const char *id, const engine_model_name *model, error *e);
+/* Tells the engine what an earlier one measured. */
+bool engine_client_tell_profile(engine_client *c, const engine_profile *p, error *e);
 
 #endif

@@ -21,7 +21,18 @@ static size_t message_bytes(int kind) {
     switch (kind) {
     case MESSAGE_ADMIT: return MESSAGE_BYTES(request);
     case MESSAGE_CANCEL:
+    case MESSAGE_SUSPEND:
+    case MESSAGE_RESUME:
+    case MESSAGE_CLEANUP:
     case MESSAGE_STOP: return MESSAGE_BYTES(id);
+    case MESSAGE_LOAD:
+    case MESSAGE_PRELOAD:
+    case MESSAGE_UNLOAD: return MESSAGE_BYTES(model);
+    case MESSAGE_KNOWN_PROFILE:
+    case MESSAGE_PROFILE: return MESSAGE_BYTES(profile);
+    case MESSAGE_SNAPSHOT: return MESSAGE_BYTES(snapshot);
+    case MESSAGE_PLAN: return MESSAGE_BYTES(plan);
+    case MESSAGE_ANSWER: return MESSAGE_BYTES(answer);
     case MESSAGE_HELLO: return MESSAGE_BYTES(hello);
     case MESSAGE_PROGRESS: return MESSAGE_BYTES(progress);
     case MESSAGE_IMAGE: return MESSAGE_BYTES(image);
@@ -101,25 +112,83 @@ static bool ends(const char *text, size_t capacity) { return memchr(text, '\0', 
 #define ENDS(array) ends(array, sizeof(array))
 static bool within(int64_t n, int64_t low, int64_t high) { return n >= low && n <= high; }
 
+/* A bool that is neither 0 nor 1 must not be read as one. */
+static bool is_flag(const bool *b) {
+    unsigned char value;
+    memcpy(&value, b, sizeof value);
+    return value <= 1;
+}
+
+static bool duration_holds(double seconds) { return isfinite(seconds) && seconds >= 0; }
+
 static bool request_holds(const engine_request *r) {
-    unsigned char flag; /* a bool that is neither 0 nor 1 must not be read as one */
-    memcpy(&flag, &r->has_negative_prompt, sizeof flag);
-    return ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) && flag <= 1 &&
+    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && within(r->priority, 0, 3) && ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) &&
            within(r->width, 1, MODEL_MAX_SIDE) && within(r->height, 1, MODEL_MAX_SIDE) && within(r->steps, 1, ENGINE_MAX_STEPS) &&
            within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) && isfinite(r->true_cfg_scale);
 }
 
 static bool metrics_hold(const engine_metrics *s) {
     return isfinite(s->load_seconds) && isfinite(s->encode_seconds) && isfinite(s->denoise_seconds) && isfinite(s->decode_seconds) &&
-           s->steps_run >= 0;
+           s->steps_run >= 0 && s->largest_batch >= 0 && duration_holds(s->mean_batch) && is_flag(&s->encode_cached);
+}
+
+static bool model_name_holds(const engine_model_name *n) {
+    return ENDS(n->model) && ENDS(n->folder) && ENDS(n->precision) && is_flag(&n->only_if_free) && n->model[0] != '\0';
+}
+
+static bool fault_holds(const error *e, error_code lowest) {
+    return within((int64_t)e->code, (int64_t)lowest, ERROR_INTERNAL) && ENDS(e->field) && ENDS(e->text);
+}
+
+static bool answer_holds(const engine_answer *a) {
+    bool holds = is_flag(&a->ok) && within(a->unloaded_count, 0, ENGINE_MODEL_ROWS) && within(a->skipped_count, 0, ENGINE_MODEL_ROWS) &&
+                 duration_holds(a->seconds) && fault_holds(&a->fault, ERROR_NONE);
+    for (size_t i = 0; holds && i < ENGINE_MODEL_ROWS; i++) holds = ENDS(a->unloaded[i]) && ENDS(a->skipped[i]);
+    return holds;
+}
+
+static bool plan_holds(const engine_plan *p) {
+    bool holds = p->level >= 0 && within(p->step_count, 0, ENGINE_PLAN_STEPS);
+    for (size_t i = 0; holds && i < ENGINE_PLAN_STEPS; i++) holds = ENDS(p->steps[i]);
+    return holds;
+}
+
+static bool choice_holds(const engine_choice *c) { return ENDS(c->value) && ENDS(c->reason); }
+
+static bool snapshot_holds(const engine_snapshot *s) {
+    bool holds = ENDS(s->state) && within(s->model_count, 0, ENGINE_MODEL_ROWS) && is_flag(&s->amp_enabled) && is_flag(&s->flash_attention_available) &&
+                 choice_holds(&s->dtype) && choice_holds(&s->attention) && choice_holds(&s->vae) && choice_holds(&s->tf32);
+    for (size_t i = 0; holds && i < ENGINE_MODEL_ROWS; i++) {
+        const engine_model_row *m = &s->models[i];
+        holds = ENDS(m->name) && ENDS(m->precision) && within((int64_t)m->state, MODEL_LOADING, MODEL_IN_USE) && m->leases >= 0 &&
+                duration_holds(m->load_seconds);
+    }
+    return holds;
+}
+
+static bool profile_holds(const engine_profile *p) {
+    return ENDS(p->model) && ENDS(p->precision) && is_flag(&p->guidance_pair) && within(p->width, 1, MODEL_MAX_SIDE) &&
+           within(p->height, 1, MODEL_MAX_SIDE) && p->text_tokens >= 1 && p->batch >= 1 && duration_holds(p->step_seconds) &&
+           duration_holds(p->load_seconds) && duration_holds(p->encode_seconds) && duration_holds(p->decode_seconds);
 }
 
 static bool message_holds(const engine_message *m) {
     if (!ENDS(m->id)) return false;
     switch (m->kind) {
     case MESSAGE_ADMIT: return m->id[0] != '\0' && request_holds(&m->request);
-    case MESSAGE_CANCEL: return m->id[0] != '\0';
+    case MESSAGE_CANCEL:
+    case MESSAGE_SUSPEND:
+    case MESSAGE_RESUME:
+    case MESSAGE_CLEANUP: return m->id[0] != '\0';
     case MESSAGE_STOP: return true;
+    case MESSAGE_LOAD:
+    case MESSAGE_PRELOAD:
+    case MESSAGE_UNLOAD: return m->id[0] != '\0' && model_name_holds(&m->model);
+    case MESSAGE_KNOWN_PROFILE:
+    case MESSAGE_PROFILE: return profile_holds(&m->profile);
+    case MESSAGE_SNAPSHOT: return snapshot_holds(&m->snapshot);
+    case MESSAGE_PLAN: return m->id[0] != '\0' && plan_holds(&m->plan);
+    case MESSAGE_ANSWER: return m->id[0] != '\0' && answer_holds(&m->answer);
     case MESSAGE_HELLO: return ENDS(m->hello.device_kind) && ENDS(m->hello.device_name) && m->hello.threads >= 0;
     case MESSAGE_PROGRESS:
         return within((int64_t)m->progress.phase, PHASE_LOAD, PHASE_DECODE) && within(m->progress.images, 1, ENGINE_MAX_IMAGES) &&
@@ -129,7 +198,7 @@ static bool message_holds(const engine_message *m) {
         return within(m->image.index, 0, ENGINE_MAX_IMAGES - 1) && within(m->image.width, 1, MODEL_MAX_SIDE) &&
                within(m->image.height, 1, MODEL_MAX_SIDE);
     case MESSAGE_DONE: return metrics_hold(&m->metrics);
-    case MESSAGE_FAILED: return within((int64_t)m->fault.code, ERROR_INVALID, ERROR_INTERNAL) && ENDS(m->fault.field) && ENDS(m->fault.text);
+    case MESSAGE_FAILED: return fault_holds(&m->fault, ERROR_INVALID);
     }
     return false;
 }

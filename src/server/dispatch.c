@@ -109,8 +109,11 @@ static bool fill_request(dispatch *d, const task *t, int first, error *e) {
         .guidance_scale = from->guidance_scale,
         .true_cfg_scale = from->true_cfg_scale,
         .seed = from->seed + (uint64_t)first,
+        .priority = (int32_t)t->priority,
+        .alone = t->charges > 0, /* whoever was to blame for an engine's death takes no one with it the next time */
     };
     return catalog_find(d->options.catalog, from->model, &model, e) &&
+           copy_text(to->model, sizeof to->model, model->name, "model", e) &&
            copy_text(to->model_folder, sizeof to->model_folder, model->folder, "model", e) &&
            copy_text(to->precision, sizeof to->precision, from->precision, "precision", e) &&
            copy_text(to->prompt, sizeof to->prompt, from->prompt, "prompt", e) &&
@@ -272,7 +275,7 @@ static void on_died(void *context, const engine_death *death) {
         slot *s = &d->slots[i];
         if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */
         task *t = s->task;
-        bool charged = death->charged && strcmp(death->running, t->id) == 0;
+        bool charged = death->charged && engine_death_was_running(death, t->id);
         *s = (slot){0};
         queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
         if (task_status_is_final(t->status)) tell_finished(d, t);
@@ -351,7 +354,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->options = *options;
     d->watched_fd = -1;
     d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
-    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died};
+    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, NULL, NULL, NULL, NULL};
     bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
     ok = ok && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&

@@ -77,6 +77,23 @@ static engine_message *sample(engine_message_kind kind) {
         break;
     case MESSAGE_DONE: m.metrics = (engine_metrics){.load_seconds = 0.5, .memory_peak = UINT64_MAX, .steps_run = 56}; break;
     case MESSAGE_FAILED: error_field(&m.fault, ERROR_CANCELLED, "prompt", "cancelled"); break;
+    case MESSAGE_LOAD:
+    case MESSAGE_PRELOAD:
+    case MESSAGE_UNLOAD: m.model = (engine_model_name){.model = "demo", .folder = "/models/demo", .precision = "auto", .only_if_free = true}; break;
+    case MESSAGE_PROFILE:
+    case MESSAGE_KNOWN_PROFILE:
+        m.profile = (engine_profile){.model = "demo", .precision = "bf16", .width = 64, .height = 32, .text_tokens = 77, .batch = 4,
+                                     .peak_bytes = UINT64_MAX, .step_seconds = 0.25};
+        break;
+    case MESSAGE_SNAPSHOT:
+        m.snapshot = (engine_snapshot){.number = 7, .state = "high", .model_count = ENGINE_MODEL_ROWS, .amp_enabled = true,
+                                       .dtype = {"torch.bfloat16", "measured"}};
+        for (int i = 0; i < ENGINE_MODEL_ROWS; i++) m.snapshot.models[i] = (engine_model_row){.name = "demo", .state = MODEL_IN_USE, .leases = 3};
+        break;
+    case MESSAGE_PLAN: m.plan = (engine_plan){.level = 2, .step_count = 1, .steps = {"decode in tiles"}, .peak_bytes = 5}; break;
+    case MESSAGE_ANSWER:
+        m.answer = (engine_answer){.ok = true, .ram_bytes = 9, .unloaded_count = 1, .unloaded = {"demo"}, .seconds = 0.5};
+        break;
     default: break;
     }
     return &m;
@@ -319,6 +336,31 @@ static void values_out_of_range_are_refused(void **state) {
     UNENDED(MESSAGE_HELLO, hello.device_name);
     UNENDED(MESSAGE_FAILED, fault.field);
     UNENDED(MESSAGE_FAILED, fault.text);
+    UNENDED(MESSAGE_ADMIT, request.model);
+    UNENDED(MESSAGE_LOAD, model.model);
+    UNENDED(MESSAGE_UNLOAD, model.folder);
+    UNENDED(MESSAGE_PRELOAD, model.precision);
+    UNENDED(MESSAGE_PROFILE, profile.model);
+    UNENDED(MESSAGE_KNOWN_PROFILE, profile.precision);
+    UNENDED(MESSAGE_SNAPSHOT, snapshot.state);
+    UNENDED(MESSAGE_SNAPSHOT, snapshot.vae.reason);
+    UNENDED(MESSAGE_SNAPSHOT, snapshot.models[ENGINE_MODEL_ROWS - 1].name);
+    UNENDED(MESSAGE_PLAN, plan.steps[ENGINE_PLAN_STEPS - 1]);
+    UNENDED(MESSAGE_ANSWER, answer.skipped[ENGINE_MODEL_ROWS - 1]);
+    UNENDED(MESSAGE_ANSWER, answer.fault.text);
+    REFUSED(MESSAGE_ADMIT, request.priority, 4);
+    REFUSED(MESSAGE_SUSPEND, id[0], '\0');
+    REFUSED(MESSAGE_LOAD, id[0], '\0');
+    REFUSED(MESSAGE_LOAD, model.model[0], '\0');
+    REFUSED(MESSAGE_CLEANUP, id[0], '\0');
+    REFUSED(MESSAGE_PROFILE, profile.batch, 0);
+    REFUSED(MESSAGE_PROFILE, profile.step_seconds, -1);
+    REFUSED(MESSAGE_KNOWN_PROFILE, profile.decode_seconds, NAN);
+    REFUSED(MESSAGE_SNAPSHOT, snapshot.model_count, ENGINE_MODEL_ROWS + 1);
+    REFUSED(MESSAGE_SNAPSHOT, snapshot.models[1].state, (engine_model_state)9);
+    REFUSED(MESSAGE_PLAN, plan.step_count, ENGINE_PLAN_STEPS + 1);
+    REFUSED(MESSAGE_ANSWER, answer.unloaded_count, -1);
+    REFUSED(MESSAGE_ANSWER, answer.seconds, INFINITY);
     REFUSED(MESSAGE_ADMIT, id[0], '\0');
     REFUSED(MESSAGE_CANCEL, id[0], '\0');
     REFUSED(MESSAGE_ADMIT, request.width, 0);
