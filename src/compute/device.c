@@ -7,8 +7,8 @@
 #include <strings.h>
 
 #include "base/buffer.h"
+#include "base/machine.h"
 #include "compute/backends.h"
-#include "compute/machine.h"
 
 struct device {
     ggml_backend_dev_t dev;

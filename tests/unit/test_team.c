@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "compute/machine.h"
+#include "base/machine.h"
 #include "compute/team.h"
 
 enum { PIECES = 100, THREADS = 4 };

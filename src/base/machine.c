@@ -1,4 +1,4 @@
-#include "compute/machine.h"
+#include "base/machine.h"
 
 #include <limits.h>
 #include <sched.h>

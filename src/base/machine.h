@@ -1,6 +1,6 @@
-/* What of this machine the process may use: its cores and memory, as affinity and control groups (v2 and v1) bound them. No ggml here. */
-#ifndef IMAGINED_COMPUTE_MACHINE_H
-#define IMAGINED_COMPUTE_MACHINE_H
+/* What of this machine the process may use: its cores and memory, as affinity and control groups (v2 and v1) bound them. */
+#ifndef IMAGINED_BASE_MACHINE_H
+#define IMAGINED_BASE_MACHINE_H
 
 #include <stddef.h>
 
