@@ -15,6 +15,7 @@ int command_engine(int argc, char **argv) {
         .device = config_text(c, OPTION_DEVICE),
         .threads = (int)config_integer(c, OPTION_THREADS),
         .max_models = (int)config_integer(c, OPTION_MAX_MODELS),
+        .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
         .log_level = (int)options_log_level(c),
     };
     log_configure(options_log_level(c), "engine");

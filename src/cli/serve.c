@@ -29,6 +29,7 @@ int command_serve(int argc, char **argv) {
         .device = config_text(c, OPTION_DEVICE),
         .threads = (int)config_integer(c, OPTION_THREADS),
         .max_models = (int)config_integer(c, OPTION_MAX_MODELS),
+        .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
         .max_active = (int)config_integer(c, OPTION_MAX_CONCURRENT_TASKS),
         .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
         .log_level = (int)options_log_level(c),

@@ -28,6 +28,8 @@ struct weight_set {
 struct weight_loader {
     const tensor_store *store;
     precision precision;
+    void (*progress)(void *context, size_t bytes); /* may be NULL */
+    void *progress_context;
     char prefix[MAX_NAME_BYTES];
     taken *taken; /* by index in the store; weight NULL: not taken */
     weight_set *set;
@@ -67,6 +69,11 @@ void weight_loader_free(weight_loader *l) {
     weight_set_free(l->set);
     free(l->taken);
     free(l);
+}
+
+void weight_loader_progress(weight_loader *l, void (*progress)(void *context, size_t bytes), void *context) {
+    l->progress = progress;
+    l->progress_context = context;
 }
 
 void weight_loader_prefix(weight_loader *l, const char *prefix) {
@@ -253,18 +260,26 @@ static void convert(const taken *t, float *staging, void *narrow) {
     }
 }
 
+static void tell(const weight_loader *l, size_t bytes) {
+    if (l->progress != NULL && bytes > 0) l->progress(l->progress_context, bytes);
+}
+
 static bool place_all(weight_loader *l, error *e) {
     float *staging = malloc(STAGING_FLOATS * sizeof *staging);
     uint16_t *narrow = malloc(STAGING_FLOATS * sizeof *narrow);
     bool ok = staging != NULL && narrow != NULL;
     if (!ok) error_no_memory(e, "weights", STAGING_FLOATS * (sizeof *staging + sizeof *narrow));
+    size_t told = 0;
     for (size_t i = 0; ok && i < tensor_store_count(l->store); i++) {
         const taken *t = &l->taken[i];
         if (t->weight == NULL) continue;
         if (t->in_place) ok = place_mapped(l, t, e);
         else if (same_type(t)) ggml_backend_tensor_set(t->tensor, t->weight->data, 0, t->weight->size);
         else convert(t, staging, narrow);
+        if (ok) tell(l, t->weight->size);
+        told += t->weight->size;
     }
+    if (ok) tell(l, tensor_store_bytes(l->store) - told); /* headers, and what nobody wanted */
     free(staging);
     free(narrow);
     return ok;
@@ -293,6 +308,7 @@ void weight_set_free(weight_set *s) {
     free(s);
 }
 
+bool weight_set_in_place(const weight_set *s) { return s->file_count > 0; }
 static size_t copied_bytes(const weight_set *s) { return s->copies != NULL ? ggml_backend_buffer_get_size(s->copies) : 0; }
 size_t weight_set_private_bytes(const weight_set *s) { return device_is_cpu(s->d) ? copied_bytes(s) : 0; }
 size_t weight_set_device_bytes(const weight_set *s) { return device_is_cpu(s->d) ? 0 : copied_bytes(s); }

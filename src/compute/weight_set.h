@@ -9,7 +9,7 @@
  * On other devices all are uploaded. Matrices and convolution kernels (rank ≥ 2) follow the precision; vectors (norm weights,
  * biases) become f32 — on the CPU as well — since they are small and every operation wants them so. PRECISION_F32 is exact
  * whatever the file holds: bf16 and f16 weights widen without loss, during the multiplication or before it.
- * The tensors live as long as the set; the set needs its store and device. */
+ * The tensors live as long as the set; the set needs its device, and its store if it uses weights in place. */
 #ifndef IMAGINED_COMPUTE_WEIGHT_SET_H
 #define IMAGINED_COMPUTE_WEIGHT_SET_H
 
@@ -26,6 +26,8 @@ typedef struct weight_loader weight_loader;
 typedef struct weight_set weight_set;
 
 bool weight_loader_new(device *d, const tensor_store *s, precision p, weight_loader **out, error *e);
+/* Told of the bytes of each weight's file that are in place: of all together tensor_store_bytes when the loader finishes. */
+void weight_loader_progress(weight_loader *l, void (*progress)(void *context, size_t bytes), void *context);
 /* Put in front of every name asked for afterwards ("text_model." in one of the two dialects, or ""). */
 void weight_loader_prefix(weight_loader *l, const char *prefix);
 /* Whether the store has the tensor (with the prefix). */
@@ -39,7 +41,8 @@ bool weight_loader_finish(weight_loader *l, weight_set **out, error *e);
 void weight_loader_free(weight_loader *l); /* when finish was never called; NULL is fine */
 
 void weight_set_free(weight_set *s); /* NULL is fine */
-size_t weight_set_private_bytes(const weight_set *s); /* main memory beyond the mapping */
+bool weight_set_in_place(const weight_set *s);        /* some weights are used where the store has them */
+size_t weight_set_private_bytes(const weight_set *s); /* main memory beyond the store's */
 size_t weight_set_device_bytes(const weight_set *s);  /* on a device with memory of its own */
 
 #endif

@@ -60,7 +60,7 @@ static bool start(engine_client *c, error *e) {
     snprintf(max_models, sizeof max_models, "%d", c->options.max_models);
     snprintf(number, sizeof number, "%" PRIu64, c->number + 1);
     const char *argv[] = {"imagined", "engine", "--device", c->device, "--threads", threads, "--max-models", max_models,
-                    "--log-level", level_name(c->options.log_level), "--engine", number, NULL};
+                    c->options.memory_efficient_loading ? "--memory-efficient-loading" : "--no-memory-efficient-loading", "--log-level", level_name(c->options.log_level), "--engine", number, NULL};
     bool ok = engine_start(c->executable, argv, ends[1], &c->pid, e);
     close(ends[1]);
     if (!ok) {

@@ -264,8 +264,9 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     p->socket = socket;
     p->number = engine;
     p->peak_resets = process_memory_reset_peak();
+    const model_manager_options keeping = {.max_models = options->max_models, .copied = !options->memory_efficient_loading};
     bool ok = device_open(options->device, options->threads, &p->device, &fault) &&
-              model_manager_new(p->device, options->max_models, &p->models, &fault);
+              model_manager_new(p->device, &keeping, &p->models, &fault);
     if (ok) {
         log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(p->device), device_name(p->device),
                  device_threads(p->device));

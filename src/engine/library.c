@@ -33,9 +33,10 @@ bool imagined_open(const imagined_options *options, imagined **out, imagined_fau
         error_no_memory(&e, "the engine", sizeof *engine);
         return tell(why, &e);
     }
+    const model_manager_options keeping = {.max_models = options->max_models > 0 ? options->max_models : 2};
     const char *name = options->device != NULL ? options->device : "auto";
     if (!device_open(name, options->threads, &engine->device, &e) ||
-        !model_manager_new(engine->device, options->max_models > 0 ? options->max_models : 2, &engine->models, &e)) {
+        !model_manager_new(engine->device, &keeping, &engine->models, &e)) {
         imagined_close(engine);
         return tell(why, &e);
     }

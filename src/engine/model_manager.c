@@ -19,15 +19,18 @@ typedef struct slot {
 
 struct model_manager {
     device *device;
+    bool copied;
     size_t max_models;
     uint64_t clock; /* counts uses: orders them without a time */
     slot slots[MODEL_SLOTS];
 };
 
-bool model_manager_new(device *d, int max_models, model_manager **out, error *e) {
+bool model_manager_new(device *d, const model_manager_options *options, model_manager **out, error *e) {
     model_manager *m = calloc(1, sizeof *m);
     if (m == NULL) return error_no_memory(e, "the model manager", sizeof *m);
     m->device = d;
+    m->copied = options->copied;
+    int max_models = options->max_models;
     m->max_models = max_models < 1 ? 1 : max_models > MODEL_SLOTS / 2 ? MODEL_SLOTS / 2 : (size_t)max_models;
     *out = m;
     return true;
@@ -76,7 +79,9 @@ bool model_manager_load_model(model_manager *m, const char *folder, precision p,
         for (size_t i = 0; i < MODEL_SLOTS && found == NULL; i++)
             if (m->slots[i].pipeline == NULL) found = &m->slots[i];
         if (found == NULL) return error_set(e, ERROR_BUSY, "%d models are in use at once: no more can be loaded", MODEL_SLOTS);
-        if (!flux_pipeline_load(m->device, folder, p, &found->pipeline, e)) {
+        load_options how = LOAD_OPTIONS(p);
+        how.copied = m->copied;
+        if (!flux_pipeline_load(m->device, folder, &how, &found->pipeline, e)) {
             found->pipeline = NULL;
             return false;
         }

@@ -14,7 +14,12 @@
 
 typedef struct model_manager model_manager;
 
-bool model_manager_new(device *d, int max_models, model_manager **out, error *e);
+typedef struct model_manager_options {
+    int max_models; /* MAX_MODELS_IN_MEMORY */
+    bool copied;    /* MEMORY_EFFICIENT_LOADING=false: weights are read into memory and no file is held */
+} model_manager_options;
+
+bool model_manager_new(device *d, const model_manager_options *options, model_manager **out, error *e);
 void model_manager_free(model_manager *m); /* no lease may be out; NULL is fine */
 device *model_manager_device(const model_manager *m);
 

@@ -125,7 +125,7 @@ static void take_decoder(autoencoder_kl *m, weight_loader *l) {
     d->conv_out = autoencoder_take_conv(l, "decoder.conv_out", c->out_channels, c->channels[0], 3);
 }
 
-static bool load(autoencoder_kl *m, device *d, const char *folder, precision p, error *e) {
+static bool load(autoencoder_kl *m, device *d, const char *folder, const load_options *o, error *e) {
     json_document config;
     bool ok = component_config(folder, &config, e) && read_config(json_root(&config), &m->config, e);
     json_document_free(&config);
@@ -134,16 +134,16 @@ static bool load(autoencoder_kl *m, device *d, const char *folder, precision p, 
     m->resnets = calloc(resnets, sizeof *m->resnets);
     if (m->resnets == NULL) return error_no_memory(e, "an image decoder", resnets * sizeof *m->resnets);
     weight_loader *l;
-    if (!component_open(&m->part, d, folder, p, &l, e)) return false;
+    if (!component_open(&m->part, d, folder, o, &l, e)) return false;
     take_decoder(m, l);
-    return component_finish(&m->part, l, e);
+    return component_finish(&m->part, l, o, e);
 }
 
-bool autoencoder_kl_load(device *d, const char *folder, precision p, autoencoder_kl **out, error *e) {
+bool autoencoder_kl_load(device *d, const char *folder, const load_options *o, autoencoder_kl **out, error *e) {
     *out = NULL;
     autoencoder_kl *m = calloc(1, sizeof *m);
     if (m == NULL) return error_no_memory(e, "an image decoder", sizeof *m);
-    if (!load(m, d, folder, p, e)) {
+    if (!load(m, d, folder, o, e)) {
         autoencoder_kl_free(m);
         return false;
     }

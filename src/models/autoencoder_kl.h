@@ -25,7 +25,7 @@ typedef struct autoencoder_kl_config {
 typedef struct autoencoder_kl autoencoder_kl;
 
 /* Loads folder/config.json and the decoder's weights beside it. */
-bool autoencoder_kl_load(device *d, const char *folder, precision p, autoencoder_kl **out, error *e);
+bool autoencoder_kl_load(device *d, const char *folder, const load_options *o, autoencoder_kl **out, error *e);
 void autoencoder_kl_free(autoencoder_kl *m); /* NULL is fine */
 const autoencoder_kl_config *autoencoder_kl_config_of(const autoencoder_kl *m);
 component *autoencoder_kl_component(autoencoder_kl *m); /* for memory figures and component_release */

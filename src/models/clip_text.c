@@ -81,7 +81,7 @@ static void take_weights(clip_text *m, weight_loader *l) {
     m->final_norm = take_norm(l, "final_layer_norm", c->hidden_size);
 }
 
-static bool load(clip_text *m, device *d, const char *folder, precision p, error *e) {
+static bool load(clip_text *m, device *d, const char *folder, const load_options *o, error *e) {
     json_document config;
     bool ok = component_config(folder, &config, e) && read_config(json_root(&config), &m->config, e);
     json_document_free(&config);
@@ -89,16 +89,16 @@ static bool load(clip_text *m, device *d, const char *folder, precision p, error
     m->layers = calloc((size_t)m->config.num_hidden_layers, sizeof *m->layers);
     if (m->layers == NULL) return error_no_memory(e, "a text encoder", (size_t)m->config.num_hidden_layers * sizeof *m->layers);
     weight_loader *l;
-    if (!component_open(&m->part, d, folder, p, &l, e)) return false;
+    if (!component_open(&m->part, d, folder, o, &l, e)) return false;
     take_weights(m, l);
-    return component_finish(&m->part, l, e);
+    return component_finish(&m->part, l, o, e);
 }
 
-bool clip_text_load(device *d, const char *folder, precision p, clip_text **out, error *e) {
+bool clip_text_load(device *d, const char *folder, const load_options *o, clip_text **out, error *e) {
     *out = NULL;
     clip_text *m = calloc(1, sizeof *m);
     if (m == NULL) return error_no_memory(e, "a text encoder", sizeof *m);
-    if (!load(m, d, folder, p, e)) {
+    if (!load(m, d, folder, o, e)) {
         clip_text_free(m);
         return false;
     }

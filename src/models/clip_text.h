@@ -23,7 +23,7 @@ typedef struct clip_text_config {
 typedef struct clip_text clip_text;
 
 /* Loads folder/config.json and the weights beside it, whose names may or may not start with "text_model.". */
-bool clip_text_load(device *d, const char *folder, precision p, clip_text **out, error *e);
+bool clip_text_load(device *d, const char *folder, const load_options *o, clip_text **out, error *e);
 void clip_text_free(clip_text *m); /* NULL is fine */
 const clip_text_config *clip_text_config_of(const clip_text *m);
 component *clip_text_component(clip_text *m); /* for memory figures and component_release */

@@ -12,14 +12,27 @@ bool component_config(const char *folder, json_document *out, error *e) {
     return error_set(e, ERROR_BAD_FILE, "%s: must hold an object", out->source);
 }
 
-bool component_open(component *c, device *d, const char *folder, precision p, weight_loader **out, error *e) {
+/* A device with memory of its own gets its copy from the mapping, which then goes: reading the file into main memory first would only cost that memory. */
+static bool read_first(const component *c, const load_options *o) { return o->copied && device_is_cpu(c->device); }
+
+bool component_open(component *c, device *d, const char *folder, const load_options *o, weight_loader **out, error *e) {
     static const char *const stems[] = {"model", "diffusion_pytorch_model", NULL};
+    const tensor_reading reading = {o->progress, o->context};
     c->device = d;
-    return tensor_store_open(folder, stems, &c->store, e) && weight_loader_new(d, c->store, p, out, e);
+    bool read = read_first(c, o);
+    if (!(read ? tensor_store_read(folder, stems, &reading, &c->store, e) : tensor_store_open(folder, stems, &c->store, e))) return false;
+    if (!weight_loader_new(d, c->store, o->precision, out, e)) return false;
+    if (!read) weight_loader_progress(*out, o->progress, o->context);
+    return true;
 }
 
-bool component_finish(component *c, weight_loader *l, error *e) {
-    return weight_loader_finish(l, &c->weights, e) || error_prefix(e, "%s: ", tensor_store_folder(c->store));
+bool component_finish(component *c, weight_loader *l, const load_options *o, error *e) {
+    if (!weight_loader_finish(l, &c->weights, e)) return error_prefix(e, "%s: ", tensor_store_folder(c->store));
+    if (o->copied && !weight_set_in_place(c->weights)) {
+        tensor_store_free(c->store);
+        c->store = NULL;
+    }
+    return true;
 }
 
 void component_free(component *c) {
@@ -35,6 +48,8 @@ void component_release(component *c) {
 }
 
 size_t component_mapped_bytes(const component *c) { return c->store != NULL ? tensor_store_mapped_bytes(c->store) : 0; }
-size_t component_private_bytes(const component *c) { return c->weights != NULL ? weight_set_private_bytes(c->weights) : 0; }
+size_t component_private_bytes(const component *c) {
+    return (c->store != NULL ? tensor_store_private_bytes(c->store) : 0) + (c->weights != NULL ? weight_set_private_bytes(c->weights) : 0);
+}
 size_t component_device_bytes(const component *c) { return c->weights != NULL ? weight_set_device_bytes(c->weights) : 0; }
 size_t component_compute_bytes(const component *c) { return c->graph != NULL ? graph_buffer_bytes(c->graph) : 0; }

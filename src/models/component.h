@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -13,9 +14,22 @@
 #include "compute/weight_set.h"
 #include "weights/tensor_store.h"
 
+/* How weights are loaded. */
+typedef struct load_options {
+    precision precision;
+    bool copied;           /* read into private memory; afterwards no file is open or mapped (MEMORY_EFFICIENT_LOADING=false) */
+    size_t resident_bytes; /* device bytes that the transformer's weights may take; SIZE_MAX: all they want */
+    /* So many more bytes of weight files are in place; over one part they add up to the size of its files. May be NULL. */
+    void (*progress)(void *context, size_t bytes);
+    void *context;
+} load_options;
+
+/* Everything resident, mapped where the device can use it so, nobody told. */
+#define LOAD_OPTIONS(wanted_precision) ((load_options){.precision = (wanted_precision), .resident_bytes = SIZE_MAX})
+
 typedef struct component {
     device *device; /* borrowed */
-    tensor_store *store;
+    tensor_store *store; /* NULL when the weights no longer need their files */
     weight_set *weights;
     graph *graph; /* NULL until the first run, and after component_release */
 } component;
@@ -25,16 +39,16 @@ bool component_config(const char *folder, json_document *out, error *e);
 
 /* Opens the weight files of a folder (whichever of the names transformers and diffusers give them) and starts loading. The loader goes to
  * component_finish or weight_loader_free. */
-bool component_open(component *c, device *d, const char *folder, precision p, weight_loader **out, error *e);
-/* Consumes the loader, also on failure; the tensors it gave are then good. Errors name the folder. */
-bool component_finish(component *c, weight_loader *l, error *e);
+bool component_open(component *c, device *d, const char *folder, const load_options *o, weight_loader **out, error *e);
+/* Consumes the loader, also on failure; the tensors it gave are then good. `o` as for component_open. Errors name the folder. */
+bool component_finish(component *c, weight_loader *l, const load_options *o, error *e);
 void component_free(component *c); /* takes a zeroed or half-opened one */
 
 /* Gives back the graph and its compute buffer; the next run builds them again. */
 void component_release(component *c);
 
 size_t component_mapped_bytes(const component *c);
-size_t component_private_bytes(const component *c); /* weights in main memory beyond the mapping */
+size_t component_private_bytes(const component *c); /* weights in main memory of our own */
 size_t component_device_bytes(const component *c);  /* weights on a device with memory of its own */
 size_t component_compute_bytes(const component *c); /* the graph's buffer */
 

@@ -47,15 +47,15 @@ static bool part(const flux_pipeline *p, const char *name, char *path, error *e)
     return file_join(path, MODEL_PATH_BYTES, p->info.folder, name, e);
 }
 
-static bool load_parts(flux_pipeline *p, precision wanted, error *e) {
+static bool load_parts(flux_pipeline *p, const load_options *o, error *e) {
     char path[MODEL_PATH_BYTES];
     return part(p, "scheduler/scheduler_config.json", path, e) && flow_match_load(path, &p->schedule, e) &&
            part(p, "tokenizer", path, e) && tokenizer_load_clip(path, &p->clip_tokenizer, e) && part(p, "tokenizer_2", path, e) &&
            tokenizer_load_t5(path, &p->t5_tokenizer, e) && part(p, "text_encoder", path, e) &&
-           clip_text_load(p->device, path, wanted, &p->clip, e) && part(p, "text_encoder_2", path, e) &&
-           t5_encoder_load(p->device, path, wanted, &p->t5, e) && part(p, "transformer", path, e) &&
-           flux_transformer_load(p->device, path, wanted, &p->transformer, e) && part(p, "vae", path, e) &&
-           autoencoder_kl_load(p->device, path, wanted, &p->vae, e);
+           clip_text_load(p->device, path, o, &p->clip, e) && part(p, "text_encoder_2", path, e) &&
+           t5_encoder_load(p->device, path, o, &p->t5, e) && part(p, "transformer", path, e) &&
+           flux_transformer_load(p->device, path, o, &p->transformer, e) && part(p, "vae", path, e) &&
+           autoencoder_kl_load(p->device, path, o, &p->vae, e);
 }
 
 /* Parts that were trained apart can be put into one folder by mistake: say so before a graph asserts on it. */
@@ -80,11 +80,11 @@ static bool check_parts_fit(const flux_pipeline *p, error *e) {
     return true;
 }
 
-bool flux_pipeline_load(device *d, const char *folder, precision wanted, flux_pipeline **out, error *e) {
+bool flux_pipeline_load(device *d, const char *folder, const load_options *o, flux_pipeline **out, error *e) {
     flux_pipeline *p = calloc(1, sizeof *p);
     if (p == NULL) return error_no_memory(e, "a pipeline", sizeof *p);
     p->device = d;
-    if (!model_folder_read(folder, "model", &p->info, e) || !load_parts(p, wanted, e) || !check_parts_fit(p, e)) {
+    if (!model_folder_read(folder, "model", &p->info, e) || !load_parts(p, o, e) || !check_parts_fit(p, e)) {
         flux_pipeline_free(p);
         return false;
     }

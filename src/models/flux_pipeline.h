@@ -10,12 +10,13 @@
 
 #include "base/error.h"
 #include "compute/device.h"
+#include "models/component.h"
 #include "models/model_folder.h"
 
 typedef struct flux_pipeline flux_pipeline;
 
 /* Loads every part of the folder. Errors name the file. */
-bool flux_pipeline_load(device *d, const char *folder, precision p, flux_pipeline **out, error *e);
+bool flux_pipeline_load(device *d, const char *folder, const load_options *o, flux_pipeline **out, error *e);
 void flux_pipeline_free(flux_pipeline *p); /* NULL is fine */
 const model_info *flux_pipeline_info(const flux_pipeline *p);
 size_t flux_pipeline_private_bytes(const flux_pipeline *p);

@@ -105,7 +105,7 @@ static void take_weights(flux_transformer *t, weight_loader *l) {
     t->out = flux_take_linear(l, "proj_out", c->out_channels, n);
 }
 
-static bool load(flux_transformer *t, device *d, const char *folder, precision p, error *e) {
+static bool load(flux_transformer *t, device *d, const char *folder, const load_options *o, error *e) {
     json_document config;
     bool ok = component_config(folder, &config, e) && read_config(json_root(&config), &t->config, e);
     json_document_free(&config);
@@ -116,16 +116,16 @@ static bool load(flux_transformer *t, device *d, const char *folder, precision p
     t->singles = calloc((size_t)c->num_single_layers + 1, sizeof *t->singles);
     if (t->doubles == NULL || t->singles == NULL) return error_no_memory(e, "a transformer", sizeof *t);
     weight_loader *l;
-    if (!component_open(&t->part, d, folder, p, &l, e)) return false;
+    if (!component_open(&t->part, d, folder, o, &l, e)) return false;
     take_weights(t, l);
-    return component_finish(&t->part, l, e);
+    return component_finish(&t->part, l, o, e);
 }
 
-bool flux_transformer_load(device *d, const char *folder, precision p, flux_transformer **out, error *e) {
+bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e) {
     *out = NULL;
     flux_transformer *t = calloc(1, sizeof *t);
     if (t == NULL) return error_no_memory(e, "a transformer", sizeof *t);
-    if (!load(t, d, folder, p, e)) {
+    if (!load(t, d, folder, o, e)) {
         flux_transformer_free(t);
         return false;
     }

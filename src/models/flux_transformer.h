@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "compute/device.h"
+#include "models/component.h"
 
 enum { FLUX_AXES = 3, FLUX_MAX_SIDE = 16384, FLUX_MAX_TEXT_TOKENS = 65536, FLUX_MAX_BATCH = 256 };
 
@@ -27,7 +28,7 @@ typedef struct flux_config {
 typedef struct flux_transformer flux_transformer;
 
 /* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. */
-bool flux_transformer_load(device *d, const char *folder, precision p, flux_transformer **out, error *e);
+bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e);
 void flux_transformer_free(flux_transformer *t); /* NULL is fine */
 const flux_config *flux_transformer_config(const flux_transformer *t);
 size_t flux_transformer_mapped_bytes(const flux_transformer *t);

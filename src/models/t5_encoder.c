@@ -80,7 +80,7 @@ static void take_weights(t5_encoder *m, weight_loader *l) {
     m->final_norm = weight_take(l, 1, &c->d_model, "encoder.final_layer_norm.weight");
 }
 
-static bool load(t5_encoder *m, device *d, const char *folder, precision p, error *e) {
+static bool load(t5_encoder *m, device *d, const char *folder, const load_options *o, error *e) {
     json_document config;
     bool ok = component_config(folder, &config, e) && read_config(json_root(&config), &m->config, e);
     json_document_free(&config);
@@ -88,16 +88,16 @@ static bool load(t5_encoder *m, device *d, const char *folder, precision p, erro
     m->layers = calloc((size_t)m->config.num_layers, sizeof *m->layers);
     if (m->layers == NULL) return error_no_memory(e, "a text encoder", (size_t)m->config.num_layers * sizeof *m->layers);
     weight_loader *l;
-    if (!component_open(&m->part, d, folder, p, &l, e)) return false;
+    if (!component_open(&m->part, d, folder, o, &l, e)) return false;
     take_weights(m, l);
-    return component_finish(&m->part, l, e);
+    return component_finish(&m->part, l, o, e);
 }
 
-bool t5_encoder_load(device *d, const char *folder, precision p, t5_encoder **out, error *e) {
+bool t5_encoder_load(device *d, const char *folder, const load_options *o, t5_encoder **out, error *e) {
     *out = NULL;
     t5_encoder *m = calloc(1, sizeof *m);
     if (m == NULL) return error_no_memory(e, "a text encoder", sizeof *m);
-    if (!load(m, d, folder, p, e)) {
+    if (!load(m, d, folder, o, e)) {
         t5_encoder_free(m);
         return false;
     }

@@ -26,7 +26,7 @@ typedef struct t5_encoder_config {
 typedef struct t5_encoder t5_encoder;
 
 /* Loads folder/config.json and the weights beside it. The token table is "shared.weight" or "encoder.embed_tokens.weight". */
-bool t5_encoder_load(device *d, const char *folder, precision p, t5_encoder **out, error *e);
+bool t5_encoder_load(device *d, const char *folder, const load_options *o, t5_encoder **out, error *e);
 void t5_encoder_free(t5_encoder *m); /* NULL is fine */
 const t5_encoder_config *t5_encoder_config_of(const t5_encoder *m);
 component *t5_encoder_component(t5_encoder *m); /* for memory figures and component_release */

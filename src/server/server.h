@@ -19,6 +19,7 @@ typedef struct server_options {
     const char *device;        /* "auto", "cpu", … */
     int threads;               /* 0: one a core */
     int max_models;            /* MAX_MODELS_IN_MEMORY */
+    bool memory_efficient_loading; /* MEMORY_EFFICIENT_LOADING */
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
     int log_level;

@@ -17,12 +17,13 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors files are little-endian and are used in place");
 
-enum { LENGTH_BYTES = 8 };
+enum { LENGTH_BYTES = 8, READ_BYTES = 8 << 20 /* between two reports of progress */ };
 
 struct safetensors {
     char *path;
     unsigned char *mapping;
     size_t length;
+    bool is_private; /* read into anonymous memory */
     weight *weights; /* in order of name */
     size_t count;
     arena names;
@@ -40,7 +41,34 @@ static bool bad(const safetensors *s, error *e, const char *format, ...) {
     return error_set(e, ERROR_BAD_FILE, "%s: %s", s->path, text);
 }
 
-static bool map_file(safetensors *s, error *e) {
+/* Fills private memory from the file. What the header says is checked afterwards, against this memory: the file may change meanwhile. */
+static bool read_whole(safetensors *s, int fd, const tensor_reading *how, error *e) {
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    for (size_t done = 0; done < s->length;) {
+        size_t wanted = s->length - done < READ_BYTES ? s->length - done : READ_BYTES;
+        ssize_t n = pread(fd, s->mapping + done, wanted, (off_t)done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return error_system(e, "read", s->path);
+        if (n == 0) return bad(s, e, "is truncated: it became shorter while it was read");
+        done += (size_t)n;
+        if (how->progress != NULL) how->progress(how->context, (size_t)n);
+    }
+    return true;
+}
+
+static bool read_file(safetensors *s, int fd, size_t length, const tensor_reading *how, error *e) {
+    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return error_no_memory(e, "weights", length);
+    s->mapping = memory;
+    s->length = length;
+    s->is_private = true;
+    if (!read_whole(s, fd, how, e)) return false;
+    mprotect(memory, length, PROT_READ); /* as a mapping: nothing may write to weights */
+    return true;
+}
+
+/* `how` NULL: mapped. */
+static bool load_file(safetensors *s, const tensor_reading *how, error *e) {
     /* O_NONBLOCK: a named pipe must not make us wait for its writer. */
     int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT) return error_set(e, ERROR_NOT_FOUND, "%s does not exist", s->path);
@@ -53,6 +81,8 @@ static bool map_file(safetensors *s, error *e) {
         bad(s, e, "is not a regular file");
     } else if (status.st_size < LENGTH_BYTES) {
         bad(s, e, "is truncated: a safetensors file has at least %d bytes", LENGTH_BYTES);
+    } else if (how != NULL) {
+        ok = read_file(s, fd, (size_t)status.st_size, how, e);
     } else {
         void *mapping = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         ok = mapping != MAP_FAILED;
@@ -185,20 +215,23 @@ static bool read_header(safetensors *s, error *e) {
     return ok;
 }
 
-bool safetensors_open(const char *path, safetensors **out, error *e) {
+static bool open_file(const char *path, const tensor_reading *how, safetensors **out, error *e) {
     *out = NULL;
     safetensors *s = calloc(1, sizeof *s);
     if (s == NULL || (s->path = strdup(path)) == NULL) {
         safetensors_free(s);
         return error_no_memory(e, "a file of weights", sizeof *s);
     }
-    if (!map_file(s, e) || !read_header(s, e)) {
+    if (!load_file(s, how, e) || !read_header(s, e)) {
         safetensors_free(s);
         return false;
     }
     *out = s;
     return true;
 }
+
+bool safetensors_open(const char *path, safetensors **out, error *e) { return open_file(path, NULL, out, e); }
+bool safetensors_read(const char *path, const tensor_reading *how, safetensors **out, error *e) { return open_file(path, how, out, e); }
 
 void safetensors_free(safetensors *s) {
     if (s == NULL) return;
@@ -212,6 +245,8 @@ void safetensors_free(safetensors *s) {
 const char *safetensors_path(const safetensors *s) { return s->path; }
 size_t safetensors_count(const safetensors *s) { return s->count; }
 const weight *safetensors_at(const safetensors *s, size_t index) { return index < s->count ? &s->weights[index] : NULL; }
+
+bool safetensors_is_private(const safetensors *s) { return s->is_private; }
 
 void safetensors_mapping(const safetensors *s, const void **address, size_t *length) {
     *address = s->mapping;

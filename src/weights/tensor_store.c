@@ -12,6 +12,7 @@ enum { MAX_SHARDS = 4096, MAX_INDEX_BYTES = 64 << 20 };
 
 struct tensor_store {
     char *folder;
+    const tensor_reading *how; /* while opening; NULL: mapped */
     safetensors **files;
     size_t file_count;
     weight *weights; /* of all files, in order of name; names and data belong to the files */
@@ -25,7 +26,8 @@ static bool add_file(tensor_store *s, const char *name, error *e) {
     safetensors **grown = realloc(s->files, (s->file_count + 1) * sizeof *grown);
     if (grown == NULL) return error_no_memory(e, "the list of weight files", (s->file_count + 1) * sizeof *grown);
     s->files = grown;
-    if (!safetensors_open(path, &s->files[s->file_count], e)) return false;
+    safetensors **file = &s->files[s->file_count];
+    if (s->how != NULL ? !safetensors_read(path, s->how, file, e) : !safetensors_open(path, file, e)) return false;
     s->file_count++;
     return true;
 }
@@ -117,19 +119,29 @@ static bool open_stems(tensor_store *s, const char *const *stems, error *e) {
     return true;
 }
 
-bool tensor_store_open(const char *folder, const char *const *stems, tensor_store **out, error *e) {
+static bool open_store(const char *folder, const char *const *stems, const tensor_reading *how, tensor_store **out, error *e) {
     *out = NULL;
     tensor_store *s = calloc(1, sizeof *s);
     if (s == NULL || (s->folder = strdup(folder)) == NULL) {
         tensor_store_free(s);
         return error_no_memory(e, "a folder of weights", sizeof *s);
     }
+    s->how = how;
     if (!open_stems(s, stems, e)) {
         tensor_store_free(s);
         return false;
     }
+    s->how = NULL;
     *out = s;
     return true;
+}
+
+bool tensor_store_open(const char *folder, const char *const *stems, tensor_store **out, error *e) {
+    return open_store(folder, stems, NULL, out, e);
+}
+
+bool tensor_store_read(const char *folder, const char *const *stems, const tensor_reading *how, tensor_store **out, error *e) {
+    return open_store(folder, stems, how, out, e);
 }
 
 void tensor_store_free(tensor_store *s) {
@@ -150,16 +162,20 @@ size_t tensor_store_count(const tensor_store *s) { return s->count; }
 const weight *tensor_store_at(const tensor_store *s, size_t index) { return index < s->count ? &s->weights[index] : NULL; }
 const char *tensor_store_folder(const tensor_store *s) { return s->folder; }
 
-size_t tensor_store_mapped_bytes(const tensor_store *s) {
+static size_t file_bytes(const tensor_store *s, bool are_private) {
     size_t total = 0;
     for (size_t i = 0; i < s->file_count; i++) {
         const void *address;
         size_t length;
         safetensors_mapping(s->files[i], &address, &length);
-        total += length;
+        if (safetensors_is_private(s->files[i]) == are_private) total += length;
     }
     return total;
 }
+
+size_t tensor_store_mapped_bytes(const tensor_store *s) { return file_bytes(s, false); }
+size_t tensor_store_private_bytes(const tensor_store *s) { return file_bytes(s, true); }
+size_t tensor_store_bytes(const tensor_store *s) { return file_bytes(s, false) + file_bytes(s, true); }
 
 size_t tensor_store_file_count(const tensor_store *s) { return s->file_count; }
 

@@ -61,7 +61,8 @@ static bool denoise(void *context, error *e) {
     flux_step *s = NULL;
     static const float hidden[16], pooled[12], latents[12];
     float velocity[12];
-    bool ok = flux_transformer_load(p->d, folder(path, "plain"), p->precision, &t, e) && flux_step_new(t, &(flux_step_shape){1, 1, 1, 1}, &s, e);
+    bool ok = flux_transformer_load(p->d, folder(path, "plain"), &LOAD_OPTIONS(p->precision), &t, e) &&
+              flux_step_new(t, &(flux_step_shape){1, 1, 1, 1}, &s, e);
     if (ok) {
         flux_step_condition(s, hidden, pooled);
         ok = flux_step_run(s, latents, (float[]){0.5f}, NULL, velocity, e);

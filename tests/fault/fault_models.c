@@ -17,7 +17,7 @@
 
 typedef struct part {
     device *device;
-    precision precision;
+    load_options options;
     char folder[512];
 } part;
 
@@ -32,7 +32,7 @@ static bool clip(void *context, error *e) {
     int32_t ids[6] = {0, 5, 2, 60, 60, 60};
     float pooled[32], hidden[6 * 32];
     clip_text *m;
-    bool ok = clip_text_load(p->device, p->folder, p->precision, &m, e) && clip_text_encode(m, ids, 6, 1, pooled, NULL, e) &&
+    bool ok = clip_text_load(p->device, p->folder, &p->options, &m, e) && clip_text_encode(m, ids, 6, 1, pooled, NULL, e) &&
               clip_text_encode(m, ids, 3, 2, hidden, hidden, e);
     clip_text_free(m);
     return ok;
@@ -43,7 +43,7 @@ static bool t5(void *context, error *e) {
     int32_t ids[6] = {0, 5, 2, 9, 1, 52};
     float hidden[6 * 32];
     t5_encoder *m;
-    bool ok = t5_encoder_load(p->device, p->folder, p->precision, &m, e) && t5_encoder_encode(m, ids, 6, 1, hidden, e) &&
+    bool ok = t5_encoder_load(p->device, p->folder, &p->options, &m, e) && t5_encoder_encode(m, ids, 6, 1, hidden, e) &&
               t5_encoder_encode(m, ids, 3, 2, hidden, e);
     t5_encoder_free(m);
     return ok;
@@ -53,7 +53,7 @@ static bool vae(void *context, error *e) {
     const part *p = context;
     float latents[4 * 6] = {1, 2, 3}, pixels[3 * 6 * 16];
     autoencoder_kl *m;
-    bool ok = autoencoder_kl_load(p->device, p->folder, p->precision, &m, e) && autoencoder_kl_decode(m, latents, 3, 2, 1, pixels, e) &&
+    bool ok = autoencoder_kl_load(p->device, p->folder, &p->options, &m, e) && autoencoder_kl_decode(m, latents, 3, 2, 1, pixels, e) &&
               autoencoder_kl_decode(m, latents, 1, 3, 2, pixels, e);
     autoencoder_kl_free(m);
     return ok;
@@ -67,9 +67,12 @@ static void parts_fail_cleanly(void **state) {
     part *p = *state;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         choose(p, parts[i].folder);
-        for (p->precision = PRECISION_F32; p->precision <= PRECISION_BF16; p->precision++) {
+        for (int n = 0; n < 2 * (PRECISION_BF16 - PRECISION_F32 + 1); n++) {
+            p->options = LOAD_OPTIONS((precision)(PRECISION_F32 + n / 2));
+            p->options.copied = n % 2 == 1;
             size_t count = fault_fail_each(parts[i].run, p);
-            print_message("    %s, %s: %zu allocations\n", parts[i].folder, precision_name(p->precision), count);
+            print_message("    %s, %s%s: %zu allocations\n", parts[i].folder, precision_name(p->options.precision),
+                          p->options.copied ? ", read" : "", count);
             assert_true(count > 10);
         }
     }

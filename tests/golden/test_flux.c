@@ -29,7 +29,7 @@ static flux_transformer *load(const char *name, precision p) {
     flux_transformer *t;
     snprintf(file, sizeof file, "flux_%s", name);
     golden_path(folder, sizeof folder, file);
-    if (!flux_transformer_load(dev, folder, p, &t, &e)) fail_msg("%s", e.text);
+    if (!flux_transformer_load(dev, folder, &LOAD_OPTIONS(p), &t, &e)) fail_msg("%s", e.text);
     return t;
 }
 
@@ -182,7 +182,7 @@ static void broken_folders_are_named(void **state) {
         fclose(f);
         flux_transformer *t;
         error e = {0};
-        assert_false(flux_transformer_load(dev, folder, PRECISION_F32, &t, &e));
+        assert_false(flux_transformer_load(dev, folder, &LOAD_OPTIONS(PRECISION_F32), &t, &e));
         if (strstr(e.text, cases[i].complaint) == NULL || strstr(e.text, folder) == NULL)
             fail_msg("%s: said \"%s\", not \"%s\"", cases[i].config, e.text, cases[i].complaint);
         remove(file);
@@ -197,7 +197,7 @@ static void int8_is_refused_in_words(void **state) {
     flux_transformer *t;
     error e = {0};
     golden_path(folder, sizeof folder, "flux_guided");
-    assert_false(flux_transformer_load(dev, folder, PRECISION_INT8, &t, &e));
+    assert_false(flux_transformer_load(dev, folder, &LOAD_OPTIONS(PRECISION_INT8), &t, &e));
     assert_int_equal(e.code, ERROR_UNSUPPORTED);
     assert_non_null(strstr(e.text, "int8"));
 }

@@ -79,7 +79,7 @@ static void clip_case(const fixture *f, const char *name) {
         clip_text *m;
         error e = {0};
         print_message("  %s, %s\n", name, precision_name(precisions[i]));
-        check(clip_text_load(f->device, path, precisions[i], &m, &e), &e);
+        check(clip_text_load(f->device, path, &LOAD_OPTIONS(precisions[i]), &m, &e), &e);
         assert_true(component_mapped_bytes(clip_text_component(m)) > 0);
         assert_int_equal(component_compute_bytes(clip_text_component(m)), 0);
         for (int run = 0; run < RUNS; run++) run_clip(f, m, name, run, tolerance(f, precisions[i]));
@@ -101,7 +101,7 @@ static void t5_case(const fixture *f, const char *name) {
         t5_encoder *m;
         error e = {0};
         print_message("  %s, %s\n", name, precision_name(precisions[i]));
-        check(t5_encoder_load(f->device, path, precisions[i], &m, &e), &e);
+        check(t5_encoder_load(f->device, path, &LOAD_OPTIONS(precisions[i]), &m, &e), &e);
         for (int run = 0; run < RUNS; run++) {
             int count, batch;
             int32_t *ids = read_ids(f, name, run, &count, &batch);
@@ -131,7 +131,7 @@ static void vae_case(const fixture *f, const char *name, int factor) {
         autoencoder_kl *m;
         error e = {0};
         print_message("  %s, %s\n", name, precision_name(precisions[i]));
-        check(autoencoder_kl_load(f->device, path, precisions[i], &m, &e), &e);
+        check(autoencoder_kl_load(f->device, path, &LOAD_OPTIONS(precisions[i]), &m, &e), &e);
         assert_int_equal(autoencoder_kl_factor(m), factor);
         for (int run = 0; run < RUNS; run++) {
             golden_array latents = golden_get(f->golden, "%s.%d.latents", name, run);
@@ -176,7 +176,7 @@ static void requests_out_of_range_are_refused(void **state) {
     float out[1024];
     clip_text *clip;
     model_folder(path, "clip_half");
-    check(clip_text_load(f->device, path, PRECISION_F32, &clip, &e), &e);
+    check(clip_text_load(f->device, path, &LOAD_OPTIONS(PRECISION_F32), &clip, &e), &e);
     int32_t ids[13] = {0};
     assert_false(clip_text_encode(clip, ids, 13, 1, out, NULL, &e));
     assert_int_equal(e.code, ERROR_INVALID);
@@ -190,14 +190,14 @@ static void requests_out_of_range_are_refused(void **state) {
     clip_text_free(clip);
     t5_encoder *t5;
     model_folder(path, "t5_relu");
-    check(t5_encoder_load(f->device, path, PRECISION_F32, &t5, &e), &e);
+    check(t5_encoder_load(f->device, path, &LOAD_OPTIONS(PRECISION_F32), &t5, &e), &e);
     ids[1] = 53;
     assert_false(t5_encoder_encode(t5, ids, 2, 1, out, &e));
     assert_false(t5_encoder_encode(t5, ids, T5_ENCODER_MAX_TOKENS + 1, 1, out, &e));
     t5_encoder_free(t5);
     autoencoder_kl *vae;
     model_folder(path, "vae_plain");
-    check(autoencoder_kl_load(f->device, path, PRECISION_F32, &vae, &e), &e);
+    check(autoencoder_kl_load(f->device, path, &LOAD_OPTIONS(PRECISION_F32), &vae, &e), &e);
     assert_false(autoencoder_kl_decode(vae, out, 0, 1, 1, out, &e));
     assert_false(autoencoder_kl_decode(vae, out, 1, AUTOENCODER_KL_MAX_SIDE + 1, 1, out, &e));
     assert_int_equal(e.code, ERROR_INVALID);

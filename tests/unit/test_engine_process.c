@@ -45,7 +45,7 @@ struct model_manager {
     int out; /* generations alive: none may be when the manager goes */
 };
 
-bool model_manager_new(device *d, int max_models, model_manager **out, error *e) {
+bool model_manager_new(device *d, const model_manager_options *options, model_manager **out, error *e) {
     *out = calloc(1, sizeof **out);
     return true;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include <yyjson.h>
@@ -19,7 +20,7 @@ typedef bool (*loader)(device *d, const char *folder, error *e);
 
 static bool load_clip(device *d, const char *folder, error *e) {
     clip_text *m;
-    bool ok = clip_text_load(d, folder, PRECISION_AUTO, &m, e);
+    bool ok = clip_text_load(d, folder, &LOAD_OPTIONS(PRECISION_AUTO), &m, e);
     assert_true(ok == (m != NULL));
     clip_text_free(m);
     return ok;
@@ -27,7 +28,7 @@ static bool load_clip(device *d, const char *folder, error *e) {
 
 static bool load_t5(device *d, const char *folder, error *e) {
     t5_encoder *m;
-    bool ok = t5_encoder_load(d, folder, PRECISION_AUTO, &m, e);
+    bool ok = t5_encoder_load(d, folder, &LOAD_OPTIONS(PRECISION_AUTO), &m, e);
     assert_true(ok == (m != NULL));
     t5_encoder_free(m);
     return ok;
@@ -35,7 +36,7 @@ static bool load_t5(device *d, const char *folder, error *e) {
 
 static bool load_vae(device *d, const char *folder, error *e) {
     autoencoder_kl *m;
-    bool ok = autoencoder_kl_load(d, folder, PRECISION_AUTO, &m, e);
+    bool ok = autoencoder_kl_load(d, folder, &LOAD_OPTIONS(PRECISION_AUTO), &m, e);
     assert_true(ok == (m != NULL));
     autoencoder_kl_free(m);
     return ok;
@@ -185,6 +186,36 @@ static void missing_files_are_named(void **state) {
     rmdir(folder);
 }
 
+static void count_bytes(void *context, size_t bytes) { *(size_t *)context += bytes; }
+
+/* Where the weights are, for each way to load them; progress ends at the size of the file whichever it is. */
+static void figures_say_where_weights_are(void **state) {
+    char folder[512], file[600];
+    struct stat info;
+    golden_folder(folder, "clip_quick");
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    assert_int_equal(stat(file, &info), 0);
+    const size_t whole = (size_t)info.st_size;
+    for (int copied = 0; copied < 2; copied++) {
+        for (int converted = 0; converted < 2; converted++) {
+            size_t told = 0;
+            load_options o = LOAD_OPTIONS(converted ? PRECISION_BF16 : PRECISION_F32);
+            o.copied = copied != 0;
+            o.progress = count_bytes;
+            o.context = &told;
+            clip_text *m;
+            assert_true(clip_text_load(*state, folder, &o, &m, NULL));
+            const component *c = clip_text_component(m);
+            assert_int_equal(told, whole);
+            assert_int_equal(component_mapped_bytes(c), copied ? 0 : whole);
+            assert_int_equal(component_device_bytes(c), 0);
+            if (copied) assert_true(component_private_bytes(c) >= whole);
+            else assert_true(converted == (component_private_bytes(c) >= whole / 4));
+            clip_text_free(m);
+        }
+    }
+}
+
 int main(void) {
     device *d;
     error e = {0};
@@ -197,6 +228,7 @@ int main(void) {
         cmocka_unit_test_prestate(t5_faults_are_named, d),
         cmocka_unit_test_prestate(autoencoder_faults_are_named, d),
         cmocka_unit_test_prestate(missing_files_are_named, d),
+        cmocka_unit_test_prestate(figures_say_where_weights_are, d),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     device_free(d);

@@ -152,6 +152,29 @@ static void faults_are_named(void **state) {
     }
 }
 
+static void count_bytes(void *context, size_t bytes) { *(size_t *)context += bytes; }
+
+/* Also what nobody takes counts: who waits wants to see all of it arrive. */
+static void progress_adds_up_to_the_files(void **state) {
+    fixture *f = *state;
+    size_t told = 0;
+    weight_loader *l = loader(f, PRECISION_AUTO);
+    weight_set *s;
+    weight_loader_progress(l, count_bytes, &told);
+    weight_take(l, 2, square, "f32");
+    weight_take(l, 1, two, "vector");
+    assert_int_equal(told, 0);
+    assert_true(weight_loader_finish(l, &s, NULL));
+    assert_int_equal(told, tensor_store_bytes(f->store));
+    assert_true(weight_set_in_place(s));
+    weight_set_free(s);
+    l = loader(f, PRECISION_AUTO);
+    weight_take(l, 1, two, "vector");
+    assert_true(weight_loader_finish(l, &s, NULL));
+    assert_false(weight_set_in_place(s));
+    weight_set_free(s);
+}
+
 static void any_size_and_presence_can_be_asked(void **state) {
     fixture *f = *state;
     weight_loader *l = loader(f, PRECISION_AUTO);
@@ -169,6 +192,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(weights_are_used_in_place),    TEST(others_become_exact_copies),         TEST(a_precision_rounds_matrices_alone),
         TEST(faults_are_named),             TEST(any_size_and_presence_can_be_asked),
+        TEST(progress_adds_up_to_the_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,12 +37,15 @@ static const char valid[] = "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtyp
                             "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},\"none\":{\"dtype\":\"F16\",\"shape\":[0,7],\"data_offsets\":[16,16]}}";
 static const unsigned char valid_data[16] = {0, 0, 0x80, 0x3f, 0x80, 0x3f, 0, 0x40};
 
+/* Mapped and read into memory: the checks are the same. */
 static bool opens(fixture *f, error *e) {
-    tensor_store *s = NULL;
-    bool ok = tensor_store_open(f->folder, stems, &s, e);
-    if (!ok) assert_null(s);
-    else assert_non_null(s);
+    tensor_store *s = NULL, *copy = NULL;
+    error other = {0};
+    bool ok = tensor_store_open(f->folder, stems, &s, e), copied = tensor_store_read(f->folder, stems, &(tensor_reading){0}, &copy, &other);
+    assert_true(ok == (s != NULL) && copied == ok && copied == (copy != NULL));
+    if (!ok) assert_string_equal(other.text, e->text);
     tensor_store_free(s);
+    tensor_store_free(copy);
     return ok;
 }
 
@@ -68,6 +71,45 @@ static void a_file_is_read_as_it_is(void **state) {
     assert_true(values[0] == 1.0f);
     assert_null(tensor_store_find(s, "c"));
     assert_int_equal(tensor_store_mapped_bytes(s), 8 + strlen(valid) + 16);
+    tensor_store_free(s);
+}
+
+static void count_bytes(void *context, size_t bytes) { *(size_t *)context += bytes; }
+
+static bool maps_a_file_of(const char *folder) {
+    char line[512];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL) found = found || strstr(line, folder) != NULL;
+    fclose(maps);
+    return found;
+}
+
+static void a_file_read_into_memory_is_held_by_nobody(void **state) {
+    fixture *f = *state;
+    error e = {0};
+    size_t told = 0, whole = 8 + strlen(valid) + 16;
+    write_safetensors(f->folder, "other.safetensors", valid, valid_data, sizeof valid_data);
+    tensor_store *s, *mapped;
+    assert_true(tensor_store_open(f->folder, stems, &mapped, &e));
+    assert_true(maps_a_file_of(f->folder));
+    assert_int_equal(tensor_store_private_bytes(mapped), 0);
+    assert_int_equal(tensor_store_bytes(mapped), whole);
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), place = (uintptr_t)tensor_store_find(mapped, "b")->data % page;
+    tensor_store_free(mapped);
+    assert_true(tensor_store_read(f->folder, stems, &(tensor_reading){count_bytes, &told}, &s, &e));
+    assert_false(maps_a_file_of(f->folder));
+    assert_int_equal(told, whole);
+    assert_int_equal(tensor_store_mapped_bytes(s), 0);
+    assert_int_equal(tensor_store_private_bytes(s), whole);
+    assert_int_equal(tensor_store_bytes(s), whole);
+    const weight *b = tensor_store_find(s, "b");
+    assert_int_equal((uintptr_t)b->data % page, place); /* as aligned as in a mapping */
+    write_file(f->folder, "other.safetensors", "gone", 4); /* what happens to the file is of no matter */
+    float values[6];
+    assert_true(weight_to_f32(b->type, b->data, values, 6));
+    assert_true(values[0] == 1.0f && values[1] == 2.0f);
     tensor_store_free(s);
 }
 
@@ -256,6 +298,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_file_is_read_as_it_is),
+        TEST(a_file_read_into_memory_is_held_by_nobody),
         TEST(a_missing_folder_or_file_is_not_found),
         TEST(every_truncation_fails),
         TEST(every_wrong_byte_fails_or_stays_within_the_file),
