@@ -9,9 +9,9 @@
 int problem_status(error_code code) {
     switch (code) {
     case ERROR_INVALID:
-    case ERROR_UNSUPPORTED: return 422;
+    case ERROR_UNSUPPORTED:
+    case ERROR_TOO_LARGE: return 422; /* a picture that no plan makes fit; a body over its cap is 413, which HTTP says itself */
     case ERROR_NOT_FOUND: return 404;
-    case ERROR_TOO_LARGE: return 413;
     case ERROR_BUSY: return 429;
     case ERROR_CANCELLED: return 409;
     case ERROR_TIMEOUT: return 504;
