@@ -19,6 +19,7 @@ typedef struct slot {
 
 struct model_manager {
     device *device;
+    part_pool *pool;
     bool copied;
     size_t max_models;
     uint64_t clock; /* counts uses: orders them without a time */
@@ -28,6 +29,10 @@ struct model_manager {
 bool model_manager_new(device *d, const model_manager_options *options, model_manager **out, error *e) {
     model_manager *m = calloc(1, sizeof *m);
     if (m == NULL) return error_no_memory(e, "the model manager", sizeof *m);
+    if (!part_pool_new(d, &m->pool, e)) {
+        free(m);
+        return false;
+    }
     m->device = d;
     m->copied = options->copied;
     int max_models = options->max_models;
@@ -45,6 +50,7 @@ static void evict(slot *s, const char *cause) {
 void model_manager_free(model_manager *m) {
     if (m == NULL) return;
     for (size_t i = 0; i < MODEL_SLOTS; i++) flux_pipeline_free(m->slots[i].pipeline);
+    part_pool_free(m->pool);
     free(m);
 }
 
@@ -81,7 +87,7 @@ bool model_manager_load_model(model_manager *m, const char *folder, precision p,
         if (found == NULL) return error_set(e, ERROR_BUSY, "%d models are in use at once: no more can be loaded", MODEL_SLOTS);
         load_options how = LOAD_OPTIONS(p);
         how.copied = m->copied;
-        if (!flux_pipeline_load(m->device, folder, &how, &found->pipeline, e)) {
+        if (!flux_pipeline_load(m->pool, folder, &how, &found->pipeline, e)) {
             found->pipeline = NULL;
             return false;
         }

@@ -1,6 +1,10 @@
 #include "models/component.h"
 
+#include <sys/mman.h>
+
 #include "base/file.h"
+
+const char *const component_stems[] = {"model", "diffusion_pytorch_model", NULL};
 
 enum { CONFIG_CAP = 1 << 20, PATH_BYTES = 4096 };
 
@@ -16,11 +20,11 @@ bool component_config(const char *folder, json_document *out, error *e) {
 static bool read_first(const component *c, const load_options *o) { return o->copied && device_is_cpu(c->device); }
 
 bool component_open(component *c, device *d, const char *folder, const load_options *o, weight_loader **out, error *e) {
-    static const char *const stems[] = {"model", "diffusion_pytorch_model", NULL};
     const tensor_reading reading = {o->progress, o->context};
     c->device = d;
     bool read = read_first(c, o);
-    if (!(read ? tensor_store_read(folder, stems, &reading, &c->store, e) : tensor_store_open(folder, stems, &c->store, e))) return false;
+    bool ok = read ? tensor_store_read(folder, component_stems, &reading, &c->store, e) : tensor_store_open(folder, component_stems, &c->store, e);
+    if (!ok) return false;
     if (!weight_loader_new(d, c->store, o->precision, out, e)) return false;
     if (!read) weight_loader_progress(*out, o->progress, o->context);
     return true;
@@ -45,6 +49,15 @@ void component_free(component *c) {
 void component_release(component *c) {
     graph_free(c->graph);
     c->graph = NULL;
+}
+
+void component_prefetch(const component *c) {
+    for (size_t i = 0; component_mapped_bytes(c) > 0 && i < tensor_store_file_count(c->store); i++) {
+        const void *address;
+        size_t length;
+        tensor_store_file(c->store, i, &address, &length);
+        madvise((void *)(uintptr_t)address, length, MADV_WILLNEED); /* advice: what cannot be had is read when it is wanted */
+    }
 }
 
 size_t component_mapped_bytes(const component *c) { return c->store != NULL ? tensor_store_mapped_bytes(c->store) : 0; }

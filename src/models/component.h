@@ -37,6 +37,9 @@ typedef struct component {
 /* folder/config.json, which must hold an object. The document is yours: json_document_free, also on failure. */
 bool component_config(const char *folder, json_document *out, error *e);
 
+/* The names that transformers and diffusers give weight files, without ".safetensors"; NULL ends. */
+extern const char *const component_stems[];
+
 /* Opens the weight files of a folder (whichever of the names transformers and diffusers give them) and starts loading. The loader goes to
  * component_finish or weight_loader_free. */
 bool component_open(component *c, device *d, const char *folder, const load_options *o, weight_loader **out, error *e);
@@ -46,6 +49,8 @@ void component_free(component *c); /* takes a zeroed or half-opened one */
 
 /* Gives back the graph and its compute buffer; the next run builds them again. */
 void component_release(component *c);
+/* Asks the kernel to read the mapped weight files into the page cache, in the background. */
+void component_prefetch(const component *c);
 
 size_t component_mapped_bytes(const component *c);
 size_t component_private_bytes(const component *c); /* weights in main memory of our own */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "base/file.h"
 #include "models/autoencoder_kl.h"
 #include "models/clip_text.h"
 #include "models/flux_latents.h"
@@ -13,19 +12,16 @@
 #include "models/t5_encoder.h"
 #include "sampling/flow_match_euler.h"
 #include "sampling/torch_random.h"
-#include "text/tokenizer.h"
 
 enum { CLIP_TOKENS = 77 }; /* where the tokenizer names no sane length */
 
 struct flux_pipeline {
-    device *device;
-    model_info info;
-    tokenizer *clip_tokenizer, *t5_tokenizer;
+    flux_parts parts;
+    /* The parts that are here; NULL while they are not. */
     clip_text *clip;
     t5_encoder *t5;
     flux_transformer *transformer;
     autoencoder_kl *vae;
-    flow_match schedule;
     /* The transformer's graph for the last shape used. Denoisings take turns on it: `step_owner` is the one whose conditioning it holds. */
     flux_step *step;
     const flux_denoise *step_owner;
@@ -43,79 +39,102 @@ struct flux_denoise {
     float *sigmas, *timesteps;
 };
 
-static bool part(const flux_pipeline *p, const char *name, char *path, error *e) {
-    return file_join(path, MODEL_PATH_BYTES, p->info.folder, name, e);
+/* After parts came or went. */
+static void look_at_parts(flux_pipeline *p) {
+    model_part *const *parts = p->parts.parts;
+    p->clip = parts[PART_CLIP_TEXT] != NULL ? model_part_clip_text(parts[PART_CLIP_TEXT]) : NULL;
+    p->t5 = parts[PART_T5_ENCODER] != NULL ? model_part_t5_encoder(parts[PART_T5_ENCODER]) : NULL;
+    p->transformer = parts[PART_FLUX_TRANSFORMER] != NULL ? model_part_flux_transformer(parts[PART_FLUX_TRANSFORMER]) : NULL;
+    p->vae = parts[PART_AUTOENCODER_KL] != NULL ? model_part_autoencoder_kl(parts[PART_AUTOENCODER_KL]) : NULL;
 }
 
-static bool load_parts(flux_pipeline *p, const load_options *o, error *e) {
-    char path[MODEL_PATH_BYTES];
-    return part(p, "scheduler/scheduler_config.json", path, e) && flow_match_load(path, &p->schedule, e) &&
-           part(p, "tokenizer", path, e) && tokenizer_load_clip(path, &p->clip_tokenizer, e) && part(p, "tokenizer_2", path, e) &&
-           tokenizer_load_t5(path, &p->t5_tokenizer, e) && part(p, "text_encoder", path, e) &&
-           clip_text_load(p->device, path, o, &p->clip, e) && part(p, "text_encoder_2", path, e) &&
-           t5_encoder_load(p->device, path, o, &p->t5, e) && part(p, "transformer", path, e) &&
-           flux_transformer_load(p->device, path, o, &p->transformer, e) && part(p, "vae", path, e) &&
-           autoencoder_kl_load(p->device, path, o, &p->vae, e);
-}
-
-/* Parts that were trained apart can be put into one folder by mistake: say so before a graph asserts on it. */
-static bool check_parts_fit(const flux_pipeline *p, error *e) {
-    const flux_config *f = flux_transformer_config(p->transformer);
-    int clip = clip_text_config_of(p->clip)->hidden_size, t5 = t5_encoder_config_of(p->t5)->d_model;
-    int latent = autoencoder_kl_config_of(p->vae)->latent_channels;
-    const char *folder = p->info.folder;
-    if (f->pooled_projection_dim != clip)
-        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's pooled_projection_dim is %d but text_encoder's hidden_size is %d", folder,
-                         f->pooled_projection_dim, clip);
-    if (f->joint_attention_dim != t5)
-        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's joint_attention_dim is %d but text_encoder_2's d_model is %d", folder,
-                         f->joint_attention_dim, t5);
-    if (f->in_channels != 4 * latent || f->out_channels != f->in_channels)
-        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's in_channels %d and out_channels %d must both be four times the VAE's latent_channels %d",
-                         folder, f->in_channels, f->out_channels, latent);
-    if (autoencoder_kl_factor(p->vae) != p->info.vae_factor) /* the file changed between two looks at it */
-        return error_set(e, ERROR_BAD_FILE, "%s: the VAE's block_out_channels changed while the model was loaded", folder);
-    if (tokenizer_vocabulary(p->clip_tokenizer) > (size_t)clip_text_config_of(p->clip)->vocab_size)
-        return error_set(e, ERROR_BAD_FILE, "%s: tokenizer has more tokens than text_encoder's vocab_size", folder);
-    return true;
-}
-
-bool flux_pipeline_load(device *d, const char *folder, const load_options *o, flux_pipeline **out, error *e) {
+bool flux_pipeline_load_begin(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e) {
+    *out = NULL;
     flux_pipeline *p = calloc(1, sizeof *p);
     if (p == NULL) return error_no_memory(e, "a pipeline", sizeof *p);
-    p->device = d;
-    if (!model_folder_read(folder, "model", &p->info, e) || !load_parts(p, o, e) || !check_parts_fit(p, e)) {
+    if (!flux_parts_begin(&p->parts, pool, folder, o, e)) {
         flux_pipeline_free(p);
         return false;
     }
+    look_at_parts(p);
     *out = p;
     return true;
 }
 
+bool flux_pipeline_load_next(flux_pipeline *p, bool *more, error *e) {
+    bool ok = flux_parts_next(&p->parts, more, e);
+    look_at_parts(p);
+    return ok;
+}
+
+bool flux_pipeline_load(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e) {
+    if (!flux_pipeline_load_begin(pool, folder, o, out, e)) return false;
+    for (bool more = true; more;) {
+        if (flux_pipeline_load_next(*out, &more, e)) continue;
+        flux_pipeline_free(*out);
+        *out = NULL;
+        return false;
+    }
+    return true;
+}
+
+static void release_steps(flux_pipeline *p) {
+    flux_step_free(p->step);
+    p->step = NULL;
+    p->step_owner = NULL;
+}
+
 void flux_pipeline_free(flux_pipeline *p) {
     if (p == NULL) return;
-    flux_step_free(p->step);
-    tokenizer_free(p->clip_tokenizer);
-    tokenizer_free(p->t5_tokenizer);
-    clip_text_free(p->clip);
-    t5_encoder_free(p->t5);
-    flux_transformer_free(p->transformer);
-    autoencoder_kl_free(p->vae);
+    release_steps(p);
+    flux_parts_free(&p->parts);
     free(p);
 }
 
-const model_info *flux_pipeline_info(const flux_pipeline *p) { return &p->info; }
+bool flux_pipeline_ensure(flux_pipeline *p, unsigned parts, error *e) {
+    bool ok = flux_parts_ensure(&p->parts, parts, e);
+    look_at_parts(p);
+    return ok;
+}
+
+void flux_pipeline_drop(flux_pipeline *p, unsigned parts) {
+    if ((parts & FLUX_TRANSFORMER) != 0) release_steps(p);
+    flux_parts_drop(&p->parts, parts);
+    look_at_parts(p);
+}
+
+void flux_pipeline_set_resident_bytes(flux_pipeline *p, size_t bytes) {
+    if (p->parts.options.resident_bytes == bytes) return;
+    flux_pipeline_drop(p, FLUX_TRANSFORMER);
+    p->parts.options.resident_bytes = bytes;
+}
+
+void flux_pipeline_release_compute(flux_pipeline *p) {
+    release_steps(p);
+    for (int i = 0; i < PART_KINDS; i++)
+        if (p->parts.parts[i] != NULL) model_part_release_graph(p->parts.parts[i]);
+}
+
+part_figures flux_pipeline_figures(const flux_pipeline *p) {
+    part_figures f = flux_parts_figures(&p->parts);
+    f.compute += flux_pipeline_step_bytes(p);
+    return f;
+}
+
+size_t flux_pipeline_step_bytes(const flux_pipeline *p) { return p->step != NULL ? flux_step_bytes(p->step) : 0; }
+flux_parts *flux_pipeline_parts(flux_pipeline *p) { return &p->parts; }
+const model_info *flux_pipeline_info(const flux_pipeline *p) { return &p->parts.info; }
 
 /* CLIP reads at most its own window; T5 reads `tokens`. Both padded, neither masked, as FluxPipeline does it. */
 static bool encode_pooled(flux_pipeline *p, const char *prompt, conditioning *c, error *e) {
     const clip_text_config *config = clip_text_config_of(p->clip);
-    size_t length = tokenizer_max_length(p->clip_tokenizer);
+    size_t length = tokenizer_max_length(p->parts.clip_tokenizer);
     if (length == 0) length = CLIP_TOKENS;
     if (length > (size_t)config->max_position_embeddings) length = (size_t)config->max_position_embeddings;
     int32_t *ids = calloc(length, sizeof *ids);
     c->pooled = calloc((size_t)config->hidden_size, sizeof *c->pooled);
     bool ok = (ids != NULL && c->pooled != NULL) || error_no_memory(e, "the prompt", length * sizeof *ids);
-    ok = ok && tokenizer_encode(p->clip_tokenizer, prompt, strlen(prompt), length, ids, NULL, e) &&
+    ok = ok && tokenizer_encode(p->parts.clip_tokenizer, prompt, strlen(prompt), length, ids, NULL, e) &&
          clip_text_encode(p->clip, ids, (int)length, 1, c->pooled, NULL, e);
     free(ids);
     return ok;
@@ -129,7 +148,7 @@ static bool encode_hidden(flux_pipeline *p, const char *prompt, int tokens, cond
     c->hidden = calloc(values, sizeof *c->hidden);
     c->tokens = tokens;
     bool ok = (ids != NULL && c->hidden != NULL) || error_no_memory(e, "the prompt", values * sizeof *c->hidden);
-    ok = ok && tokenizer_encode(p->t5_tokenizer, prompt, strlen(prompt), (size_t)tokens, ids, NULL, e) &&
+    ok = ok && tokenizer_encode(p->parts.t5_tokenizer, prompt, strlen(prompt), (size_t)tokens, ids, NULL, e) &&
          t5_encoder_encode(p->t5, ids, tokens, 1, c->hidden, e);
     free(ids);
     return ok;
@@ -137,7 +156,7 @@ static bool encode_hidden(flux_pipeline *p, const char *prompt, int tokens, cond
 
 bool flux_pipeline_encode(flux_pipeline *p, const char *prompt, int tokens, conditioning *out, error *e) {
     *out = (conditioning){0};
-    if (encode_pooled(p, prompt, out, e) && encode_hidden(p, prompt, tokens, out, e)) return true;
+    if (flux_pipeline_ensure(p, FLUX_ENCODERS, e) && encode_pooled(p, prompt, out, e) && encode_hidden(p, prompt, tokens, out, e)) return true;
     conditioning_free(out);
     return false;
 }
@@ -158,22 +177,12 @@ static bool draw_noise(flux_denoise *d, int channels, error *e) {
     return true;
 }
 
-/* Every stage keeps the graph of its last shape. They are all rebuilt when wanted. */
-static void release_graphs(flux_pipeline *p) {
-    flux_step_free(p->step);
-    p->step = NULL;
-    p->step_owner = NULL;
-    component_release(clip_text_component(p->clip));
-    component_release(t5_encoder_component(p->t5));
-    component_release(autoencoder_kl_component(p->vae));
-}
-
 /* A stage that finds too little memory gets what the others keep for next time. */
 static bool with_room(flux_denoise *d, bool (*stage)(flux_denoise *, error *), error *e) {
     error fault = {0};
     if (stage(d, &fault)) return true;
     if (fault.code == ERROR_OUT_OF_MEMORY) {
-        release_graphs(d->pipeline);
+        flux_pipeline_release_compute(d->pipeline);
         return stage(d, e);
     }
     if (e != NULL) *e = fault;
@@ -183,7 +192,8 @@ static bool with_room(flux_denoise *d, bool (*stage)(flux_denoise *, error *), e
 static bool decoder_fits(flux_denoise *d, error *e) { return autoencoder_kl_fits(d->pipeline->vae, 2 * d->columns, 2 * d->rows, 1, e); }
 
 bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e) {
-    int channels = autoencoder_kl_config_of(p->vae)->latent_channels, multiple = p->info.size_multiple;
+    if (!flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
+    int channels = autoencoder_kl_config_of(p->vae)->latent_channels, multiple = p->parts.info.size_multiple;
     if (request->positive->tokens < 1 || (request->negative != NULL && request->negative->tokens != request->positive->tokens))
         return error_set(e, ERROR_INTERNAL, "the prompt and the negative prompt were encoded to different lengths");
     flux_denoise *d = calloc(1, sizeof *d);
@@ -206,7 +216,7 @@ bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flu
         ok = (d->latent != NULL && d->velocity != NULL && d->sigmas != NULL && d->timesteps != NULL && (branches == 1 || d->doubled != NULL)) ||
              error_no_memory(e, "a picture of that size", d->values * sizeof *d->latent);
     }
-    if (ok) flow_match_sigmas(&p->schedule, request->steps, (int64_t)d->rows * d->columns, d->sigmas, d->timesteps);
+    if (ok) flow_match_sigmas(&p->parts.schedule, request->steps, (int64_t)d->rows * d->columns, d->sigmas, d->timesteps);
     if (!ok || !draw_noise(d, channels, e)) {
         flux_denoise_free(d);
         return false;
@@ -250,11 +260,10 @@ static bool set_conditioning(const flux_denoise *d, error *e) {
 /* The graph for this picture's shape, holding its conditioning. */
 static bool take_step(flux_denoise *d, error *e) {
     flux_pipeline *p = d->pipeline;
+    if (!flux_pipeline_ensure(p, FLUX_TRANSFORMER, e)) return false;
     const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, d->request.negative != NULL ? 2 : 1};
     if (p->step == NULL || !flux_step_has_shape(p->step, &shape)) {
-        flux_step_free(p->step);
-        p->step = NULL;
-        p->step_owner = NULL;
+        release_steps(p);
         if (!flux_step_new(p->transformer, &shape, &p->step, e)) return false;
     }
     if (p->step_owner != d) {
@@ -292,6 +301,7 @@ bool flux_denoise_step(flux_denoise *d, bool *more, error *e) {
 
 bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e) {
     flux_pipeline *p = d->pipeline;
+    if (!flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
     int channels = autoencoder_kl_config_of(p->vae)->latent_channels;
     size_t pixels = (size_t)d->request.width * (size_t)d->request.height;
     float *planes = malloc(d->values * sizeof *planes), *picture = malloc(3 * pixels * sizeof *picture);

@@ -10,17 +10,33 @@
 
 #include "base/error.h"
 #include "compute/device.h"
-#include "models/component.h"
-#include "models/model_folder.h"
+#include "models/flux_parts.h"
 
 typedef struct flux_pipeline flux_pipeline;
 
-/* Loads every part of the folder. Errors name the file. */
-bool flux_pipeline_load(device *d, const char *folder, const load_options *o, flux_pipeline **out, error *e);
-void flux_pipeline_free(flux_pipeline *p); /* NULL is fine */
+/* Loads every part of the folder that the pool does not hold yet. Errors name the file. The pool outlives the pipeline. */
+bool flux_pipeline_load(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e);
+/* The same in slices, so that somebody can be listened to between them: begin reads the small files and takes what the pool has, each next loads
+ * one part more; false in *more when all are there, and only then may the pipeline be used. After a failure next may be called again. */
+bool flux_pipeline_load_begin(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e);
+bool flux_pipeline_load_next(flux_pipeline *p, bool *more, error *e);
+void flux_pipeline_free(flux_pipeline *p); /* NULL and half-loaded are fine */
 const model_info *flux_pipeline_info(const flux_pipeline *p);
-size_t flux_pipeline_private_bytes(const flux_pipeline *p);
-size_t flux_pipeline_mapped_bytes(const flux_pipeline *p);
+flux_parts *flux_pipeline_parts(flux_pipeline *p); /* for figures and progress: flux_parts_bytes, flux_parts_bytes_here, … */
+
+/* Parts (FLUX_ENCODERS, FLUX_TRANSFORMER, FLUX_DECODER) can be given back between two uses, and come again by themselves when one is needed, or by
+ * flux_pipeline_ensure. ERROR_BUSY when their files were changed meanwhile. */
+void flux_pipeline_drop(flux_pipeline *p, unsigned parts);
+bool flux_pipeline_ensure(flux_pipeline *p, unsigned parts, error *e);
+/* How many device bytes the transformer's weights may take from now on (load_options.resident_bytes): another number drops the transformer. */
+void flux_pipeline_set_resident_bytes(flux_pipeline *p, size_t bytes);
+/* Gives back the graphs and compute buffers that the parts keep for next time; they are built again when wanted. */
+void flux_pipeline_release_compute(flux_pipeline *p);
+
+/* What the pipeline holds, shared parts in full; part_pool_figures has each part once, without the steps' compute buffers, which are each
+ * pipeline's own. */
+part_figures flux_pipeline_figures(const flux_pipeline *p);
+size_t flux_pipeline_step_bytes(const flux_pipeline *p);
 
 /* A prompt as the transformer reads it. */
 typedef struct conditioning {

@@ -142,6 +142,7 @@ void flux_transformer_free(flux_transformer *t) {
 }
 
 const flux_config *flux_transformer_config(const flux_transformer *t) { return &t->config; }
+component *flux_transformer_component(flux_transformer *t) { return &t->part; }
 size_t flux_transformer_mapped_bytes(const flux_transformer *t) { return component_mapped_bytes(&t->part); }
 size_t flux_transformer_private_bytes(const flux_transformer *t) { return component_private_bytes(&t->part); }
 size_t flux_transformer_device_bytes(const flux_transformer *t) { return component_device_bytes(&t->part); }
