@@ -36,6 +36,7 @@ typedef struct imagined_options {
     const char *device; /* "auto" (or NULL): a GPU if there is one, else "cpu"; or "vulkan", "cuda", … */
     int threads;        /* of the CPU; 0: one a core */
     int max_models;     /* models kept in memory, the least recently used leaves first; 0: 2 */
+    int vram_limit_mb;  /* MiB of the device's memory to take at most (on the CPU of main memory, mapped weights apart); 0: no limit */
 } imagined_options;
 
 /* What to make. Zero or NULL asks for the model's default, where the comment does not say otherwise. */

@@ -114,7 +114,12 @@ static bool run(const config *c, error *e) {
     const char *path = config_text(c, OPTION_OUTPUT);
     if (!check_output(path, e)) return false;
     if (!model_choice_find(c, config_text(c, OPTION_MODEL), &model, e) || !fill_request(c, &model, &request, e)) return false;
-    const imagined_options options = {.device = config_text(c, OPTION_DEVICE), .threads = (int)config_integer(c, OPTION_THREADS), .max_models = 1};
+    const imagined_options options = {
+        .device = config_text(c, OPTION_DEVICE),
+        .threads = (int)config_integer(c, OPTION_THREADS),
+        .max_models = 1,
+        .vram_limit_mb = (int)config_integer(c, OPTION_VRAM_LIMIT_MB),
+    };
     if (!imagined_open(&options, &engine, &fault)) return error_field(e, (error_code)fault.code, fault.field, "%s", fault.text);
     progress_bar_start(&bar, config_boolean(c, OPTION_QUIET));
     bool ok = imagined_generate(engine, &request, draw, &bar, &image, &fault);

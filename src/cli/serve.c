@@ -30,6 +30,7 @@ int command_serve(int argc, char **argv) {
         .threads = (int)config_integer(c, OPTION_THREADS),
         .max_models = (int)config_integer(c, OPTION_MAX_MODELS),
         .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
+        .vram_limit_mb = (int)config_integer(c, OPTION_VRAM_LIMIT_MB),
         .max_active = (int)config_integer(c, OPTION_MAX_CONCURRENT_TASKS),
         .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
         .log_level = (int)options_log_level(c),

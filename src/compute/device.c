@@ -1,6 +1,7 @@
 #include "compute/device.h"
 
 #include <ctype.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@ struct device {
     int threads;
     bool is_cpu;
     char kind[32];
+    ledger ledger;
 };
 
 static const char *const precision_names[] = {
@@ -142,3 +144,34 @@ void device_memory(const device *d, size_t *free_bytes, size_t *total_bytes) {
     if (d->is_cpu) machine_memory(free_bytes, total_bytes);
     else ggml_backend_dev_memory(d->dev, free_bytes, total_bytes);
 }
+
+/* ── the ledger ── */
+
+/* Of the memory that this use is made of. A device that reports nothing at all is asked by allocating. */
+static size_t reported_free(const device *d, device_use use) {
+    size_t free_bytes = 0, total_bytes = 0;
+    if (use == DEVICE_PINNED) machine_memory(&free_bytes, &total_bytes);
+    else device_memory(d, &free_bytes, &total_bytes);
+    return total_bytes > 0 ? free_bytes : SIZE_MAX;
+}
+
+static bool claim_from(const device *d, ledger *l, device_use use, size_t bytes, error *e) {
+    char place[64];
+    bool is_main = d->is_cpu || use == DEVICE_PINNED;
+    snprintf(place, sizeof place, "%s memory", is_main ? "main" : d->kind);
+    return ledger_claim(l, use, bytes, reported_free(d, use), place, e);
+}
+
+bool device_claim(device *d, device_use use, size_t bytes, error *e) { return claim_from(d, &d->ledger, use, bytes, e); }
+
+bool device_could_claim(const device *d, device_use use, size_t bytes, error *e) {
+    ledger copy = d->ledger;
+    return claim_from(d, &copy, use, bytes, e);
+}
+
+void device_unclaim(device *d, device_use use, size_t bytes) { ledger_unclaim(&d->ledger, use, bytes); }
+void device_correct(device *d, device_use use, size_t claimed, size_t real) { ledger_correct(&d->ledger, use, claimed, real); }
+size_t device_available(const device *d) { return ledger_available(&d->ledger, DEVICE_WEIGHTS, reported_free(d, DEVICE_WEIGHTS)); }
+void device_set_limit(device *d, size_t bytes) { d->ledger.limit = bytes; }
+void device_reset_peak(device *d) { d->ledger.peak = ledger_total(&d->ledger); }
+const ledger *device_ledger(const device *d) { return &d->ledger; }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "compute/device_ledger.h"
 #include "compute/team.h"
 
 typedef struct device device;
@@ -34,6 +35,23 @@ team *device_team(const device *d); /* the CPU's threads; NULL elsewhere */
 ggml_backend_t device_backend(const device *d);
 /* What the device reports now. For the CPU: main memory, bounded by the cgroup. */
 void device_memory(const device *d, size_t *free_bytes, size_t *total_bytes);
+
+/* ── the ledger of its memory (device_ledger.h) ── */
+
+/* Claims memory before it is allocated. ERROR_OUT_OF_MEMORY when device_available is less. Each success is paired with a device_unclaim of the same
+ * bytes, or of the real ones after device_correct. */
+bool device_claim(device *d, device_use use, size_t bytes, error *e);
+/* What device_claim would say, claiming nothing. */
+bool device_could_claim(const device *d, device_use use, size_t bytes, error *e);
+void device_unclaim(device *d, device_use use, size_t bytes);
+/* What was claimed as `claimed` bytes was allocated and has `real` ones. */
+void device_correct(device *d, device_use use, size_t claimed, size_t real);
+/* What can be claimed now: what the limit leaves or, when smaller, what the device reports free; SIZE_MAX where neither is known. */
+size_t device_available(const device *d);
+void device_set_limit(device *d, size_t bytes); /* 0: none. What is claimed already stays claimed */
+void device_reset_peak(device *d);              /* from now on */
+const ledger *device_ledger(const device *d);
+
 /* Whether the device can run this operation, with the shapes and types of its sources. */
 bool device_supports(const device *d, const struct ggml_tensor *op);
 

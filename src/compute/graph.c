@@ -31,7 +31,8 @@ struct graph {
     struct ggml_cgraph *cgraph;
     ggml_gallocr_t allocator;
     ggml_backend_buffer_t input_buffer; /* apart, so that an input keeps its value from run to run */
-    size_t input_bytes, needed_bytes;
+    size_t input_bytes, node_bytes, needed_bytes; /* as sized */
+    size_t claimed_bytes;                         /* of the device's ledger */
     tensor_link *inputs, *outputs;
     size_t scratch_bytes; /* of one thread */
     unsigned char *scratch;
@@ -68,6 +69,7 @@ void graph_free(graph *g) {
     if (g->order != NULL) ggml_free(g->order);
     if (g->tensors != NULL) ggml_free(g->tensors);
     free(g->scratch);
+    device_unclaim(g->d, DEVICE_COMPUTE, g->claimed_bytes);
     arena_free(&g->memory);
     free(g);
 }
@@ -169,19 +171,60 @@ static bool order_nodes(graph *g, error *e) {
     return true;
 }
 
-static bool allocate_inputs(graph *g, error *e) {
-    ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(device_backend(g->d));
-    size_t alignment = ggml_backend_buft_get_alignment(type), bytes = alignment;
+static ggml_backend_buffer_type_t buffer_type(const graph *g) { return ggml_backend_get_default_buffer_type(device_backend(g->d)); }
+
+static size_t scratch_of_all(const graph *g) { return g->scratch_bytes * (size_t)device_threads(g->d); }
+
+static size_t size_inputs(const graph *g) {
+    size_t alignment = ggml_backend_buft_get_alignment(buffer_type(g)), bytes = alignment;
+    if (g->inputs == NULL) return 0;
     for (tensor_link *l = g->inputs; l != NULL; l = l->next)
-        bytes += (ggml_backend_buft_get_alloc_size(type, l->tensor) + alignment - 1) / alignment * alignment;
+        bytes += (ggml_backend_buft_get_alloc_size(buffer_type(g), l->tensor) + alignment - 1) / alignment * alignment;
+    return bytes;
+}
+
+/* The inputs have a buffer of their own: while ggml plans the others' places, they are given one that nobody looks at. */
+static void pretend_inputs_placed(graph *g, void *place) {
+    for (tensor_link *l = g->inputs; l != NULL; l = l->next) l->tensor->data = place;
+}
+
+static bool size_nodes(graph *g, error *e) {
+    g->allocator = ggml_gallocr_new(buffer_type(g));
+    if (g->allocator == NULL) return error_no_memory(e, "a graph's allocator", sizeof *g);
+    pretend_inputs_placed(g, g);
+    ggml_gallocr_reserve_n_size(g->allocator, g->cgraph, NULL, NULL, &g->node_bytes);
+    pretend_inputs_placed(g, NULL);
+    return true;
+}
+
+bool graph_size(graph *g, error *e) {
+    if (g->failed) return error_no_memory(e, "building a graph", g->memory.total);
+    if (!order_nodes(g, e) || !size_nodes(g, e)) return false;
+    g->input_bytes = size_inputs(g);
+    g->needed_bytes = g->input_bytes + g->node_bytes + scratch_of_all(g);
+    return true;
+}
+
+bool graph_measure(graph *g, error *e) { return graph_size(g, e) && device_could_claim(g->d, DEVICE_COMPUTE, g->needed_bytes, e); }
+
+static bool claim(graph *g, error *e) {
+    if (!device_claim(g->d, DEVICE_COMPUTE, g->needed_bytes, e)) return false;
+    g->claimed_bytes = g->needed_bytes;
+    return true;
+}
+
+static bool could_not_be_had(const graph *g, size_t bytes, error *e) {
+    return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", bytes >> 20, device_kind(g->d));
+}
+
+static bool allocate_inputs(graph *g, error *e) {
     if (g->inputs == NULL) return true;
-    g->input_buffer = ggml_backend_buft_alloc_buffer(type, bytes);
-    if (g->input_buffer == NULL) return error_no_memory(e, "the inputs of a graph", bytes);
+    g->input_buffer = ggml_backend_buft_alloc_buffer(buffer_type(g), g->input_bytes);
+    if (g->input_buffer == NULL) return could_not_be_had(g, g->input_bytes, e);
     ggml_backend_buffer_clear(g->input_buffer, 0);
     struct ggml_tallocr place = ggml_tallocr_new(g->input_buffer);
     for (tensor_link *l = g->inputs; l != NULL; l = l->next)
         if (ggml_tallocr_alloc(&place, l->tensor) != GGML_STATUS_SUCCESS) return error_set(e, ERROR_DEVICE, "the device refused an input");
-    g->input_bytes = bytes;
     return true;
 }
 
@@ -193,37 +236,25 @@ static bool allocate_scratch(graph *g, error *e) {
     return true;
 }
 
-/* Main memory that is not there is often handed out all the same, and paid for later by a kill: ask before anything is allocated. */
-static bool check_memory(graph *g, error *e) {
-    g->allocator = ggml_gallocr_new(ggml_backend_get_default_buffer_type(device_backend(g->d)));
-    if (g->allocator == NULL) return error_no_memory(e, "a graph's allocator", sizeof *g);
-    size_t free_bytes = 0, total_bytes = 0;
-    ggml_gallocr_reserve_n_size(g->allocator, g->cgraph, NULL, NULL, &g->needed_bytes); /* the inputs with it, as they have no place yet */
-    device_memory(g->d, &free_bytes, &total_bytes);
-    if (!device_is_cpu(g->d)) return true;
-    size_t bytes = g->needed_bytes + g->scratch_bytes * (size_t)device_threads(g->d);
-    return bytes <= free_bytes ||
-           error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of memory; %zu MiB are free", bytes >> 20, free_bytes >> 20);
-}
-
 static bool allocate_nodes(graph *g, error *e) {
     return (ggml_gallocr_reserve(g->allocator, g->cgraph) && ggml_gallocr_alloc_graph(g->allocator, g->cgraph)) ||
-           error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", g->needed_bytes >> 20,
-                     device_kind(g->d));
-}
-
-bool graph_measure(graph *g, error *e) {
-    if (g->failed) return error_no_memory(e, "building a graph", g->memory.total);
-    return order_nodes(g, e) && check_memory(g, e);
+           could_not_be_had(g, g->node_bytes, e);
 }
 
 bool graph_reserve(graph *g, error *e) {
-    return graph_measure(g, e) && allocate_inputs(g, e) && allocate_scratch(g, e) && allocate_nodes(g, e);
+    if (!graph_size(g, e) || !claim(g, e) || !allocate_inputs(g, e) || !allocate_scratch(g, e) || !allocate_nodes(g, e)) return false;
+    size_t real = graph_buffer_bytes(g);
+    device_correct(g->d, DEVICE_COMPUTE, g->claimed_bytes, real);
+    g->claimed_bytes = real;
+    return true;
 }
+
+size_t graph_needed_bytes(const graph *g) { return g->needed_bytes; }
 
 size_t graph_buffer_bytes(const graph *g) {
     size_t nodes = g->allocator != NULL ? ggml_gallocr_get_buffer_size(g->allocator, 0) : 0;
-    return nodes + g->input_bytes + (g->scratch != NULL ? g->scratch_bytes * (size_t)device_threads(g->d) : 0);
+    size_t inputs = g->input_buffer != NULL ? ggml_backend_buffer_get_size(g->input_buffer) : 0;
+    return nodes + inputs + (g->scratch != NULL ? scratch_of_all(g) : 0);
 }
 
 /* ── running ── */

@@ -4,7 +4,7 @@
  *     if (!graph_new(d, 4096, &g, e)) …
  *     struct ggml_tensor *x = graph_input(g, GGML_TYPE_F32, 64, 128, 1, 1);
  *     struct ggml_tensor *y = graph_output(g, compute_linear(g, x, w, b));
- *     if (!graph_reserve(g, e)) …                    sizes the buffer, then allocates it
+ *     if (!graph_reserve(g, e)) …                    sizes the buffers, claims their bytes, allocates them
  *     for (…) { graph_set(x, data); if (!graph_run(g, e)) …; graph_get(y, result); }
  *     graph_free(g);
  *
@@ -40,10 +40,12 @@ void *graph_alloc(graph *g, size_t size);
 struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
 struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t readable after a run; returns it */
 bool graph_reserve(graph *g, error *e);
-/* Instead of graph_reserve, for a graph that will not run: refuses what graph_reserve would refuse for want of memory, but takes none. Only
- * the CPU's memory is known well enough for that; elsewhere it is true. */
+/* Instead of graph_reserve, for a graph that will not run: finds graph_needed_bytes and takes and refuses nothing. */
+bool graph_size(graph *g, error *e);
+/* As graph_size, but refuses what graph_reserve would refuse for want of memory (ERROR_OUT_OF_MEMORY). */
 bool graph_measure(graph *g, error *e);
-size_t graph_buffer_bytes(const graph *g); /* compute buffer; known after graph_reserve */
+size_t graph_needed_bytes(const graph *g); /* device memory it takes to run it, by ggml's own figures; known after any of the three */
+size_t graph_buffer_bytes(const graph *g); /* the memory it has taken; 0 before graph_reserve */
 void graph_set(struct ggml_tensor *input, const void *data); /* ggml_nbytes(input) bytes; kept from run to run */
 void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size); /* `size` bytes from byte `offset` on */
 void graph_get(const struct ggml_tensor *output, void *data);

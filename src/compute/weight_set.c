@@ -23,6 +23,7 @@ struct weight_set {
     ggml_backend_buffer_t *files;         /* one around each mapped file */
     size_t file_count;
     ggml_backend_buffer_t copies;
+    size_t claimed_bytes; /* of the device's ledger */
 };
 
 struct weight_loader {
@@ -232,14 +233,16 @@ static bool place_mapped(weight_loader *l, const taken *t, error *e) {
 static bool allocate_copies(weight_set *s, error *e) {
     if (ggml_get_first_tensor(s->copied) == NULL) return true;
     ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(device_backend(s->d));
-    size_t bytes = ggml_backend_alloc_ctx_tensors_from_buft_size(s->copied, type), free_bytes = 0, total_bytes = 0;
-    device_memory(s->d, &free_bytes, &total_bytes);
-    if (device_is_cpu(s->d) && bytes > free_bytes)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need %zu MiB of memory; %zu MiB are free", bytes >> 20, free_bytes >> 20);
+    size_t bytes = ggml_backend_alloc_ctx_tensors_from_buft_size(s->copied, type);
+    if (!device_claim(s->d, DEVICE_WEIGHTS, bytes, e)) return false;
+    s->claimed_bytes = bytes;
     s->copies = ggml_backend_alloc_ctx_tensors_from_buft(s->copied, type);
     if (s->copies == NULL)
         return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need %zu MiB of %s memory, which could not be had", bytes >> 20, device_kind(s->d));
     ggml_backend_buffer_set_usage(s->copies, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    size_t real = ggml_backend_buffer_get_size(s->copies);
+    device_correct(s->d, DEVICE_WEIGHTS, bytes, real);
+    s->claimed_bytes = real;
     return true;
 }
 
@@ -303,6 +306,7 @@ void weight_set_free(weight_set *s) {
     for (size_t i = 0; i < s->file_count; i++) ggml_backend_buffer_free(s->files[i]);
     free(s->files);
     if (s->copies != NULL) ggml_backend_buffer_free(s->copies);
+    device_unclaim(s->d, DEVICE_WEIGHTS, s->claimed_bytes);
     if (s->mapped != NULL) ggml_free(s->mapped);
     if (s->copied != NULL) ggml_free(s->copied);
     free(s);

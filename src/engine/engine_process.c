@@ -268,6 +268,7 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     bool ok = device_open(options->device, options->threads, &p->device, &fault) &&
               model_manager_new(p->device, &keeping, &p->models, &fault);
     if (ok) {
+        device_set_limit(p->device, options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0);
         log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(p->device), device_name(p->device),
                  device_threads(p->device));
         say_hello(p);

@@ -40,6 +40,7 @@ bool imagined_open(const imagined_options *options, imagined **out, imagined_fau
         imagined_close(engine);
         return tell(why, &e);
     }
+    device_set_limit(engine->device, options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0);
     snprintf(engine->description, sizeof engine->description, "%s: %s", device_kind(engine->device), device_name(engine->device));
     *out = engine;
     return true;

@@ -226,16 +226,22 @@ static bool check_shape(const autoencoder_kl *m, int width, int height, int batc
     return true;
 }
 
-bool autoencoder_kl_fits(const autoencoder_kl *m, int width, int height, int batch, error *e) {
+bool autoencoder_kl_measure(const autoencoder_kl *m, int width, int height, int batch, size_t *bytes, error *e) {
     size_t count;
     graph *g = NULL;
-    if (!check_shape(m, width, height, batch, &count, e)) return false;
-    if (is_built(m, width, height, batch)) return true;
-    if (!new_graph(m, &g, e)) return false;
+    *bytes = 0;
+    if (!check_shape(m, width, height, batch, &count, e) || !new_graph(m, &g, e)) return false;
     graph_output(g, apply_decoder(m, g, graph_input(g, GGML_TYPE_F32, width, height, m->config.latent_channels, batch)));
-    bool fits = graph_measure(g, e);
+    bool ok = graph_size(g, e);
+    if (ok) *bytes = graph_needed_bytes(g);
     graph_free(g);
-    return fits;
+    return ok;
+}
+
+bool autoencoder_kl_fits(const autoencoder_kl *m, int width, int height, int batch, error *e) {
+    size_t bytes;
+    if (is_built(m, width, height, batch)) return true;
+    return autoencoder_kl_measure(m, width, height, batch, &bytes, e) && device_could_claim(m->part.device, DEVICE_COMPUTE, bytes, e);
 }
 
 bool autoencoder_kl_decode(autoencoder_kl *m, const float *latents, int width, int height, int batch, float *pixels, error *e) {

@@ -36,6 +36,8 @@ int autoencoder_kl_factor(const autoencoder_kl *m);
  * shift_factor. pixels gets [batch][out_channels][height·factor][width·factor], about −1 … 1. */
 bool autoencoder_kl_decode(autoencoder_kl *m, const float *latents, int width, int height, int batch, float *pixels, error *e);
 
+/* Device memory that decoding latents of this shape takes beside the weights. Nothing is allocated on the device. */
+bool autoencoder_kl_measure(const autoencoder_kl *m, int width, int height, int batch, size_t *bytes, error *e);
 /* Whether there is memory now to decode latents of this shape: to be asked before the work of making them. ERROR_OUT_OF_MEMORY. */
 bool autoencoder_kl_fits(const autoencoder_kl *m, int width, int height, int batch, error *e);
 

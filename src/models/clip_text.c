@@ -161,9 +161,8 @@ static bool set_constant_inputs(clip_text *m, error *e) {
     return ok;
 }
 
-static bool build(clip_text *m, int count, int batch, error *e) {
-    if (m->part.graph != NULL && m->count == count && m->batch == batch) return true;
-    component_release(&m->part);
+/* The graph for a shape, without memory. */
+static bool describe(clip_text *m, int count, int batch, error *e) {
     if (!graph_new(m->part.device, 256 + 64 * (size_t)m->config.num_hidden_layers, &m->part.graph, e)) return false;
     graph *g = m->part.graph;
     m->count = count;
@@ -175,23 +174,45 @@ static bool build(clip_text *m, int count, int batch, error *e) {
                                      compute_embedding(g, m->positions, m->in_positions));
     for (int64_t i = 0; i < m->config.num_hidden_layers; i++) x = apply_layer(m, g, x, &m->layers[i]);
     m->out_hidden = graph_output(g, apply_norm(g, x, m->final_norm, m->config.layer_norm_eps));
-    if (graph_reserve(g, e) && set_constant_inputs(m, e)) return true;
+    return true;
+}
+
+static bool build(clip_text *m, int count, int batch, error *e) {
+    if (m->part.graph != NULL && m->count == count && m->batch == batch) return true;
+    component_release(&m->part);
+    if (describe(m, count, batch, e) && graph_reserve(m->part.graph, e) && set_constant_inputs(m, e)) return true;
     component_release(&m->part);
     return false;
 }
 
-static bool check_request(const clip_text *m, const int32_t *ids, int count, int batch, error *e) {
+static bool check_shape(const clip_text *m, int count, int batch, error *e) {
     if (count < 1 || count > m->config.max_position_embeddings)
         return error_set(e, ERROR_INVALID, "a text of %d tokens: this text encoder takes 1 to %lld", count,
                          (long long)m->config.max_position_embeddings);
     if (batch < 1 || batch > CLIP_TEXT_MAX_BATCH)
         return error_set(e, ERROR_INVALID, "%d texts at once: the text encoder takes 1 to %d", batch, CLIP_TEXT_MAX_BATCH);
+    return true;
+}
+
+static bool check_request(const clip_text *m, const int32_t *ids, int count, int batch, error *e) {
+    if (!check_shape(m, count, batch, e)) return false;
     for (int64_t i = 0; i < (int64_t)count * batch; i++) {
         if (ids[i] < 0 || ids[i] >= m->config.vocab_size)
             return error_set(e, ERROR_INVALID, "token %d is not in the text encoder's vocabulary of %lld", ids[i],
                              (long long)m->config.vocab_size);
     }
     return true;
+}
+
+bool clip_text_measure(const clip_text *m, int tokens, int batch, size_t *bytes, error *e) {
+    clip_text shape = *m; /* the model keeps the graph it has */
+    shape.part.graph = NULL;
+    *bytes = 0;
+    if (!check_shape(m, tokens, batch, e)) return false;
+    bool ok = describe(&shape, tokens, batch, e) && graph_size(shape.part.graph, e);
+    if (ok) *bytes = graph_needed_bytes(shape.part.graph);
+    graph_free(shape.part.graph);
+    return ok;
 }
 
 /* Where the prompt ends: its first end token, or, for checkpoints that say 2, the first of its largest ids. 0 when there is none. */

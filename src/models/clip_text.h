@@ -32,4 +32,7 @@ component *clip_text_component(clip_text *m); /* for memory figures and componen
  * hidden state, normed, at the prompt's end token. hidden_states (may be NULL) gets the whole of it: [batch][count][hidden_size]. */
 bool clip_text_encode(clip_text *m, const int32_t *ids, int count, int batch, float *pooled, float *hidden_states, error *e);
 
+/* Device memory that encoding `batch` prompts of `tokens` ids takes beside the weights. Nothing is allocated on the device. */
+bool clip_text_measure(const clip_text *m, int tokens, int batch, size_t *bytes, error *e);
+
 #endif

@@ -19,11 +19,36 @@ bool component_config(const char *folder, json_document *out, error *e) {
 /* A device with memory of its own gets its copy from the mapping, which then goes: reading the file into main memory first would only cost that memory. */
 static bool read_first(const component *c, const load_options *o) { return o->copied && device_is_cpu(c->device); }
 
+typedef struct reading {
+    component *part;
+    const load_options *options;
+} reading;
+
+static bool claim(void *context, size_t bytes, error *e) {
+    component *c = ((const reading *)context)->part;
+    if (!device_claim(c->device, DEVICE_WEIGHTS, bytes, e)) return false;
+    c->claimed_bytes += bytes;
+    return true;
+}
+
+static void tell(void *context, size_t bytes) {
+    const load_options *o = ((const reading *)context)->options;
+    o->progress(o->context, bytes);
+}
+
+static void free_store(component *c) {
+    tensor_store_free(c->store);
+    c->store = NULL;
+    if (c->claimed_bytes > 0) device_unclaim(c->device, DEVICE_WEIGHTS, c->claimed_bytes);
+    c->claimed_bytes = 0;
+}
+
 bool component_open(component *c, device *d, const char *folder, const load_options *o, weight_loader **out, error *e) {
-    const tensor_reading reading = {o->progress, o->context};
+    reading r = {c, o};
+    const tensor_reading how = {claim, o->progress != NULL ? tell : NULL, &r};
     c->device = d;
     bool read = read_first(c, o);
-    bool ok = read ? tensor_store_read(folder, component_stems, &reading, &c->store, e) : tensor_store_open(folder, component_stems, &c->store, e);
+    bool ok = read ? tensor_store_read(folder, component_stems, &how, &c->store, e) : tensor_store_open(folder, component_stems, &c->store, e);
     if (!ok) return false;
     if (!weight_loader_new(d, c->store, o->precision, out, e)) return false;
     if (!read) weight_loader_progress(*out, o->progress, o->context);
@@ -32,17 +57,14 @@ bool component_open(component *c, device *d, const char *folder, const load_opti
 
 bool component_finish(component *c, weight_loader *l, const load_options *o, error *e) {
     if (!weight_loader_finish(l, &c->weights, e)) return error_prefix(e, "%s: ", tensor_store_folder(c->store));
-    if (o->copied && !weight_set_in_place(c->weights)) {
-        tensor_store_free(c->store);
-        c->store = NULL;
-    }
+    if (o->copied && !weight_set_in_place(c->weights)) free_store(c);
     return true;
 }
 
 void component_free(component *c) {
     component_release(c);
     weight_set_free(c->weights);
-    tensor_store_free(c->store);
+    free_store(c);
     *c = (component){0};
 }
 

@@ -31,6 +31,7 @@ typedef struct component {
     device *device; /* borrowed */
     tensor_store *store; /* NULL when the weights no longer need their files */
     weight_set *weights;
+    size_t claimed_bytes; /* of the device's ledger, for a store read into memory */
     graph *graph; /* NULL until the first run, and after component_release */
 } component;
 

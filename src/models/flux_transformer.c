@@ -230,7 +230,8 @@ static bool check_shape(const flux_transformer *t, const flux_step_shape *s, err
     return true;
 }
 
-bool flux_step_new(flux_transformer *t, const flux_step_shape *shape, flux_step **out, error *e) {
+/* The graph for a shape, without memory. */
+static bool describe(flux_transformer *t, const flux_step_shape *shape, flux_step **out, error *e) {
     *out = NULL;
     if (!check_shape(t, shape, e)) return false;
     flux_step *s = calloc(1, sizeof *s);
@@ -238,17 +239,31 @@ bool flux_step_new(flux_transformer *t, const flux_step_shape *shape, flux_step 
     s->transformer = t;
     s->shape = *shape;
     size_t nodes = (size_t)t->config.num_layers * NODES_A_DOUBLE_BLOCK + (size_t)t->config.num_single_layers * NODES_A_SINGLE_BLOCK + OTHER_NODES;
-    bool ok = graph_new(t->part.device, nodes, &s->graph, e);
-    if (ok) {
-        build(s);
-        ok = graph_reserve(s->graph, e) && set_rotation(s, e);
-    }
-    if (!ok) {
+    if (!graph_new(t->part.device, nodes, &s->graph, e)) {
         flux_step_free(s);
         return false;
     }
+    build(s);
     *out = s;
     return true;
+}
+
+bool flux_step_new(flux_transformer *t, const flux_step_shape *shape, flux_step **out, error *e) {
+    if (!describe(t, shape, out, e)) return false;
+    if (graph_reserve((*out)->graph, e) && set_rotation(*out, e)) return true;
+    flux_step_free(*out);
+    *out = NULL;
+    return false;
+}
+
+bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t *bytes, error *e) {
+    flux_step *s;
+    *bytes = 0;
+    if (!describe(t, shape, &s, e)) return false;
+    bool ok = graph_size(s->graph, e);
+    if (ok) *bytes = graph_needed_bytes(s->graph);
+    flux_step_free(s);
+    return ok;
 }
 
 void flux_step_free(flux_step *s) {

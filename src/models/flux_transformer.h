@@ -47,6 +47,8 @@ typedef struct flux_step_shape {
 
 /* ERROR_OUT_OF_MEMORY or ERROR_TOO_LARGE when the device cannot hold what the shape needs. */
 bool flux_step_new(flux_transformer *t, const flux_step_shape *shape, flux_step **out, error *e);
+/* Device memory that a step of this shape takes beside the weights. Nothing is allocated on the device. */
+bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t *bytes, error *e);
 void flux_step_free(flux_step *s); /* NULL is fine */
 bool flux_step_has_shape(const flux_step *s, const flux_step_shape *shape);
 size_t flux_step_bytes(const flux_step *s); /* compute memory it holds */

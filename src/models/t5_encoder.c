@@ -172,9 +172,8 @@ static bool set_buckets(t5_encoder *m, error *e) {
     return true;
 }
 
-static bool build(t5_encoder *m, int count, int batch, error *e) {
-    if (m->part.graph != NULL && m->count == count && m->batch == batch) return true;
-    component_release(&m->part);
+/* The graph for a shape, without memory. */
+static bool describe(t5_encoder *m, int count, int batch, error *e) {
     if (!graph_new(m->part.device, 256 + 64 * (size_t)m->config.num_layers, &m->part.graph, e)) return false;
     graph *g = m->part.graph;
     m->count = count;
@@ -184,22 +183,44 @@ static bool build(t5_encoder *m, int count, int batch, error *e) {
     struct ggml_tensor *bias = expand_bias(m, g), *x = compute_embedding(g, m->tokens, m->in_ids);
     for (int64_t i = 0; i < m->config.num_layers; i++) x = feed_forward(m, g, attention(m, g, x, &m->layers[i], bias), &m->layers[i]);
     m->out_hidden = graph_output(g, compute_rms_norm(g, x, m->final_norm, (float)m->config.layer_norm_epsilon));
-    if (graph_reserve(g, e) && set_buckets(m, e)) return true;
+    return true;
+}
+
+static bool build(t5_encoder *m, int count, int batch, error *e) {
+    if (m->part.graph != NULL && m->count == count && m->batch == batch) return true;
+    component_release(&m->part);
+    if (describe(m, count, batch, e) && graph_reserve(m->part.graph, e) && set_buckets(m, e)) return true;
     component_release(&m->part);
     return false;
 }
 
-static bool check_request(const t5_encoder *m, const int32_t *ids, int count, int batch, error *e) {
+static bool check_shape(const t5_encoder *m, int count, int batch, error *e) {
     if (count < 1 || count > T5_ENCODER_MAX_TOKENS)
         return error_set(e, ERROR_INVALID, "a text of %d tokens: the text encoder takes 1 to %d", count, T5_ENCODER_MAX_TOKENS);
     if (batch < 1 || batch > T5_ENCODER_MAX_BATCH)
         return error_set(e, ERROR_INVALID, "%d texts at once: the text encoder takes 1 to %d", batch, T5_ENCODER_MAX_BATCH);
+    return true;
+}
+
+static bool check_request(const t5_encoder *m, const int32_t *ids, int count, int batch, error *e) {
+    if (!check_shape(m, count, batch, e)) return false;
     for (int64_t i = 0; i < (int64_t)count * batch; i++) {
         if (ids[i] < 0 || ids[i] >= m->config.vocab_size)
             return error_set(e, ERROR_INVALID, "token %d is not in the text encoder's vocabulary of %lld", ids[i],
                              (long long)m->config.vocab_size);
     }
     return true;
+}
+
+bool t5_encoder_measure(const t5_encoder *m, int tokens, int batch, size_t *bytes, error *e) {
+    t5_encoder shape = *m; /* the model keeps the graph it has */
+    shape.part.graph = NULL;
+    *bytes = 0;
+    if (!check_shape(m, tokens, batch, e)) return false;
+    bool ok = describe(&shape, tokens, batch, e) && graph_size(shape.part.graph, e);
+    if (ok) *bytes = graph_needed_bytes(shape.part.graph);
+    graph_free(shape.part.graph);
+    return ok;
 }
 
 bool t5_encoder_encode(t5_encoder *m, const int32_t *ids, int count, int batch, float *hidden_states, error *e) {

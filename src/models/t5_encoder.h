@@ -34,6 +34,9 @@ component *t5_encoder_component(t5_encoder *m); /* for memory figures and compon
 /* Encodes `batch` texts of `count` ids each (ids[b·count + t]); hidden_states gets [batch][count][d_model]. */
 bool t5_encoder_encode(t5_encoder *m, const int32_t *ids, int count, int batch, float *hidden_states, error *e);
 
+/* Device memory that encoding `batch` texts of `tokens` ids takes beside the weights. Nothing is allocated on the device. */
+bool t5_encoder_measure(const t5_encoder *m, int tokens, int batch, size_t *bytes, error *e);
+
 /* The bucket, 0 … buckets − 1, of a key `distance` places after its query (negative: before it). For tests. */
 int t5_encoder_bucket(int distance, int buckets, int max_distance);
 

@@ -129,6 +129,7 @@ static bool start(server *s, error *e) {
                    .threads = o->threads,
                    .max_models = o->max_models,
                    .memory_efficient_loading = o->memory_efficient_loading,
+                   .vram_limit_mb = o->vram_limit_mb,
                    .log_level = o->log_level},
         .max_active = o->max_active,
         .finished = task_finished,

@@ -20,6 +20,7 @@ typedef struct server_options {
     int threads;               /* 0: one a core */
     int max_models;            /* MAX_MODELS_IN_MEMORY */
     bool memory_efficient_loading; /* MEMORY_EFFICIENT_LOADING */
+    int vram_limit_mb;         /* IMAGINED_VRAM_LIMIT_MB; 0: none */
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
     int log_level;

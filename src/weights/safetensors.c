@@ -57,6 +57,7 @@ static bool read_whole(safetensors *s, int fd, const tensor_reading *how, error 
 }
 
 static bool read_file(safetensors *s, int fd, size_t length, const tensor_reading *how, error *e) {
+    if (how->claim != NULL && !how->claim(how->context, length, e)) return error_prefix(e, "%s: ", s->path);
     void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return error_no_memory(e, "weights", length);
     s->mapping = memory;

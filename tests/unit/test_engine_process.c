@@ -40,6 +40,7 @@ void device_free(device *d) { free(d); }
 const char *device_kind(const device *d) { return "stand-in"; }
 const char *device_name(const device *d) { return "a stand-in"; }
 int device_threads(const device *d) { return d->threads; }
+void device_set_limit(device *d, size_t bytes) {}
 
 struct model_manager {
     int out; /* generations alive: none may be when the manager goes */

@@ -98,7 +98,7 @@ static void a_file_read_into_memory_is_held_by_nobody(void **state) {
     assert_int_equal(tensor_store_bytes(mapped), whole);
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), place = (uintptr_t)tensor_store_find(mapped, "b")->data % page;
     tensor_store_free(mapped);
-    assert_true(tensor_store_read(f->folder, stems, &(tensor_reading){count_bytes, &told}, &s, &e));
+    assert_true(tensor_store_read(f->folder, stems, &(tensor_reading){.progress = count_bytes, .context = &told}, &s, &e));
     assert_false(maps_a_file_of(f->folder));
     assert_int_equal(told, whole);
     assert_int_equal(tensor_store_mapped_bytes(s), 0);
