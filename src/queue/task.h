@@ -20,7 +20,7 @@ bool task_priority_parse(const char *text, task_priority *out);
 bool task_status_is_final(task_status s);
 bool task_status_holds_slot(task_status s); /* loading or running */
 
-enum { TASK_ID_BYTES = 27, TASK_MAX_IMAGES = 16, TASK_MAX_CHARGES = 3 };
+enum { TASK_ID_BYTES = 27, TASK_MAX_IMAGES = 16, TASK_MAX_CHARGES = 3, TASK_PLAN_STEPS = 8, TASK_PLAN_TEXT_BYTES = 160 };
 #define TASK_ID_DIGITS "0123456789ABCDEFGHJKMNPQRSTVWXYZ" /* Crockford's base 32, in ASCII order */
 
 /* 26 digits: 48 bits of milliseconds, 80 random bits; sorts by time. */
@@ -42,6 +42,12 @@ typedef struct task_image {
     uint64_t seed;
 } task_image;
 
+/* What was done so that the task fits into memory, in words; none where it fits by itself. */
+typedef struct task_plan {
+    int count;
+    char steps[TASK_PLAN_STEPS][TASK_PLAN_TEXT_BYTES];
+} task_plan;
+
 typedef struct task {
     char id[TASK_ID_BYTES];
     task_status status;
@@ -51,6 +57,8 @@ typedef struct task {
     int64_t created_ms, started_ms, finished_ms; /* Unix milliseconds; 0 not yet */
     char phase[16];                              /* "load", "encode", "denoise", "decode" or "" */
     int step, steps, image;
+    uint64_t bytes_done, bytes_total; /* of the model's weights, while phase is "load"; total 0: not known */
+    task_plan *plan; /* in .memory; NULL until it was planned */
     int charges; /* engines that died while a slice of this task was running */
     bool cancel_requested;
     task_image images[TASK_MAX_IMAGES];

@@ -58,11 +58,14 @@ static bool all_stored(const task *t) {
     return true;
 }
 
+static void tell(dispatch *d, const task *t, task_change what) { d->options.changed(d->options.context, t, what); }
+
 /* --- ends --- */
 
 static void tell_finished(dispatch *d, task *t) {
     if (t->status == TASK_FAILED) log_line(LOG_ERROR, "task %s failed: %s", t->id, t->failure.text);
     else log_line(LOG_INFO, "task %s %s", t->id, task_status_name(t->status));
+    tell(d, t, CHANGE_ENDED);
     d->options.finished(d->options.context, t);
 }
 
@@ -135,6 +138,7 @@ static bool admit(dispatch *d, slot *s, task *t) {
     queue_manager_start(d->options.queue, t, clock_unix_ms());
     log_line(LOG_INFO, "task %s starts: %d × %d, steps: %d, images: %d, model: %s", t->id, t->request.width, t->request.height,
              t->request.steps, t->request.count - first, t->request.model);
+    tell(d, t, CHANGE_STARTED);
     if (!ok) {
         s->done = true;
         fail(d, s, &fault);
@@ -175,6 +179,21 @@ static void on_progress(void *context, const engine_message *m) {
     t->step = m->progress.step;
     t->steps = m->progress.steps;
     t->image = s->first + m->progress.image;
+    t->bytes_done = m->progress.bytes_done;
+    t->bytes_total = m->progress.bytes_total;
+    tell(d, t, CHANGE_PROGRESS);
+}
+
+static void on_plan(void *context, const engine_message *m) {
+    dispatch *d = context;
+    slot *s = slot_of(d, m->id);
+    if (s == NULL) return;
+    if (s->task->plan == NULL) s->task->plan = arena_alloc(&s->task->memory, sizeof *s->task->plan);
+    task_plan *plan = s->task->plan;
+    if (plan == NULL) return;
+    plan->count = m->plan.step_count < TASK_PLAN_STEPS ? m->plan.step_count : TASK_PLAN_STEPS;
+    for (int i = 0; i < plan->count; i++) snprintf(plan->steps[i], sizeof plan->steps[i], "%s", m->plan.steps[i]);
+    tell(d, s->task, CHANGE_PLAN);
 }
 
 static char *parameters_text(const task *t, int index) {
@@ -278,8 +297,12 @@ static void on_died(void *context, const engine_death *death) {
         bool charged = death->charged && engine_death_was_running(death, t->id);
         *s = (slot){0};
         queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
-        if (task_status_is_final(t->status)) tell_finished(d, t);
-        else log_line(LOG_INFO, "task %s waits again in its old place%s", t->id, charged ? ", charged with the engine's death" : "");
+        if (task_status_is_final(t->status)) {
+            tell_finished(d, t);
+            continue;
+        }
+        log_line(LOG_INFO, "task %s waits again in its old place%s", t->id, charged ? ", charged with the engine's death" : "");
+        tell(d, t, CHANGE_QUEUED);
     }
 }
 
@@ -354,7 +377,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->options = *options;
     d->watched_fd = -1;
     d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
-    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, NULL, NULL, NULL, NULL};
+    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, NULL, on_plan, NULL, NULL};
     bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
     ok = ok && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
@@ -382,6 +405,7 @@ void dispatch_free(dispatch *d) {
 bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, task **out, error *e) {
     if (d->draining) return error_set(e, ERROR_BUSY, "the server is about to stop and takes no further tasks");
     if (!queue_manager_submit_task(d->options.queue, request, priority, clock_unix_ms(), out, e)) return false;
+    tell(d, *out, CHANGE_QUEUED);
     settle(d);
     return true;
 }
@@ -396,7 +420,9 @@ bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e) {
 }
 
 bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
-    return queue_manager_set_priority(d->options.queue, t, p, e);
+    if (!queue_manager_set_priority(d->options.queue, t, p, e)) return false;
+    tell(d, t, CHANGE_QUEUED);
+    return true;
 }
 
 void dispatch_drain(dispatch *d) { d->draining = true; }

@@ -13,6 +13,9 @@
 
 typedef struct dispatch dispatch;
 
+/* What happened to a task: it waits (again, or elsewhere in the queue), has a slot, got on, was planned, is over. */
+typedef enum task_change { CHANGE_QUEUED, CHANGE_STARTED, CHANGE_PROGRESS, CHANGE_PLAN, CHANGE_ENDED } task_change;
+
 typedef struct dispatch_options {
     loop *loop;
     queue_manager *queue;
@@ -22,6 +25,8 @@ typedef struct dispatch_options {
     int max_active;
     /* A task became final. It is borrowed for the call. */
     void (*finished)(void *context, task *t);
+    /* Anything happened to a task, its end included (told before `finished`). Borrowed for the call. */
+    void (*changed)(void *context, const task *t, task_change what);
     void *context;
 } dispatch_options;
 

@@ -113,7 +113,7 @@ void http_server_free(http_server *s) {
     while (s->exchanges != NULL) {
         http_exchange *x = s->exchanges;
         if (x->wsi != NULL) lws_set_opaque_user_data(x->wsi, NULL);
-        if (x->state == EXCHANGE_HANDLING && x->left != NULL) x->left(x->left_context, x);
+        http_exchange_leave(x);
         http_exchange_free(x);
     }
     loop_set_connection_context(s->loop, NULL);

@@ -18,6 +18,7 @@ enum {
     HTTP_BODY_BYTES = 1 << 20, /* of a request */
     HTTP_BODY_SECONDS = 60,    /* for all of it to arrive */
     HTTP_SEND_SECONDS = 30,    /* without progress, then the client is given up */
+    HTTP_STREAM_BYTES = 1 << 20, /* of a growing answer that wait for a slow client, at most */
     HTTP_PATH_BYTES = 1024,
 };
 
@@ -33,7 +34,7 @@ bool http_server_new(loop *l, const char *listen, http_handler handle, http_refu
 void http_server_free(http_server *s);
 /* "127.0.0.1:7860", with the port that was really bound. */
 const char *http_server_address(const http_server *s);
-/* Answers that are not yet sent completely. */
+/* Answers that are not yet sent completely; of those that grow, the ones whose client has not taken what there is so far. */
 size_t http_server_sending(const http_server *s);
 
 /* --- the request; all strings live as long as the exchange --- */
@@ -57,5 +58,26 @@ void http_respond(http_exchange *x, int status, const char *type, http_body *bod
 /* Calls `left` if the client goes before the answer was given. */
 void http_when_left(http_exchange *x, void (*left)(void *context, http_exchange *x), void *context);
 const char *http_status_phrase(int status); /* "Not Found" */
+
+/* --- an answer that grows --- */
+
+/* Who writes a growing answer. Called from the loop, never from within the functions below. */
+typedef struct http_stream_writer {
+    void *context;
+    /* All that was written so far is in the system's hands; may write more, or end. NULL: nobody wants to know. */
+    void (*drained)(void *context, http_exchange *x);
+    /* The client went, or was given up, before the end: the exchange is gone. Not called after http_stream_end. */
+    void (*left)(void *context, http_exchange *x);
+} http_stream_writer;
+
+/* Answers with a body that comes in pieces (chunked; to HTTP/1.0 the connection's end is its end). False: the request was HEAD, the answer
+ * is complete and the exchange is the server's again; nothing will be called. */
+bool http_respond_stream(http_exchange *x, int status, const char *type, const http_stream_writer *writer);
+/* Adds to the body. Copies. False when the client does not read and HTTP_STREAM_BYTES would wait for it, or memory is short: it is given
+ * up, and `left` follows. */
+bool http_stream_write(http_exchange *x, const void *bytes, size_t size);
+size_t http_stream_waiting(const http_exchange *x); /* bytes written that the system has not taken yet */
+/* The body is complete; the exchange is the server's again. */
+void http_stream_end(http_exchange *x);
 
 #endif

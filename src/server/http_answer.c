@@ -14,14 +14,21 @@ static bool add(struct lws *wsi, const char *name, const char *value, unsigned c
     return lws_add_http_header_by_name(wsi, (const unsigned char *)with_colon, bytes, (int)strlen(value), at, end) == 0;
 }
 
-static bool has_body(const http_exchange *x) { return x->method != LWSHUMETH_HEAD && x->status != 304 && x->answer.size > 0; }
+static bool has_body(const http_exchange *x) {
+    return x->method != LWSHUMETH_HEAD && x->status != 304 && (x->answer.size > 0 || x->stream.on);
+}
+
+static bool add_length(http_exchange *x, unsigned char **at, unsigned char *end) {
+    if (x->status == 204 || x->status == 304) return true;
+    if (!x->stream.on) return lws_add_http_header_content_length(x->wsi, x->answer.size, at, end) == 0;
+    return !x->stream.chunked || add(x->wsi, "transfer-encoding", "chunked", at, end);
+}
 
 static bool write_head(http_exchange *x) {
     unsigned char head[LWS_PRE + HEAD_BYTES], *start = head + LWS_PRE, *at = start, *end = head + sizeof head - 1;
-    bool bodiless = x->status == 204 || x->status == 304;
     bool ok = lws_add_http_header_status(x->wsi, (unsigned)x->status, &at, end) == 0 &&
               (x->type == NULL || add(x->wsi, "content-type", x->type, &at, end)) &&
-              (bodiless || lws_add_http_header_content_length(x->wsi, x->answer.size, &at, end) == 0) &&
+              add_length(x, &at, end) &&
               add(x->wsi, "x-request-id", x->request_id, &at, end) && (!x->close_after || add(x->wsi, "connection", "close", &at, end));
     for (size_t i = 0; ok && i < x->extra.size;) {
         const char *name = x->extra.data + i, *value = name + strlen(name) + 1;
@@ -60,17 +67,30 @@ static int finish(http_exchange *x) {
     return lws_http_transaction_completed(wsi) ? -1 : 0;
 }
 
+bool http_answer_waits(const http_exchange *x) {
+    if (x->state < EXCHANGE_SENDING) return x->state == EXCHANGE_ANSWERED;
+    return !x->stream.on || x->stream.ended || http_stream_waiting(x) > 0;
+}
+
 int http_answer_write(http_exchange *x, bool *finished) {
     *finished = false;
+    if (!http_answer_waits(x)) return 0;
     lws_set_timeout(x->wsi, PENDING_TIMEOUT_HTTP_CONTENT, HTTP_SEND_SECONDS);
     if (x->state == EXCHANGE_ANSWERED) {
         if (!write_head(x)) return -1;
         x->state = EXCHANGE_SENDING;
         *finished = !has_body(x);
-    } else if (!write_piece(x, finished)) {
+    } else if (x->stream.on ? !http_stream_write_piece(x, finished) : !write_piece(x, finished)) {
         return -1;
     }
     if (*finished) return finish(x);
-    lws_callback_on_writable(x->wsi);
+    if (http_answer_waits(x)) {
+        lws_callback_on_writable(x->wsi);
+        return 0;
+    }
+    /* A growing answer of which all is sent: it may take its time until there is more. */
+    http_exchange_count(x, false);
+    lws_set_timeout(x->wsi, NO_PENDING_TIMEOUT, 0);
+    if (x->stream.writer.drained != NULL) x->stream.writer.drained(x->stream.writer.context, x);
     return 0;
 }

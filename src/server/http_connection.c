@@ -19,6 +19,7 @@ static const struct {
     {"prefer", -1},
     {"idempotency-key", -1},
     {"x-request-id", -1},
+    {"last-event-id", -1},
     {"expect", WSI_TOKEN_HTTP_EXPECT},
 };
 
@@ -61,7 +62,7 @@ static void choose_request_id(http_exchange *x) {
 /* An answer that is there goes out now: a client that sends the next request ahead would lose its connection if the library read that
  * first. */
 static int send_now(http_exchange *x) {
-    while (x->state >= EXCHANGE_ANSWERED && !lws_send_pipe_choked(x->wsi)) {
+    while (http_answer_waits(x) && !lws_send_pipe_choked(x->wsi)) {
         bool finished;
         int result = http_answer_write(x, &finished);
         if (finished || result != 0) return result;
@@ -83,6 +84,12 @@ static void refuse(http_exchange *x, int status, const char *text) {
     x->server->refuse(x->server->context, x, status, &why);
 }
 
+/* Whether the client understands an answer in chunks. */
+static bool speaks_1_1(struct lws *wsi) {
+    char version[12] = "";
+    return lws_hdr_copy(wsi, version, sizeof version, WSI_TOKEN_HTTP) > 0 && strcmp(version, "HTTP/1.1") == 0;
+}
+
 static int begin(http_server *s, struct lws *wsi, const char *path, size_t size) {
     http_exchange *x = http_exchange_new(s, wsi);
     if (x == NULL) return -1;
@@ -95,6 +102,7 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long);
     read_queries(x);
     choose_request_id(x);
+    x->stream.chunked = speaks_1_1(wsi);
 
     char text[24] = "";
     bool has_length = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
@@ -149,7 +157,7 @@ static int complete(http_exchange *x) {
 static void end(struct lws *wsi, http_exchange *x) {
     lws_set_opaque_user_data(wsi, NULL);
     x->wsi = NULL;
-    if (x->state == EXCHANGE_HANDLING && x->left != NULL) x->left(x->left_context, x);
+    http_exchange_leave(x);
     http_exchange_free(x);
 }
 

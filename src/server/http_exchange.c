@@ -20,14 +20,26 @@ http_exchange *http_exchange_new(http_server *s, struct lws *wsi) {
 
 void http_exchange_free(http_exchange *x) {
     if (x == NULL) return;
-    if (x->state >= EXCHANGE_ANSWERED) x->server->sending--;
+    http_exchange_count(x, false);
     *x->link = x->next;
     if (x->next != NULL) x->next->link = x->link;
     for (int i = 0; i < HTTP_HEADERS; i++) free(x->headers[i]);
     buffer_free(&x->request);
     buffer_free(&x->extra);
     http_body_free(&x->answer);
+    buffer_free(&x->stream.waiting);
     free(x);
+}
+
+void http_exchange_count(http_exchange *x, bool sending) {
+    if (x->counted && !sending) x->server->sending--;
+    if (!x->counted && sending) x->server->sending++;
+    x->counted = sending;
+}
+
+void http_exchange_leave(http_exchange *x) {
+    if (x->state == EXCHANGE_HANDLING && x->left != NULL) x->left(x->left_context, x);
+    if (x->stream.on && !x->stream.ended && x->stream.writer.left != NULL) x->stream.writer.left(x->stream.writer.context, x);
 }
 
 const char *http_path(const http_exchange *x) { return x->path; }
@@ -57,7 +69,7 @@ void http_add_header(http_exchange *x, const char *name, const char *value) {
 
 void http_respond(http_exchange *x, int status, const char *type, http_body *body) {
     x->state = EXCHANGE_ANSWERED;
-    x->server->sending++;
+    http_exchange_count(x, true);
     x->left = NULL;
     x->status = status;
     x->type = type;

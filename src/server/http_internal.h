@@ -5,7 +5,7 @@
 #include "server/http.h"
 #include "server/loop_lws.h"
 
-enum { HTTP_HEADERS = 8, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_QUERY_BYTES = 256, HTTP_REQUEST_ID_BYTES = 65 };
+enum { HTTP_HEADERS = 10, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_QUERY_BYTES = 256, HTTP_REQUEST_ID_BYTES = 65 };
 
 struct http_server {
     loop *loop;
@@ -42,14 +42,29 @@ struct http_exchange {
     const char *type;
     buffer extra; /* added headers: name NUL value NUL … */
     http_body answer;
+    bool counted; /* in server->sending */
+    struct {
+        bool on, chunked, ended, given_up;
+        http_stream_writer writer;
+        buffer waiting;
+        size_t sent; /* of `waiting` */
+    } stream; /* an answer that grows */
     struct http_exchange *next, **link; /* in the server's list */
 };
 
 /* http_exchange.c */
 http_exchange *http_exchange_new(http_server *s, struct lws *wsi); /* NULL: no memory */
 void http_exchange_free(http_exchange *x);
-/* http_answer.c: writes the next part of an answer that was given. Returns what the library's callback is to return; *finished: the
+/* Whether it counts as an answer on its way. */
+void http_exchange_count(http_exchange *x, bool sending);
+/* Its client is gone: tells whoever waits or writes. */
+void http_exchange_leave(http_exchange *x);
+/* http_answer.c: whether there is something to write now. */
+bool http_answer_waits(const http_exchange *x);
+/* Writes the next part of an answer that was given. Returns what the library's callback is to return; *finished: the
  * exchange is gone. */
 int http_answer_write(http_exchange *x, bool *finished);
+/* http_stream.c: writes the next piece of a growing answer; true in *finished after the last. */
+bool http_stream_write_piece(http_exchange *x, bool *finished);
 
 #endif

@@ -48,6 +48,11 @@ static void task_finished(void *context, task *t) {
     waits_task_finished(s->services.waits, t);
 }
 
+static void task_changed(void *context, const task *t, task_change what) {
+    server *s = context;
+    events_changed(s->services.events, t, what);
+}
+
 /* --- the end --- */
 
 /* Every DRAIN_POLL_MS: over when no task runs and every answer is out, or when the time is up. */
@@ -55,6 +60,7 @@ static void drain_further(void *context) {
     server *s = context;
     s->drain_ms += DRAIN_POLL_MS;
     waits_give_up_queued(s->services.waits); /* also those whose engine died meanwhile */
+    if (dispatch_idle(s->services.dispatch)) events_end(s->services.events);
     bool over = dispatch_idle(s->services.dispatch) && http_server_sending(s->http) == 0;
     if (over || s->drain_ms >= DRAIN_MS) loop_stop(s->loop);
     else loop_timer_set(s->drain_timer, DRAIN_POLL_MS);
@@ -118,7 +124,7 @@ static bool start(server *s, error *e) {
         return false;
     v->http = s->http;
     if (!watch_signals(s, e) || !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) ||
-        !waits_new(s->loop, v, &v->waits, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
+        !waits_new(s->loop, v, &v->waits, e) || !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const dispatch_options dispatching = {
         .loop = s->loop,
@@ -133,6 +139,7 @@ static bool start(server *s, error *e) {
                    .log_level = o->log_level},
         .max_active = o->max_active,
         .finished = task_finished,
+        .changed = task_changed,
         .context = s,
     };
     return dispatch_new(&dispatching, &v->dispatch, e);
@@ -143,6 +150,7 @@ static void stop(server *s) {
     http_server_free(s->http); /* waiting requests are left: they cancel their tasks */
     dispatch_free(v->dispatch);
     waits_free(v->waits);
+    events_free(v->events);
     idempotency_free(v->idempotency);
     queue_manager_free(v->queue);
     catalog_free(v->catalog);

@@ -5,6 +5,7 @@
 #include "queue/queue_manager.h"
 #include "server/catalog.h"
 #include "server/dispatch.h"
+#include "server/events.h"
 #include "server/http.h"
 #include "server/idempotency.h"
 #include "server/picture_store.h"
@@ -16,6 +17,7 @@ typedef struct services {
     catalog *catalog;
     picture_store *pictures;
     waits *waits;
+    events *events;
     idempotency *idempotency;
     const http_server *http;
 } services;

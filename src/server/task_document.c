@@ -1,6 +1,7 @@
 #include "server/task_document.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "server/picture_store.h"
@@ -34,14 +35,23 @@ static yyjson_mut_val *images(yyjson_mut_doc *doc, const task *t) {
     return list;
 }
 
-static yyjson_mut_val *progress(yyjson_mut_doc *doc, const task *t) {
+yyjson_mut_val *task_progress_document(yyjson_mut_doc *doc, const task *t) {
     yyjson_mut_val *p = yyjson_mut_obj(doc);
     yyjson_mut_obj_add_strcpy(doc, p, "phase", t->phase);
     yyjson_mut_obj_add_int(doc, p, "step", t->status == TASK_COMPLETED ? t->steps : t->step);
     yyjson_mut_obj_add_int(doc, p, "steps", t->steps);
     yyjson_mut_obj_add_int(doc, p, "image", t->image);
     yyjson_mut_obj_add_int(doc, p, "n", t->request.count);
+    if (t->bytes_total == 0 || strcmp(t->phase, "load") != 0) return p;
+    yyjson_mut_obj_add_uint(doc, p, "bytes", t->bytes_done);
+    yyjson_mut_obj_add_uint(doc, p, "bytes_total", t->bytes_total);
     return p;
+}
+
+static yyjson_mut_val *plan(yyjson_mut_doc *doc, const task *t) {
+    yyjson_mut_val *list = yyjson_mut_arr(doc);
+    for (int i = 0; t->plan != NULL && i < t->plan->count; i++) yyjson_mut_arr_add_strcpy(doc, list, t->plan->steps[i]);
+    return list;
 }
 
 static yyjson_mut_val *request(yyjson_mut_doc *doc, const task_request *r) {
@@ -91,12 +101,12 @@ yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const
     if (position > 0) yyjson_mut_obj_add_uint(doc, o, "position", position);
     else yyjson_mut_obj_add_null(doc, o, "position");
     add_eta(doc, o, t, now_ms);
-    yyjson_mut_obj_add_val(doc, o, "progress", progress(doc, t));
+    yyjson_mut_obj_add_val(doc, o, "progress", task_progress_document(doc, t));
     yyjson_mut_obj_add_val(doc, o, "images", images(doc, t));
     if (t->status == TASK_FAILED)
         yyjson_mut_obj_add_val(doc, o, "error", problem_document(doc, problem_status(t->failure.code), &t->failure));
     else yyjson_mut_obj_add_null(doc, o, "error");
-    yyjson_mut_obj_add_val(doc, o, "plan", yyjson_mut_arr(doc));
+    yyjson_mut_obj_add_val(doc, o, "plan", plan(doc, t));
     yyjson_mut_obj_add_val(doc, o, "metrics", metrics(doc, t));
     yyjson_mut_obj_add_val(doc, o, "request", request(doc, &t->request));
     yyjson_mut_obj_add_bool(doc, o, "cancel_requested", t->cancel_requested);

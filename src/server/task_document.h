@@ -8,6 +8,8 @@
 
 /* NULL without memory. The document borrows nothing from the task. */
 yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const task *t, int64_t now_ms);
+/* How far the task is, alone: {"phase", "step", "steps", "image", "n"}, and "bytes", "bytes_total" while its model is loaded. */
+yyjson_mut_val *task_progress_document(yyjson_mut_doc *doc, const task *t);
 /* A number where every JSON reader keeps it exact (below 2^53), else text. */
 yyjson_mut_val *seed_document(yyjson_mut_doc *doc, uint64_t seed);
 

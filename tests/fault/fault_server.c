@@ -14,6 +14,8 @@
 #include "queue/queue_manager.h"
 #include "server/catalog.h"
 #include "server/dispatch.h"
+#include "server/event_ring.h"
+#include "server/events.h"
 #include "server/http.h"
 #include "server/http_body.h"
 #include "server/idempotency.h"
@@ -108,10 +110,30 @@ static void the_models(void **state) {
     assert_true(fault_survive_each(catalog_work, NULL) >= 2);
 }
 
+static bool ring_work(void *context, error *e) {
+    (void)context;
+    event_ring *r = NULL;
+    bool ok = event_ring_new(10, 4, 1000, &r, e);
+    for (int i = 0; ok && i < 6; i++) {
+        ok = event_ring_add(r, "t", "queued", false, false, "{}", 2) != NULL || error_no_memory(e, "an event", 1);
+        assert_int_equal(event_ring_last(r), 11 + i);
+        /* What could not be kept must not look as if it had never been. */
+        if (!ok) assert_false(event_ring_reaches(r, 10 + (uint64_t)i));
+    }
+    event_ring_free(r);
+    return ok;
+}
+
+static void the_last_events(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(ring_work, NULL) >= 8);
+}
+
 static void nothing(void *context) { (void)context; }
 static void no_answer(void *context, http_exchange *x) { (void)context, (void)x; }
 static void no_refusal(void *context, http_exchange *x, int status, const error *why) { (void)context, (void)x, (void)status, (void)why; }
 static void finished(void *context, task *t) { (void)context, (void)t; }
+static void changed(void *context, const task *t, task_change what) { (void)context, (void)t, (void)what; }
 
 static bool server_work(void *context, error *e) {
     const picture_store *pictures = context;
@@ -121,17 +143,25 @@ static bool server_work(void *context, error *e) {
     queue_manager *q = NULL;
     waits *w = NULL;
     idempotency *keys = NULL;
+    events *v = NULL;
     dispatch *d = NULL;
     catalog *c = NULL;
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
-              waits_new(l, NULL, &w, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
-    const dispatch_options options = {
-        .loop = l, .queue = q, .catalog = c, .pictures = pictures, .engine = {.device = "cpu"}, .max_active = 2, .finished = finished};
+              waits_new(l, NULL, &w, e) && events_new(l, q, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
+    const dispatch_options options = {.loop = l,
+                                      .queue = q,
+                                      .catalog = c,
+                                      .pictures = pictures,
+                                      .engine = {.device = "cpu"},
+                                      .max_active = 2,
+                                      .finished = finished,
+                                      .changed = changed};
     ok = ok && dispatch_new(&options, &d, e);
     http_server_free(http);
     dispatch_free(d);
     waits_free(w);
+    events_free(v);
     idempotency_free(keys);
     queue_manager_free(q);
     catalog_free(c);
@@ -149,7 +179,7 @@ static void the_server(void **state) {
     error e;
     assert_true(picture_store_new(folder, &pictures, &e));
     /* Watching the engine is tried again later: the one allocation whose failure is no failure of the start. */
-    assert_true(fault_survive_each(server_work, pictures) >= 12);
+    assert_true(fault_survive_each(server_work, pictures) >= 16);
     picture_store_free(pictures);
     snprintf(images, sizeof images, "%s/images", folder);
     assert_int_equal(rmdir(images), 0);
@@ -161,6 +191,7 @@ int main(void) {
         cmocka_unit_test(the_queue),
         cmocka_unit_test(an_answer),
         cmocka_unit_test(the_models),
+        cmocka_unit_test(the_last_events),
         cmocka_unit_test(the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

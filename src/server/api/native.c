@@ -174,6 +174,16 @@ static void patch_task(services *s, http_exchange *x, const char *id) {
     else answer_task(s, x, 200, t);
 }
 
+static void get_task_events(services *s, http_exchange *x, const char *id) {
+    const task *t = find_task(s, x, id);
+    if (t != NULL) events_answer(s->events, x, t);
+}
+
+static void get_events(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    events_answer(s->events, x, NULL);
+}
+
 /* --- GET /api/tasks --- */
 
 static bool read_list_query(const http_exchange *x, bool *filtered, task_status *status, long *limit, error *e) {
@@ -243,6 +253,8 @@ static const route routes[] = {
     {"GET", "/api/tasks/{id}", get_task},
     {"DELETE", "/api/tasks/{id}", delete_task},
     {"PATCH", "/api/tasks/{id}", patch_task},
+    {"GET", "/api/tasks/{id}/events", get_task_events},
+    {"GET", "/api/events", get_events},
     {"GET", "/api/images/{id}", get_image},
     {"GET", "/api/system/models", native_get_models},
     {"GET", "/health", native_get_health},
