@@ -1,17 +1,24 @@
 #include "engine/generation.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "models/flux_denoise.h"
+
+typedef struct image_work {
+    flux_denoise *denoise; /* NULL before its first step and after its decoding */
+    bool decoded;
+} image_work;
 
 struct generation {
     model_manager *models;
     engine_request request;
     flux_pipeline *pipeline; /* leased */
     conditioning positive, negative;
-    flux_denoise *denoise; /* the image under way */
+    image_work images[ENGINE_MAX_IMAGES];
     uint8_t *rgb;
     generation_state state;
     engine_metrics metrics;
@@ -31,7 +38,7 @@ bool generation_new(model_manager *models, const engine_request *request, genera
 
 void generation_free(generation *g) {
     if (g == NULL) return;
-    flux_denoise_free(g->denoise);
+    for (size_t i = 0; i < ENGINE_MAX_IMAGES; i++) flux_denoise_free(g->images[i].denoise);
     conditioning_free(&g->positive);
     conditioning_free(&g->negative);
     if (g->pipeline != NULL) model_manager_release(g->models, g->pipeline);
@@ -70,53 +77,128 @@ static bool load(generation *g, error *e) {
     return true;
 }
 
+/* ── where it stands ── */
+
+static int steps_done(const image_work *w) { return w->denoise != NULL ? flux_denoise_steps_done(w->denoise) : 0; }
+static bool has_steps(const generation *g, int i) { return !g->images[i].decoded && steps_done(&g->images[i]) < g->request.steps; }
+
+/* After encoding: what is denoised is decoded at once, lowest image first; else the lowest that has steps to go is next. */
+static void choose_next(generation *g) {
+    generation_state *s = &g->state;
+    int next = -1;
+    for (int i = 0; i < s->images; i++) {
+        if (g->images[i].decoded) continue;
+        if (!has_steps(g, i)) {
+            next = i;
+            break;
+        }
+        if (next < 0) next = i;
+    }
+    s->finished = next < 0;
+    s->image = s->finished ? s->images : next;
+    s->step = s->finished ? 0 : steps_done(&g->images[next]);
+    s->phase = s->finished || !has_steps(g, next) ? PHASE_DECODE : PHASE_DENOISE;
+}
+
+static bool is_encoded(const generation *g) { return g->state.phase == PHASE_DENOISE || g->state.phase == PHASE_DECODE; }
+
+int generation_images_to_step(const generation *g) {
+    int count = 0;
+    for (int i = 0; is_encoded(g) && i < g->state.images; i++) count += has_steps(g, i);
+    return count;
+}
+
+bool generation_can_share(const generation *a, const generation *b) {
+    const engine_request *r = &a->request, *s = &b->request;
+    return generation_images_to_step(a) > 0 && generation_images_to_step(b) > 0 && a->pipeline == b->pipeline && r->width == s->width &&
+           r->height == s->height && a->positive.tokens == b->positive.tokens && uses_guidance_pair(r) == uses_guidance_pair(s);
+}
+
+batch_key generation_batch_key(const generation *g) {
+    const engine_request *r = &g->request;
+    batch_key key = {.width = r->width, .height = r->height, .text_tokens = r->max_sequence_length, .guidance_pair = uses_guidance_pair(r)};
+    snprintf(key.model, sizeof key.model, "%s", r->model);
+    snprintf(key.precision, sizeof key.precision, "%s", r->precision);
+    return key;
+}
+
+/* ── slices ── */
+
 static bool encode(generation *g, error *e) {
     const engine_request *r = &g->request;
     if (!flux_pipeline_encode(g->pipeline, r->prompt, r->max_sequence_length, &g->positive, e)) return false;
     if (uses_guidance_pair(r) && !flux_pipeline_encode(g->pipeline, r->negative_prompt, r->max_sequence_length, &g->negative, e)) return false;
-    g->state.phase = PHASE_DENOISE;
+    choose_next(g);
     return true;
 }
 
-static bool denoise(generation *g, error *e) {
+/* Its initial noise and schedule, where it has none yet. */
+static bool begin_image(generation *g, int i, error *e) {
     const engine_request *r = &g->request;
-    if (g->denoise == NULL) {
-        const flux_denoise_request d = {
-            .width = r->width,
-            .height = r->height,
-            .steps = r->steps,
-            .seed = r->seed + (uint64_t)g->state.image,
-            .guidance_scale = r->guidance_scale,
-            .positive = &g->positive,
-            .negative = uses_guidance_pair(r) ? &g->negative : NULL,
-            .true_cfg_scale = r->true_cfg_scale,
-        };
-        if (!flux_denoise_new(g->pipeline, &d, &g->denoise, e)) return false;
+    if (g->images[i].denoise != NULL) return true;
+    const flux_denoise_request d = {
+        .width = r->width,
+        .height = r->height,
+        .steps = r->steps,
+        .seed = r->seed + (uint64_t)i,
+        .guidance_scale = r->guidance_scale,
+        .positive = &g->positive,
+        .negative = uses_guidance_pair(r) ? &g->negative : NULL,
+        .true_cfg_scale = r->true_cfg_scale,
+    };
+    return flux_denoise_new(g->pipeline, &d, &g->images[i].denoise, e);
+}
+
+/* The first `wanted` images with steps to go, begun, into `items`. */
+static bool gather(generation *g, int wanted, flux_denoise **items, error *e) {
+    for (int i = 0; wanted > 0 && i < g->state.images; i++) {
+        if (!has_steps(g, i)) continue;
+        if (!begin_image(g, i, e)) return false;
+        *items++ = g->images[i].denoise;
+        wanted--;
     }
-    bool more;
-    if (!flux_denoise_step(g->denoise, &more, e)) return false;
-    g->state.step++;
-    g->metrics.steps_run++;
-    if (!more) g->state.phase = PHASE_DECODE;
+    return wanted == 0 || error_set(e, ERROR_INTERNAL, "a task was to step more images than it has");
+}
+
+static void note_step(generation *g, int images, int batch, double seconds) {
+    engine_metrics *m = &g->metrics;
+    m->denoise_seconds += seconds;
+    m->mean_batch = (m->mean_batch * m->steps_run + (double)batch * images) / (m->steps_run + images);
+    m->steps_run += images;
+    if (batch > m->largest_batch) m->largest_batch = batch;
+    choose_next(g);
+}
+
+bool generation_step_together(const generation_share *shares, int count, double *seconds, error *e) {
+    flux_denoise *items[FLUX_DENOISE_MAX_BATCH];
+    int batch = 0;
+    double start = clock_seconds();
+    for (int i = 0; i < count; i++) {
+        if (shares[i].images < 1 || shares[i].images > FLUX_DENOISE_MAX_BATCH - batch)
+            return error_set(e, ERROR_INTERNAL, "more images than %d were to share a step", FLUX_DENOISE_MAX_BATCH);
+        if (!gather(shares[i].task, shares[i].images, items + batch, e)) return false;
+        batch += shares[i].images;
+    }
+    if (!flux_denoise_step_batch(items, batch, e)) return false;
+    *seconds = clock_seconds() - start;
+    for (int i = 0; i < count; i++) note_step(shares[i].task, shares[i].images, batch, *seconds);
     return true;
 }
 
 static bool decode(generation *g, generated_image *image, error *e) {
-    if (!flux_denoise_decode(g->denoise, g->rgb, e)) return false;
-    flux_denoise_free(g->denoise);
-    g->denoise = NULL;
-    *image = (generated_image){g->state.image, g->request.seed + (uint64_t)g->state.image, g->request.width, g->request.height, g->rgb};
-    g->state.image++;
-    g->state.step = 0;
-    g->state.phase = PHASE_DENOISE;
-    g->state.finished = g->state.image == g->state.images;
+    int i = g->state.image;
+    if (!flux_denoise_decode(g->images[i].denoise, g->rgb, e)) return false;
+    flux_denoise_free(g->images[i].denoise);
+    g->images[i] = (image_work){.decoded = true};
+    *image = (generated_image){i, g->request.seed + (uint64_t)i, g->request.width, g->request.height, g->rgb};
+    choose_next(g);
     return true;
 }
 
 bool generation_advance(generation *g, generated_image *image, error *e) {
     *image = (generated_image){0};
     if (g->state.finished) return error_set(e, ERROR_INTERNAL, "the task is finished already");
-    double start = clock_seconds();
+    double start = clock_seconds(), seconds;
     switch (g->state.phase) {
     case PHASE_LOAD:
         if (!load(g, e)) return false;
@@ -126,10 +208,7 @@ bool generation_advance(generation *g, generated_image *image, error *e) {
         if (!encode(g, e)) return false;
         g->metrics.encode_seconds += clock_seconds() - start;
         return true;
-    case PHASE_DENOISE:
-        if (!denoise(g, e)) return false;
-        g->metrics.denoise_seconds += clock_seconds() - start;
-        return true;
+    case PHASE_DENOISE: return generation_step_together(&(generation_share){g, 1}, 1, &seconds, e);
     case PHASE_DECODE:
         if (!decode(g, image, e)) return false;
         g->metrics.decode_seconds += clock_seconds() - start;

@@ -1,4 +1,5 @@
-/* One task's way through the model in bounded slices: load → encode → denoise step by step → decode, image after image.
+/* One task's way through the model in bounded slices: load → encode → denoise step by step → decode. Its images may run their steps side by side, also with
+ * those of other tasks; each is decoded as soon as it has had its last.
  *
  * The step loop of the engine process and `imagined generate` both drive it. One thread. */
 #ifndef IMAGINED_ENGINE_GENERATION_H
@@ -9,6 +10,7 @@
 
 #include "base/error.h"
 #include "compute/device.h"
+#include "engine/batcher.h"
 #include "engine/model_manager.h"
 #include "engine/task_message.h"
 
@@ -22,7 +24,7 @@ typedef struct generated_image {
     const uint8_t *rgb;
 } generated_image;
 
-/* Where a generation stands: what the next slice will do. */
+/* Where a generation stands: what its next slice will do. */
 typedef struct generation_state {
     engine_phase phase;
     int image, images;
@@ -34,8 +36,23 @@ typedef struct generation_state {
 bool generation_new(model_manager *models, const engine_request *request, generation **out, error *e);
 void generation_free(generation *g); /* NULL is fine; gives the model back */
 generation_state generation_get_state(const generation *g);
-/* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). After a failure only generation_free is allowed. */
+/* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). A denoising slice is one step of one image. After a failure
+ * only generation_free is allowed. */
 bool generation_advance(generation *g, generated_image *image, error *e);
 const engine_metrics *generation_metrics(const generation *g);
+
+/* Its images that have denoising steps to go and can run them side by side; 0 before its prompts are encoded. */
+int generation_images_to_step(const generation *g);
+/* Whether images of both may run a step together: both have some, of one model, shape, text length and guidance mode. */
+bool generation_can_share(const generation *a, const generation *b);
+batch_key generation_batch_key(const generation *g);
+
+typedef struct generation_share {
+    generation *task;
+    int images; /* the first so many of its images_to_step */
+} generation_share;
+/* One slice of several tasks that can share: a step of each of these images, FLUX_DENOISE_MAX_BATCH at most. *seconds: what the step took. After a
+ * failure nobody has moved and each may go on: apart, or with fewer images. */
+bool generation_step_together(const generation_share *shares, int count, double *seconds, error *e);
 
 #endif

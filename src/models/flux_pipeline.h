@@ -48,25 +48,4 @@ typedef struct conditioning {
 bool flux_pipeline_encode(flux_pipeline *p, const char *prompt, int tokens, conditioning *out, error *e);
 void conditioning_free(conditioning *c); /* takes a zeroed one */
 
-/* What one denoising needs. */
-typedef struct flux_denoise_request {
-    int width, height, steps; /* pixels, multiples of the model's size_multiple */
-    uint64_t seed;
-    double guidance_scale;
-    const conditioning *positive;
-    const conditioning *negative; /* NULL: no classifier-free guidance */
-    double true_cfg_scale;
-} flux_denoise_request;
-
-typedef struct flux_denoise flux_denoise; /* one image on its way; its latent */
-
-/* Draws the initial noise and makes the schedule. ERROR_OUT_OF_MEMORY already here for a picture that there is no memory to decode. The
- * request's conditionings are copied to the device as needed and must stay valid. */
-bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e);
-void flux_denoise_free(flux_denoise *d); /* NULL is fine */
-/* One Euler step; false in *more after the last. */
-bool flux_denoise_step(flux_denoise *d, bool *more, error *e);
-/* Decodes the latent into width × height × 3 bytes of RGB. */
-bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e);
-
 #endif

@@ -284,6 +284,12 @@ void flux_step_condition(flux_step *s, const float *hidden, const float *pooled)
     graph_set(s->pooled, pooled);
 }
 
+void flux_step_condition_item(flux_step *s, int item, const float *hidden, const float *pooled) {
+    size_t hidden_bytes = ggml_nbytes(s->hidden) / (size_t)s->shape.batch, pooled_bytes = ggml_nbytes(s->pooled) / (size_t)s->shape.batch;
+    graph_set_part(s->hidden, hidden, (size_t)item * hidden_bytes, hidden_bytes);
+    graph_set_part(s->pooled, pooled, (size_t)item * pooled_bytes, pooled_bytes);
+}
+
 /* Timesteps: cosines, then sines, of 128 frequencies from 1 down to 1/10000; frequencies and angles rounded to f32, as there. */
 static void set_sinusoids(struct ggml_tensor *input, const float *values, int batch) {
     float table[SINUSOIDS];

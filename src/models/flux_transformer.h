@@ -56,6 +56,8 @@ size_t flux_step_bytes(const flux_step *s); /* compute memory it holds */
 /* What the pictures are to show: hidden [batch][text_tokens][joint_attention_dim], pooled [batch][pooled_projection_dim]. Copied; holds until
  * set again. */
 void flux_step_condition(flux_step *s, const float *hidden, const float *pooled);
+/* The same for one picture of the batch: hidden [text_tokens][joint_attention_dim], pooled [pooled_projection_dim]. */
+void flux_step_condition_item(flux_step *s, int item, const float *hidden, const float *pooled);
 /* One evaluation. latents [batch][rows · columns][in_channels], timesteps [batch] as FluxPipeline passes them (1 … 0), guidance [batch] (the
  * scale itself; may be NULL where the model has no guidance embedding) → velocity [batch][rows · columns][out_channels]. Each item may be at a
  * timestep of its own. */

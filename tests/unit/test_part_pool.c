@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "model_copies.h"
-#include "models/flux_pipeline.h"
+#include "models/flux_denoise.h"
 
 enum { SIDE = 32 };
 

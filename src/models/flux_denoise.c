@@ -1,0 +1,203 @@
+#include "models/flux_denoise.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "models/flux_latents.h"
+#include "models/flux_pipeline_internal.h"
+#include "sampling/flow_match_euler.h"
+#include "sampling/torch_random.h"
+
+struct flux_denoise {
+    flux_pipeline *pipeline;
+    uint64_t number; /* unlike any other of this pipeline, also of those that are gone */
+    flux_denoise_request request;
+    int rows, columns; /* tokens of the picture */
+    int next;          /* step to run */
+    size_t values;     /* of the latent */
+    float *latent;     /* tokens [rows·columns][in_channels] */
+    float *sigmas, *timesteps;
+};
+
+/* torch.randn in the latent's own shape, then packed. */
+static bool draw_noise(flux_denoise *d, int channels, error *e) {
+    float *planes = malloc(d->values * sizeof *planes);
+    if (planes == NULL) return error_no_memory(e, "the initial noise", d->values * sizeof *planes);
+    torch_randn(d->request.seed, planes, d->values);
+    flux_latents_pack(planes, channels, d->rows, d->columns, d->latent);
+    free(planes);
+    return true;
+}
+
+/* A stage that finds too little memory gets what the others keep for next time. */
+static bool with_room(flux_pipeline *p, bool (*stage)(void *, error *), void *context, error *e) {
+    error fault = {0};
+    if (stage(context, &fault)) return true;
+    if (fault.code == ERROR_OUT_OF_MEMORY) {
+        flux_pipeline_release_compute(p);
+        return stage(context, e);
+    }
+    if (e != NULL) *e = fault;
+    return false;
+}
+
+static bool decoder_fits(void *context, error *e) {
+    const flux_denoise *d = context;
+    return autoencoder_kl_fits(d->pipeline->vae, 2 * d->columns, 2 * d->rows, 1, e);
+}
+
+bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e) {
+    if (!flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
+    int channels = autoencoder_kl_config_of(p->vae)->latent_channels, multiple = p->parts.info.size_multiple;
+    if (request->positive->tokens < 1 || (request->negative != NULL && request->negative->tokens != request->positive->tokens))
+        return error_set(e, ERROR_INTERNAL, "the prompt and the negative prompt were encoded to different lengths");
+    flux_denoise *d = calloc(1, sizeof *d);
+    if (d == NULL) return error_no_memory(e, "a picture", sizeof *d);
+    d->pipeline = p;
+    d->number = ++p->denoisings;
+    d->request = *request;
+    d->rows = request->height / multiple;
+    d->columns = request->width / multiple;
+    /* A picture that cannot be decoded is refused before its steps, which can take hours, not after. */
+    bool ok = with_room(p, decoder_fits, d, e) &&
+              ((checked_mul((size_t)d->rows * (size_t)d->columns, 4 * (size_t)channels, &d->values) && d->values < SIZE_MAX / 16) ||
+               error_no_memory(e, "a picture of that size", SIZE_MAX));
+    if (ok) {
+        d->latent = malloc(d->values * sizeof *d->latent);
+        d->sigmas = malloc(((size_t)request->steps + 1) * sizeof *d->sigmas);
+        d->timesteps = malloc((size_t)request->steps * sizeof *d->timesteps);
+        ok = (d->latent != NULL && d->sigmas != NULL && d->timesteps != NULL) ||
+             error_no_memory(e, "a picture of that size", d->values * sizeof *d->latent);
+    }
+    if (ok) flow_match_sigmas(&p->parts.schedule, request->steps, (int64_t)d->rows * d->columns, d->sigmas, d->timesteps);
+    if (!ok || !draw_noise(d, channels, e)) {
+        flux_denoise_free(d);
+        return false;
+    }
+    *out = d;
+    return true;
+}
+
+void flux_denoise_free(flux_denoise *d) {
+    if (d == NULL) return;
+    free(d->latent);
+    free(d->sigmas);
+    free(d->timesteps);
+    free(d);
+}
+
+int flux_denoise_steps_done(const flux_denoise *d) { return d->next; }
+
+/* ── one step ── */
+
+static int branches(const flux_denoise *d) { return d->request.negative != NULL ? 2 : 1; }
+
+bool flux_denoise_can_share(const flux_denoise *a, const flux_denoise *b) {
+    return a->pipeline == b->pipeline && a->rows == b->rows && a->columns == b->columns && branches(a) == branches(b) &&
+           a->request.positive->tokens == b->request.positive->tokens;
+}
+
+static bool check_batch(flux_denoise *const *items, int count, error *e) {
+    if (count < 1 || count > FLUX_DENOISE_MAX_BATCH)
+        return error_set(e, ERROR_INTERNAL, "%d pictures in a step: from 1 to %d are possible", count, FLUX_DENOISE_MAX_BATCH);
+    for (int i = 0; i < count; i++) {
+        if (!flux_denoise_can_share(items[0], items[i])) return error_set(e, ERROR_INTERNAL, "pictures that cannot share a step were to do so");
+        if (items[i]->next >= items[i]->request.steps) return error_set(e, ERROR_INTERNAL, "the picture has had all its steps");
+    }
+    return true;
+}
+
+/* Images that share a step. Each takes `branches` items of the graph's batch beside each other: positive, then negative. */
+typedef struct batch {
+    flux_denoise *const *items;
+    int count;
+    flux_step_slot *slot;
+} batch;
+
+static bool take_graph(void *context, error *e) {
+    batch *b = context;
+    const flux_denoise *d = b->items[0];
+    if (!flux_pipeline_ensure(d->pipeline, FLUX_TRANSFORMER, e)) return false;
+    const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, b->count * branches(d)};
+    return flux_steps_take(&d->pipeline->steps, d->pipeline->transformer, &shape, d->values, &b->slot, e);
+}
+
+/* Only where another had the place before: the graph keeps its conditionings from step to step. */
+static void set_conditioning(flux_step_slot *s, int item, const flux_denoise *d, const conditioning *c, int branch) {
+    uint64_t member = 2 * d->number + (uint64_t)branch;
+    if (s->members[item] == member) return;
+    flux_step_condition_item(s->step, item, c->hidden, c->pooled);
+    s->members[item] = member;
+}
+
+static void set_conditionings(const batch *b) {
+    int item = 0;
+    for (int i = 0; i < b->count; i++) {
+        const flux_denoise *d = b->items[i];
+        set_conditioning(b->slot, item++, d, d->request.positive, 0);
+        if (d->request.negative != NULL) set_conditioning(b->slot, item++, d, d->request.negative, 1);
+    }
+}
+
+static bool run(const batch *b, error *e) {
+    float timesteps[2 * FLUX_DENOISE_MAX_BATCH], guidance[2 * FLUX_DENOISE_MAX_BATCH];
+    int item = 0;
+    for (int i = 0; i < b->count; i++) {
+        const flux_denoise *d = b->items[i];
+        for (int branch = 0; branch < branches(d); branch++, item++) {
+            /* FluxPipeline hands the transformer timestep / 1000, in float32. */
+            timesteps[item] = d->timesteps[d->next] / 1000.0f;
+            guidance[item] = (float)d->request.guidance_scale;
+            memcpy(b->slot->latents + (size_t)item * d->values, d->latent, d->values * sizeof *d->latent);
+        }
+    }
+    return flux_step_run(b->slot->step, b->slot->latents, timesteps, guidance, b->slot->velocity, e);
+}
+
+/* velocity: the image's own, positive first; is left guided. */
+static void move(flux_denoise *d, float *velocity) {
+    if (d->request.negative != NULL) {
+        float scale = (float)d->request.true_cfg_scale;
+        for (size_t i = 0; i < d->values; i++) {
+            float negative = velocity[d->values + i];
+            velocity[i] = negative + scale * (velocity[i] - negative);
+        }
+    }
+    flow_match_step(d->latent, velocity, (int64_t)d->values, d->sigmas[d->next], d->sigmas[d->next + 1]);
+    d->next++;
+}
+
+bool flux_denoise_step_batch(flux_denoise *const *items, int count, error *e) {
+    batch b = {items, count, NULL};
+    if (!check_batch(items, count, e) || !with_room(items[0]->pipeline, take_graph, &b, e)) return false;
+    set_conditionings(&b);
+    if (!run(&b, e)) return false;
+    for (int i = 0; i < count; i++) move(items[i], b.slot->velocity + (size_t)(i * branches(items[i])) * items[i]->values);
+    return true;
+}
+
+bool flux_denoise_step(flux_denoise *d, bool *more, error *e) {
+    if (!flux_denoise_step_batch(&d, 1, e)) return false;
+    *more = d->next < d->request.steps;
+    return true;
+}
+
+/* ── pixels ── */
+
+bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e) {
+    flux_pipeline *p = d->pipeline;
+    if (!flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
+    int channels = autoencoder_kl_config_of(p->vae)->latent_channels;
+    size_t pixels = (size_t)d->request.width * (size_t)d->request.height;
+    float *planes = malloc(d->values * sizeof *planes), *picture = malloc(3 * pixels * sizeof *picture);
+    bool ok = (planes != NULL && picture != NULL) || error_no_memory(e, "decoding the picture", 3 * pixels * sizeof *picture);
+    if (ok) {
+        flux_latents_unpack(d->latent, channels, d->rows, d->columns, planes);
+        ok = with_room(p, decoder_fits, d, e) && autoencoder_kl_decode(p->vae, planes, 2 * d->columns, 2 * d->rows, 1, picture, e);
+    }
+    if (ok) autoencoder_kl_to_rgb8(picture, d->request.width, d->request.height, rgb);
+    free(planes);
+    free(picture);
+    return ok;
+}
