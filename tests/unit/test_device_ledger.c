@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "../http/count_buffers.h"
 #include "compute/device.h"
 #include "compute/graph.h"
 #include "compute/ops.h"
@@ -190,6 +191,37 @@ static void what_a_decoder_measures_is_what_it_takes(void **state) {
     assert_int_equal(ledger_total(device_ledger(dev)), 0);
 }
 
+/* Not by our own word: everything that ggml allocated for a model, counted where it allocates, is in the ledger; all the time, so at its peak too. */
+static void what_ggml_allocates_is_claimed(void **state) {
+    (void)state;
+    static float latents[16 * 64], pixels[3 * 64 * 256];
+    char path[512];
+    error e = {0};
+    autoencoder_kl *vae;
+    flux_transformer *t;
+    flux_step *s;
+    bool host = device_is_cpu(dev);
+    assert_int_equal(count_buffers_now(host), 0);
+    device_reset_peak(dev);
+    good(autoencoder_kl_load(dev, golden_folder(path, "models/vae_old"), &LOAD_OPTIONS(PRECISION_F16), &vae, &e), &e);
+    assert_true(count_buffers_now(host) > 0);
+    assert_int_equal(count_buffers_now(host), ledger_total(device_ledger(dev)));
+    size_t before = count_buffers_now(host);
+    good(autoencoder_kl_decode(vae, latents, 8, 8, 1, pixels, &e), &e);
+    assert_true(count_buffers_now(host) > before); /* ggml's own calls are seen */
+    assert_true(count_buffers_now(host) <= ledger_total(device_ledger(dev)));
+    if (!host) assert_int_equal(count_buffers_now(host), ledger_total(device_ledger(dev))); /* no scratch of ours */
+    good(flux_transformer_load(dev, golden_folder(path, "flux_plain"), &LOAD_OPTIONS(PRECISION_F16), &t, &e), &e);
+    good(flux_step_new(t, &(flux_step_shape){8, 6, 5, 2}, &s, &e), &e);
+    assert_true(count_buffers_now(host) <= ledger_total(device_ledger(dev)));
+    assert_true(count_buffers_peak(host) <= device_ledger(dev)->peak);
+    flux_step_free(s);
+    flux_transformer_free(t);
+    autoencoder_kl_free(vae);
+    assert_int_equal(count_buffers_now(host), 0);
+    assert_int_equal(ledger_total(device_ledger(dev)), 0);
+}
+
 /* Weights that the limit does not allow are not loaded, and what was claimed for them is given back. */
 static void weights_beyond_the_limit_are_refused(void **state) {
     (void)state;
@@ -225,6 +257,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(claims_add_up_and_the_peak_stays),
         cmocka_unit_test(the_smaller_of_limit_and_free_decides),
         cmocka_unit_test(a_refusal_says_what_is_in_the_way),
+        cmocka_unit_test(what_ggml_allocates_is_claimed),
         cmocka_unit_test(what_encoders_measure_is_what_they_take),
         cmocka_unit_test(what_a_step_measures_is_what_it_takes),
         cmocka_unit_test(what_a_decoder_measures_is_what_it_takes),
