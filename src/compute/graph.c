@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/checked.h"
 #include "compute/custom.h"
+#include "compute/segments.h"
 
 /* One operation of ops.h can be several of ggml's. */
 enum { TENSORS_PER_NODE = 8, SPARE_TENSORS = 256 };
@@ -29,6 +30,8 @@ struct graph {
     struct ggml_context *tensors; /* what the operations are, no data */
     struct ggml_context *order;   /* holds cgraph */
     struct ggml_cgraph *cgraph;
+    streaming *stream;  /* borrowed; NULL: every weight stays where it is */
+    segments *segments; /* of the stream's groups; cgraph is their order then */
     ggml_gallocr_t allocator;
     ggml_backend_buffer_t input_buffer; /* apart, so that an input keeps its value from run to run */
     size_t input_bytes, node_bytes, needed_bytes; /* as sized */
@@ -66,6 +69,7 @@ void graph_free(graph *g) {
     if (g == NULL) return;
     if (g->allocator != NULL) ggml_gallocr_free(g->allocator);
     if (g->input_buffer != NULL) ggml_backend_buffer_free(g->input_buffer);
+    segments_free(g->segments);
     if (g->order != NULL) ggml_free(g->order);
     if (g->tensors != NULL) ggml_free(g->tensors);
     free(g->scratch);
@@ -76,6 +80,7 @@ void graph_free(graph *g) {
 
 void graph_allow_half(graph *g) { g->half_allowed = true; }
 bool graph_half_allowed(const graph *g) { return g->half_allowed; }
+void graph_stream(graph *g, streaming *s) { g->stream = s; }
 struct ggml_context *graph_context(graph *g) { return g->tensors; }
 device *graph_device(const graph *g) { return g->d; }
 
@@ -168,6 +173,9 @@ static bool order_nodes(graph *g, error *e) {
     g->cgraph = ggml_new_graph_custom(g->order, count + 1, false);
     for (tensor_link *l = g->inputs; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
     for (tensor_link *l = g->outputs; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
+    if (g->stream == NULL) return true;
+    if (!segments_new(g->tensors, g->cgraph, g->stream, &g->segments, e)) return false;
+    g->cgraph = segments_order(g->segments);
     return true;
 }
 
@@ -263,9 +271,23 @@ void graph_set(struct ggml_tensor *input, const void *data) { ggml_backend_tenso
 void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size) { ggml_backend_tensor_set(input, data, offset, size); }
 void graph_get(const struct ggml_tensor *output, void *data) { ggml_backend_tensor_get(output, data, 0, ggml_nbytes(output)); }
 
+/* Each segment is handed to the device as soon as its weights are on their way; the device waits for them, not this thread. */
+static enum ggml_status run_segments(graph *g) {
+    ggml_backend_t backend = device_backend(g->d);
+    streaming_begin(g->stream);
+    enum ggml_status status = ggml_backend_graph_compute_async(backend, segments_at(g->segments, 0));
+    for (int i = 1; status == GGML_STATUS_SUCCESS && i < segments_count(g->segments); i++) {
+        streaming_acquire(g->stream, i - 1);
+        status = ggml_backend_graph_compute_async(backend, segments_at(g->segments, i));
+        streaming_release(g->stream, i - 1);
+    }
+    streaming_end(g->stream);
+    return status;
+}
+
 bool graph_run(graph *g, error *e) {
     atomic_store(&g->fault, NULL);
-    enum ggml_status status = ggml_backend_graph_compute(device_backend(g->d), g->cgraph);
+    enum ggml_status status = g->stream != NULL ? run_segments(g) : ggml_backend_graph_compute(device_backend(g->d), g->cgraph);
     if (status == GGML_STATUS_ALLOC_FAILED) return error_set(e, ERROR_OUT_OF_MEMORY, "the device %s has no memory left", device_name(g->d));
     if (status != GGML_STATUS_SUCCESS) return error_set(e, ERROR_DEVICE, "the device %s failed: %s", device_name(g->d), ggml_status_to_string(status));
     const char *fault = atomic_load(&g->fault);

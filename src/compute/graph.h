@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "compute/device.h"
+#include "compute/streaming.h"
 
 typedef struct graph graph;
 
@@ -31,6 +32,9 @@ void graph_free(graph *g); /* NULL is fine */
  * all the same. */
 void graph_allow_half(graph *g);
 bool graph_half_allowed(const graph *g);
+
+/* Before graph_reserve: the graph uses weights that are streamed (NULL: none are). Its operations are put in the order of their weights' groups. */
+void graph_stream(graph *g, streaming *s);
 
 struct ggml_context *graph_context(graph *g); /* for ggml's own operations */
 device *graph_device(const graph *g);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "compute/residency.h"
 
 enum { MAX_NAME_BYTES = 512, STAGING_FLOATS = 64 * 1024 };
 
@@ -14,6 +15,8 @@ enum { MAX_NAME_BYTES = 512, STAGING_FLOATS = 64 * 1024 };
 typedef struct taken {
     const weight *weight;
     struct ggml_tensor *tensor;
+    struct ggml_tensor *home; /* a streamed weight's copy in main memory; NULL for others, and on the CPU */
+    int group;
     bool in_place; /* data stays in the mapping */
 } taken;
 
@@ -24,6 +27,11 @@ struct weight_set {
     size_t file_count;
     ggml_backend_buffer_t copies;
     size_t claimed_bytes; /* of the device's ledger */
+    struct ggml_context *homes; /* the streamed weights' copies in main memory */
+    ggml_backend_buffer_t pinned;
+    size_t pinned_claim;
+    streaming *stream; /* NULL: every weight stays */
+    residency_plan plan;
 };
 
 struct weight_loader {
@@ -32,6 +40,8 @@ struct weight_loader {
     void (*progress)(void *context, size_t bytes); /* may be NULL */
     void *progress_context;
     char prefix[MAX_NAME_BYTES];
+    int group, last_group;
+    size_t budget;
     taken *taken; /* by index in the store; weight NULL: not taken */
     weight_set *set;
     error fault;
@@ -51,6 +61,7 @@ bool weight_loader_new(device *d, const tensor_store *s, precision p, weight_loa
     size_t count = tensor_store_count(s), bytes = (count + 1) * ggml_tensor_overhead();
     l->store = s;
     l->precision = p;
+    l->budget = SIZE_MAX;
     l->taken = calloc(count + 1, sizeof *l->taken);
     if (l->taken != NULL && (l->set = calloc(1, sizeof *l->set)) != NULL) {
         l->set->d = d;
@@ -81,6 +92,13 @@ void weight_loader_prefix(weight_loader *l, const char *prefix) {
     if ((size_t)snprintf(l->prefix, sizeof l->prefix, "%s", prefix) >= sizeof l->prefix)
         fail(l), error_set(&l->fault, ERROR_INTERNAL, "the prefix '%s' is too long", prefix);
 }
+
+void weight_group(weight_loader *l, int n) {
+    l->group = n >= 0 && n <= WEIGHT_MAX_GROUP ? n : 0;
+    if (l->group > l->last_group) l->last_group = l->group;
+}
+
+void weight_loader_budget(weight_loader *l, size_t bytes) { l->budget = bytes; }
 
 /* The prefixed name; an over-long one is cut and then found nowhere. */
 static void make_name(const weight_loader *l, char name[2 * MAX_NAME_BYTES], const char *format, va_list args) {
@@ -170,6 +188,7 @@ static struct ggml_tensor *take(weight_loader *l, const weight *w) {
     for (int i = 0; i < w->rank; i++) ne[i] = w->shape[w->rank - 1 - i];
     if (w->rank == 0) ne[0] = 1;
     t->weight = w;
+    t->group = l->group;
     t->in_place = device_is_cpu(l->set->d) && aligned && w->type != WEIGHT_F64 && type == type_of(w->type);
     t->tensor = ggml_new_tensor(t->in_place ? l->set->mapped : l->set->copied, type, w->rank > 0 ? w->rank : 1, ne);
     ggml_set_name(t->tensor, w->name);
@@ -234,6 +253,7 @@ static bool allocate_copies(weight_set *s, error *e) {
     if (ggml_get_first_tensor(s->copied) == NULL) return true;
     ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(device_backend(s->d));
     size_t bytes = ggml_backend_alloc_ctx_tensors_from_buft_size(s->copied, type);
+    if (bytes == 0) return true; /* all of them are streamed */
     if (!device_claim(s->d, DEVICE_WEIGHTS, bytes, e)) return false;
     s->claimed_bytes = bytes;
     s->copies = ggml_backend_alloc_ctx_tensors_from_buft(s->copied, type);
@@ -246,12 +266,78 @@ static bool allocate_copies(weight_set *s, error *e) {
     return true;
 }
 
+/* ── staying and streaming ── */
+
+/* What the budget counts: on the CPU the mapping's pages, as private memory cannot come and go; elsewhere the device's memory. */
+static size_t counted_bytes(const weight_loader *l, const taken *t) {
+    if (device_is_cpu(l->set->d)) return t->in_place && tensor_store_mapped_bytes(l->store) > 0 ? t->weight->size : 0;
+    ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(device_backend(l->set->d));
+    size_t alignment = ggml_backend_buft_get_alignment(type);
+    return (ggml_backend_buft_get_alloc_size(type, t->tensor) + alignment - 1) / alignment * alignment;
+}
+
+static bool plan_residency(weight_loader *l, error *e) {
+    size_t *bytes = calloc((size_t)l->last_group + 1, sizeof *bytes);
+    if (bytes == NULL) return error_no_memory(e, "weights", (size_t)l->last_group * sizeof *bytes);
+    for (size_t i = 0; i < tensor_store_count(l->store); i++)
+        if (l->taken[i].weight != NULL) bytes[l->taken[i].group] += counted_bytes(l, &l->taken[i]);
+    bool ok = residency_plan_make(bytes, l->last_group + 1, l->budget, &l->set->plan, e);
+    free(bytes);
+    return ok;
+}
+
+static bool is_streamed(const weight_loader *l, const taken *t) {
+    return t->weight != NULL && t->group > l->set->plan.resident && counted_bytes(l, t) > 0;
+}
+
+/* Keeps the streamed weights in memory that the device copies from by itself, where it has such, else in ordinary memory. */
+static bool make_homes(weight_loader *l, error *e) {
+    weight_set *s = l->set;
+    if (device_is_cpu(s->d)) return true;
+    ggml_backend_buffer_type_t type = ggml_backend_dev_host_buffer_type(ggml_backend_get_device(device_backend(s->d)));
+    if (type == NULL) type = ggml_backend_cpu_buffer_type();
+    size_t count = tensor_store_count(l->store), bytes = (count + 1) * ggml_tensor_overhead();
+    s->homes = ggml_init((struct ggml_init_params){.mem_size = bytes, .no_alloc = true});
+    if (s->homes == NULL) return error_no_memory(e, "a list of weights", bytes);
+    for (size_t i = 0; i < count; i++)
+        if (is_streamed(l, &l->taken[i])) l->taken[i].home = ggml_dup_tensor(s->homes, l->taken[i].tensor);
+    bytes = ggml_backend_alloc_ctx_tensors_from_buft_size(s->homes, type);
+    if (!device_claim(s->d, DEVICE_PINNED, bytes, e)) return false;
+    s->pinned_claim = bytes;
+    s->pinned = ggml_backend_alloc_ctx_tensors_from_buft(s->homes, type);
+    if (s->pinned == NULL)
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights to be streamed need %zu MiB of main memory, which could not be had", bytes >> 20);
+    s->pinned_claim = ggml_backend_buffer_get_size(s->pinned);
+    device_correct(s->d, DEVICE_PINNED, bytes, s->pinned_claim);
+    return true;
+}
+
+static bool start_streaming(weight_loader *l, error *e) {
+    size_t count = tensor_store_count(l->store), used = 0;
+    streamed_weight *list = calloc(count + 1, sizeof *list);
+    if (list == NULL) return error_no_memory(e, "a list of weights", count * sizeof *list);
+    for (size_t i = 0; i < count; i++) {
+        const taken *t = &l->taken[i];
+        if (!is_streamed(l, t)) continue;
+        list[used++] = (streamed_weight){t->tensor, t->home != NULL ? t->home->data : t->weight->data, t->group - l->set->plan.resident - 1};
+    }
+    bool ok = streaming_new(l->set->d, list, used, l->set->plan.streamed, &l->set->stream, e);
+    free(list);
+    return ok;
+}
+
+/* Decides which weights stay, and gives the others their places. */
+static bool place_streamed(weight_loader *l, error *e) {
+    if (!plan_residency(l, e)) return false;
+    return l->set->plan.streamed == 0 || (make_homes(l, e) && start_streaming(l, e));
+}
+
 static bool same_type(const taken *t) { return t->weight->type != WEIGHT_F64 && type_of(t->weight->type) == t->tensor->type; }
 
 /* Converts through f32, a piece at a time. */
-static void convert(const taken *t, float *staging, void *narrow) {
-    enum ggml_type type = t->tensor->type;
-    size_t count = (size_t)ggml_nelements(t->tensor), element = weight_type_size(t->weight->type), narrow_size = ggml_type_size(type);
+static void convert(const taken *t, struct ggml_tensor *to, float *staging, void *narrow) {
+    enum ggml_type type = to->type;
+    size_t count = (size_t)ggml_nelements(to), element = weight_type_size(t->weight->type), narrow_size = ggml_type_size(type);
     for (size_t i = 0; i < count; i += STAGING_FLOATS) {
         size_t n = count - i < STAGING_FLOATS ? count - i : STAGING_FLOATS;
         weight_to_f32(t->weight->type, (const char *)t->weight->data + i * element, staging, n);
@@ -259,7 +345,7 @@ static void convert(const taken *t, float *staging, void *narrow) {
         if (type == GGML_TYPE_F16) ggml_fp32_to_fp16_row(staging, narrow, (int64_t)n);
         else if (type == GGML_TYPE_BF16) ggml_fp32_to_bf16_row(staging, narrow, (int64_t)n);
         if (type != GGML_TYPE_F32) piece = narrow;
-        ggml_backend_tensor_set(t->tensor, piece, i * narrow_size, n * narrow_size);
+        ggml_backend_tensor_set(to, piece, i * narrow_size, n * narrow_size);
     }
 }
 
@@ -276,9 +362,10 @@ static bool place_all(weight_loader *l, error *e) {
     for (size_t i = 0; ok && i < tensor_store_count(l->store); i++) {
         const taken *t = &l->taken[i];
         if (t->weight == NULL) continue;
+        struct ggml_tensor *to = t->home != NULL ? t->home : t->tensor;
         if (t->in_place) ok = place_mapped(l, t, e);
-        else if (same_type(t)) ggml_backend_tensor_set(t->tensor, t->weight->data, 0, t->weight->size);
-        else convert(t, staging, narrow);
+        else if (same_type(t)) ggml_backend_tensor_set(to, t->weight->data, 0, t->weight->size);
+        else convert(t, to, staging, narrow);
         if (ok) tell(l, t->weight->size);
         told += t->weight->size;
     }
@@ -292,7 +379,7 @@ bool weight_loader_finish(weight_loader *l, weight_set **out, error *e) {
     *out = NULL;
     bool ok = !l->failed;
     if (!ok && e != NULL) *e = l->fault;
-    ok = ok && wrap_files(l, e) && allocate_copies(l->set, e) && place_all(l, e);
+    ok = ok && wrap_files(l, e) && place_streamed(l, e) && allocate_copies(l->set, e) && place_all(l, e);
     if (ok) {
         *out = l->set;
         l->set = NULL;
@@ -303,6 +390,10 @@ bool weight_loader_finish(weight_loader *l, weight_set **out, error *e) {
 
 void weight_set_free(weight_set *s) {
     if (s == NULL) return;
+    streaming_free(s->stream);
+    if (s->pinned != NULL) ggml_backend_buffer_free(s->pinned);
+    device_unclaim(s->d, DEVICE_PINNED, s->pinned_claim);
+    if (s->homes != NULL) ggml_free(s->homes);
     for (size_t i = 0; i < s->file_count; i++) ggml_backend_buffer_free(s->files[i]);
     free(s->files);
     if (s->copies != NULL) ggml_backend_buffer_free(s->copies);
@@ -314,5 +405,13 @@ void weight_set_free(weight_set *s) {
 
 bool weight_set_in_place(const weight_set *s) { return s->file_count > 0; }
 static size_t copied_bytes(const weight_set *s) { return s->copies != NULL ? ggml_backend_buffer_get_size(s->copies) : 0; }
-size_t weight_set_private_bytes(const weight_set *s) { return device_is_cpu(s->d) ? copied_bytes(s) : 0; }
-size_t weight_set_device_bytes(const weight_set *s) { return device_is_cpu(s->d) ? 0 : copied_bytes(s); }
+static size_t pinned_bytes(const weight_set *s) { return s->pinned != NULL ? ggml_backend_buffer_get_size(s->pinned) : 0; }
+static size_t staging_size(const weight_set *s) { return s->stream != NULL ? streaming_device_bytes(s->stream) : 0; }
+size_t weight_set_private_bytes(const weight_set *s) { return device_is_cpu(s->d) ? copied_bytes(s) : pinned_bytes(s); }
+size_t weight_set_device_bytes(const weight_set *s) { return device_is_cpu(s->d) ? 0 : copied_bytes(s) + staging_size(s); }
+
+weight_residency weight_set_residency(const weight_set *s) {
+    return (weight_residency){s->plan.resident, s->plan.streamed, s->plan.resident_bytes, s->plan.slot_bytes, pinned_bytes(s)};
+}
+
+streaming *weight_set_streaming(const weight_set *s) { return s->stream; }

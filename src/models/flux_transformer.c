@@ -99,8 +99,15 @@ static void take_weights(flux_transformer *t, weight_loader *l) {
         t->guidance = take_embedder(l, "time_text_embed.guidance_embedder.linear_1", "time_text_embed.guidance_embedder.linear_2", n, SINUSOIDS);
     t->pooled =
         take_embedder(l, "time_text_embed.text_embedder.linear_1", "time_text_embed.text_embedder.linear_2", n, c->pooled_projection_dim);
-    for (int i = 0; i < c->num_layers; i++) flux_take_double_block(&t->doubles[i], l, i, &t->dims);
-    for (int i = 0; i < c->num_single_layers; i++) flux_take_single_block(&t->singles[i], l, i, &t->dims);
+    for (int i = 0; i < c->num_layers; i++) {
+        weight_group(l, 1 + i);
+        flux_take_double_block(&t->doubles[i], l, i, &t->dims);
+    }
+    for (int i = 0; i < c->num_single_layers; i++) {
+        weight_group(l, 1 + c->num_layers + i);
+        flux_take_single_block(&t->singles[i], l, i, &t->dims);
+    }
+    weight_group(l, 0);
     t->norm_out = flux_take_linear(l, "norm_out.linear", 2 * n, n);
     t->out = flux_take_linear(l, "proj_out", c->out_channels, n);
 }
@@ -117,6 +124,7 @@ static bool load(flux_transformer *t, device *d, const char *folder, const load_
     if (t->doubles == NULL || t->singles == NULL) return error_no_memory(e, "a transformer", sizeof *t);
     weight_loader *l;
     if (!component_open(&t->part, d, folder, o, &l, e)) return false;
+    weight_loader_budget(l, o->resident_bytes);
     take_weights(t, l);
     return component_finish(&t->part, l, o, e);
 }
@@ -146,6 +154,7 @@ component *flux_transformer_component(flux_transformer *t) { return &t->part; }
 size_t flux_transformer_mapped_bytes(const flux_transformer *t) { return component_mapped_bytes(&t->part); }
 size_t flux_transformer_private_bytes(const flux_transformer *t) { return component_private_bytes(&t->part); }
 size_t flux_transformer_device_bytes(const flux_transformer *t) { return component_device_bytes(&t->part); }
+weight_residency flux_transformer_residency(const flux_transformer *t) { return weight_set_residency(t->part.weights); }
 
 /* ── one step ── */
 
@@ -243,6 +252,7 @@ static bool describe(flux_transformer *t, const flux_step_shape *shape, flux_ste
         flux_step_free(s);
         return false;
     }
+    graph_stream(s->graph, weight_set_streaming(t->part.weights));
     build(s);
     *out = s;
     return true;

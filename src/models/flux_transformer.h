@@ -27,7 +27,8 @@ typedef struct flux_config {
 
 typedef struct flux_transformer flux_transformer;
 
-/* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. */
+/* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. With fewer resident_bytes than the weights take,
+ * the leading blocks stay on the device and the others come while a step runs (weight_set.h); ERROR_OUT_OF_MEMORY when two blocks do not fit. */
 bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e);
 void flux_transformer_free(flux_transformer *t); /* NULL is fine */
 const flux_config *flux_transformer_config(const flux_transformer *t);
@@ -35,6 +36,7 @@ component *flux_transformer_component(flux_transformer *t); /* for component_pre
 size_t flux_transformer_mapped_bytes(const flux_transformer *t);
 size_t flux_transformer_private_bytes(const flux_transformer *t); /* weights in main memory beyond the mapping */
 size_t flux_transformer_device_bytes(const flux_transformer *t);  /* weights on a device with memory of its own */
+weight_residency flux_transformer_residency(const flux_transformer *t); /* a group is a block, the double ones first */
 
 /* The transformer made ready for pictures of one size: built once, run once a denoising step. */
 typedef struct flux_step flux_step;
