@@ -61,8 +61,10 @@ typedef struct task {
     task_plan *plan; /* in .memory; NULL until it was planned */
     int charges; /* engines that died while a slice of this task was running */
     bool cancel_requested;
+    bool closing;    /* its end is decided but not yet told: nothing starts or changes it any more, it keeps its status until then */
+    task_status end; /* while closing: the status to come; finished_ms and failure are those to come, too */
     task_image images[TASK_MAX_IMAGES];
-    error failure; /* code ERROR_NONE unless failed */
+    error failure; /* code ERROR_NONE unless failed, or about to be */
     struct {
         double load_seconds, encode_seconds, denoise_seconds, decode_seconds, wait_seconds;
         uint64_t memory_before, memory_after, memory_peak;

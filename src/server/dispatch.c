@@ -297,7 +297,8 @@ static void on_died(void *context, const engine_death *death) {
         bool charged = death->charged && engine_death_was_running(death, t->id);
         *s = (slot){0};
         queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
-        if (task_status_is_final(t->status)) {
+        if (t->closing) {
+            queue_manager_finish(d->options.queue, t);
             tell_finished(d, t);
             continue;
         }
@@ -413,8 +414,10 @@ bool dispatch_submit(dispatch *d, const task_request *request, task_priority pri
 bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e) {
     if (!queue_manager_cancel_task(d->options.queue, t, clock_unix_ms(), at_once, e)) return false;
     slot *s = slot_of(d, t->id);
-    if (*at_once) tell_finished(d, t);
-    else if (s != NULL) s->cancel_owed = true;
+    if (*at_once) {
+        queue_manager_finish(d->options.queue, t);
+        tell_finished(d, t);
+    } else if (s != NULL) s->cancel_owed = true;
     settle(d);
     return true;
 }

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -159,6 +160,9 @@ static void the_third_charge_fails_the_task(void **state) {
         queue_manager_put_back(q, t, true, "killed by SIGSEGV", 6);
         assert_int_equal(t->charges, i);
     }
+    assert_true(t->closing);
+    assert_int_equal(t->status, TASK_LOADING); /* nobody sees the end before it is told */
+    queue_manager_finish(q, t);
     assert_int_equal(t->status, TASK_FAILED);
     assert_non_null(strstr(t->failure.text, "killed by SIGSEGV"));
     assert_int_equal(queue_manager_get_queue_stats(q).failed, 1);
@@ -172,8 +176,15 @@ static void cancelling_depends_on_where_a_task_stands(void **state) {
     bool at_once = false;
     error e;
     assert_true(queue_manager_cancel_task(q, queued, 3, &at_once, &e));
+    assert_true(at_once && queued->closing);
+    assert_int_equal(queued->status, TASK_QUEUED);
+    assert_int_equal(queue_manager_position(q, queued), 0);
+    assert_ptr_equal(queue_manager_get_next_task(q), running);
+    assert_true(queue_manager_cancel_task(q, queued, 4, &at_once, &e)); /* a second wish changes nothing */
     assert_true(at_once);
+    queue_manager_finish(q, queued);
     assert_int_equal(queued->status, TASK_CANCELLED);
+    assert_int_equal(queued->finished_ms, 3);
     assert_false(queue_manager_cancel_task(q, queued, 4, &at_once, &e));
     assert_int_equal(e.code, ERROR_INVALID);
     assert_false(queue_manager_set_priority(q, queued, PRIORITY_HIGH, &e));
@@ -184,6 +195,7 @@ static void cancelling_depends_on_where_a_task_stands(void **state) {
     assert_int_equal(running->status, TASK_LOADING);
     /* Its engine dies before it could stop: it is not made again only to be thrown away. */
     queue_manager_put_back(q, running, true, "killed by SIGSEGV", 7);
+    queue_manager_finish(q, running);
     assert_int_equal(running->status, TASK_CANCELLED);
     assert_int_equal(queue_manager_get_queue_stats(q).cancelled, 2);
     queue_manager_free(q);
@@ -207,6 +219,129 @@ static void old_finished_tasks_are_forgotten(void **state) {
     assert_non_null(queue_manager_find(q, ids[3]));
     assert_ptr_equal(queue_manager_find(q, waiting->id), waiting);
     assert_int_equal(queue_manager_get_queue_stats(q).completed, 4);
+    queue_manager_free(q);
+}
+
+static void a_closing_task_keeps_its_first_end(void **state) {
+    (void)state;
+    queue_manager *q = make(&roomy);
+    task *t = submit(q, "x", PRIORITY_NORMAL, 1);
+    error e;
+    bool at_once = true;
+    queue_manager_start(q, t, 2);
+    queue_manager_run(q, t);
+    queue_manager_close(q, t, TASK_COMPLETED, NULL, 3);
+    assert_int_equal(t->status, TASK_RUNNING);
+    assert_int_equal(queue_manager_get_queue_stats(q).completed, 0);
+    assert_true(queue_manager_cancel_task(q, t, 4, &at_once, &e)); /* too late, as when the engine was faster */
+    assert_false(at_once);
+    assert_false(t->cancel_requested);
+    error_set(&e, ERROR_INTERNAL, "no");
+    queue_manager_close(q, t, TASK_FAILED, &e, 5);
+    queue_manager_finish(q, t);
+    assert_int_equal(t->status, TASK_COMPLETED);
+    assert_int_equal(t->finished_ms, 3);
+    assert_int_equal(t->failure.code, ERROR_NONE);
+    assert_int_equal(queue_manager_get_queue_stats(q).active, 0);
+    queue_manager_free(q);
+}
+
+static void a_prepared_task_has_its_place_but_is_not_there(void **state) {
+    (void)state;
+    const queue_limits small = {.max_queued = 2, .max_active = 1, .keep_finished = 10};
+    queue_manager *q = make(&small);
+    task_request r = request("x");
+    task *first = NULL, *second = NULL, *third = NULL;
+    error e;
+    assert_true(queue_manager_prepare_task(q, &r, PRIORITY_NORMAL, 1, &first, &e));
+    assert_true(queue_manager_prepare_task(q, &r, PRIORITY_NORMAL, 2, &second, &e));
+    assert_false(queue_manager_prepare_task(q, &r, PRIORITY_NORMAL, 3, &third, &e)); /* they count */
+    assert_int_equal(e.code, ERROR_BUSY);
+    assert_null(queue_manager_find(q, first->id));
+    assert_null(queue_manager_get_next_task(q));
+    assert_int_equal(queue_manager_get_queue_stats(q).queued, 0);
+    queue_manager_accept_task(q, second);
+    assert_ptr_equal(queue_manager_get_next_task(q), second);
+    queue_manager_accept_task(q, first);
+    assert_ptr_equal(queue_manager_get_next_task(q), first);
+    queue_manager_start(q, first, 4);
+    assert_true(queue_manager_prepare_task(q, &r, PRIORITY_NORMAL, 5, &third, &e));
+    queue_manager_discard_task(q, third);
+    assert_true(queue_manager_prepare_task(q, &r, PRIORITY_NORMAL, 6, &third, &e));
+    queue_manager_discard_task(q, third);
+    queue_manager_free(q);
+}
+
+typedef struct heard {
+    int changed, closing, final, forgotten;
+} heard;
+
+static void hear_changed(void *context, task *t) {
+    heard *h = context;
+    h->changed++;
+    h->closing += t->closing;
+    h->final += task_status_is_final(t->status);
+}
+
+static void hear_forgotten(void *context, task *t) {
+    heard *h = context;
+    assert_true(task_status_is_final(t->status));
+    h->forgotten++;
+}
+
+static void every_change_is_told(void **state) {
+    (void)state;
+    const queue_limits forgetful = {.max_queued = 10, .max_active = 1, .keep_finished = 1};
+    heard h = {0};
+    const queue_hooks hooks = {&h, hear_changed, hear_forgotten};
+    queue_manager *q = make(&forgetful);
+    queue_manager_set_hooks(q, &hooks);
+    error e;
+    bool at_once;
+    task *t = submit(q, "x", PRIORITY_NORMAL, 1);
+    assert_int_equal(h.changed, 1);
+    assert_true(queue_manager_set_priority(q, t, PRIORITY_HIGH, &e));
+    queue_manager_start(q, t, 2);
+    queue_manager_run(q, t);
+    queue_manager_run(q, t); /* nothing new */
+    assert_int_equal(h.changed, 4);
+    queue_manager_put_back(q, t, true, "killed by SIGSEGV", 3);
+    queue_manager_start(q, t, 4);
+    assert_true(queue_manager_cancel_task(q, t, 5, &at_once, &e));
+    assert_int_equal(h.changed, 7);
+    queue_manager_cancelled(q, t, 6);
+    assert_int_equal(h.changed, 9);
+    assert_true(h.closing == 1 && h.final == 1 && h.forgotten == 0);
+    t = submit(q, "y", PRIORITY_NORMAL, 7);
+    assert_true(queue_manager_cancel_task(q, t, 8, &at_once, &e));
+    queue_manager_finish(q, t);
+    assert_int_equal(h.forgotten, 1);
+    queue_manager_free(q);
+}
+
+static void restored_tasks_have_their_old_places(void **state) {
+    (void)state;
+    queue_manager *q = make(&roomy);
+    const task_status was[] = {TASK_COMPLETED, TASK_RUNNING, TASK_QUEUED, TASK_FAILED};
+    const uint8_t zeros[10] = {0};
+    for (int i = 0; i < 4; i++) {
+        task *t = calloc(1, sizeof *t);
+        assert_non_null(t);
+        task_id_format(i, zeros, t->id);
+        t->request = request("x");
+        t->status = was[i];
+        t->priority = PRIORITY_NORMAL;
+        t->sequence = (uint64_t)(10 + i);
+        t->charges = 2;
+        queue_manager_restore_task(q, t);
+    }
+    queue_stats s = queue_manager_get_queue_stats(q);
+    assert_true(s.queued == 2 && s.active == 0 && s.completed == 1 && s.failed == 1);
+    task *next = queue_manager_get_next_task(q);
+    assert_true(next->sequence == 11 && next->charges == 2 && next->status == TASK_QUEUED);
+    task *later = submit(q, "y", PRIORITY_NORMAL, 100);
+    assert_int_equal(later->sequence, 14);
+    assert_int_equal(queue_manager_position(q, later), 3);
     queue_manager_free(q);
 }
 
@@ -315,6 +450,7 @@ static void end_active(queue_manager *q, model *m, row *r, task *t, uint32_t how
             if (charged && r->charges == TASK_MAX_CHARGES) end_row(m, r, TASK_FAILED);
         }
         queue_manager_put_back(q, t, charged, "x", now);
+        if (t->closing) queue_manager_finish(q, t);
     }
 }
 
@@ -333,7 +469,9 @@ static void act_on_random(queue_manager *q, model *m, uint64_t *random, uint32_t
         if (final) return;
         assert_true(at_once == (r->status == TASK_QUEUED));
         r->cancel_requested = true;
-        if (at_once) end_row(m, r, TASK_CANCELLED);
+        if (!at_once) return;
+        end_row(m, r, TASK_CANCELLED);
+        queue_manager_finish(q, t);
     } else if (task_status_holds_slot(r->status)) {
         end_active(q, m, r, t, draw(random, 4), now);
     }
@@ -382,6 +520,10 @@ int main(void) {
         cmocka_unit_test(the_third_charge_fails_the_task),
         cmocka_unit_test(cancelling_depends_on_where_a_task_stands),
         cmocka_unit_test(old_finished_tasks_are_forgotten),
+        cmocka_unit_test(a_closing_task_keeps_its_first_end),
+        cmocka_unit_test(a_prepared_task_has_its_place_but_is_not_there),
+        cmocka_unit_test(every_change_is_told),
+        cmocka_unit_test(restored_tasks_have_their_old_places),
         cmocka_unit_test(any_sequence_agrees_with_the_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
