@@ -47,12 +47,6 @@ void queue_manager_free(queue_manager *q) {
     free(q);
 }
 
-static bool copy_text(task *t, const char **text) {
-    if (*text == NULL) return true;
-    *text = arena_text(&t->memory, *text, strlen(*text));
-    return *text != NULL;
-}
-
 static bool draw_id(int64_t now_ms, char id[TASK_ID_BYTES], error *e) {
     uint8_t random[10];
     ssize_t n;
@@ -74,8 +68,7 @@ bool queue_manager_prepare_task(queue_manager *q, const task_request *request, t
         return false;
     }
     t->request = *request;
-    if (!copy_text(t, &t->request.model) || !copy_text(t, &t->request.prompt) || !copy_text(t, &t->request.negative_prompt) ||
-        !copy_text(t, &t->request.precision)) {
+    if (!task_keep_texts(t)) {
         task_free(t);
         return error_no_memory(e, "a task's texts", strlen(request->prompt));
     }

@@ -48,3 +48,25 @@ void task_id_format(int64_t unix_ms, const uint8_t random[10], char out[TASK_ID_
     }
     out[TASK_ID_BYTES - 1] = '\0';
 }
+
+static bool keep_text(task *t, const char **text) {
+    if (*text == NULL) return true;
+    *text = arena_text(&t->memory, *text, strlen(*text));
+    return *text != NULL;
+}
+
+bool task_keep_texts(task *t) {
+    task_request *r = &t->request;
+    return keep_text(t, &r->model) && keep_text(t, &r->prompt) && keep_text(t, &r->negative_prompt) && keep_text(t, &r->precision) &&
+           keep_text(t, &r->owner) && keep_text(t, &r->idempotency_key);
+}
+
+bool task_copy(const task *from, task *to, error *e) {
+    *to = *from;
+    to->memory = (arena){0};
+    to->next = NULL;
+    if (task_keep_texts(to)) return true;
+    arena_free(&to->memory);
+    *to = (task){0};
+    return error_no_memory(e, "a task's copy", sizeof *to + strlen(from->request.prompt));
+}

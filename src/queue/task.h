@@ -35,11 +35,17 @@ typedef struct task_request {
     int width, height, steps, count, max_sequence_length;
     double guidance_scale, true_cfg_scale;
     uint64_t seed;
+    /* Who asked, and how; NULL and 0: nothing said. */
+    const char *owner;           /* the API key's name */
+    int64_t deadline_ms;         /* Unix milliseconds: of no use after that */
+    const char *idempotency_key; /* with which it came, … */
+    uint64_t body_hash, body_size; /* … and the body that the key stands for */
 } task_request;
 
 typedef struct task_image {
     bool stored; /* the file is on disk under its id: "<task id>-<index>" */
     uint64_t seed;
+    uint64_t bytes; /* of the file; 0 unless stored */
 } task_image;
 
 /* What was done so that the task fits into memory, in words; none where it fits by itself. */
@@ -72,5 +78,10 @@ typedef struct task {
     arena memory;      /* everything the task owns besides itself */
     struct task *next; /* the manager's list */
 } task;
+
+/* A copy that owns its texts, in *to's own arena, and is in no list. On failure *to is empty. */
+bool task_copy(const task *from, task *to, error *e);
+/* Takes copies of the request's texts into the task's arena, in their place. False without memory; what was copied stays. */
+bool task_keep_texts(task *t);
 
 #endif
