@@ -17,6 +17,8 @@ typedef struct residency_plan {
     size_t slot_bytes;     /* of the largest streamed group: each slot holds one group at a time */
 } residency_plan;
 
+/* What all groups take, and the least that a budget can be: mostly group 0 and two slots of the largest group. ERROR_TOO_LARGE. */
+bool residency_bounds(const size_t *bytes, int groups, size_t *all, size_t *least, error *e);
 /* As many leading groups as fit into `budget` beside the slots that the others need. bytes[groups], the first group 0's; what a device adds
  * for alignment is counted in already. ERROR_OUT_OF_MEMORY with the missing figure when not even two groups fit beside group 0. */
 bool residency_plan_make(const size_t *bytes, int groups, size_t budget, residency_plan *out, error *e);

@@ -67,6 +67,10 @@ int streaming_group_of(const streaming *s, const struct ggml_tensor *t) {
 
 size_t streaming_device_bytes(const streaming *s) { return s->staging != NULL ? staging_bytes(s->staging) : 0; }
 
+void streaming_settle(streaming *s) {
+    for (int group = 0; s->staging == NULL && group < s->groups; group++) paging_drop(s->weights, s->count, group);
+}
+
 void streaming_begin(streaming *s) {
     if (s->staging != NULL) staging_begin(s->staging);
     else paging_want(s->weights, s->count, 0);

@@ -36,6 +36,7 @@ int streaming_groups(const streaming *s);
 int streaming_group_of(const streaming *s, const struct ggml_tensor *t);
 size_t streaming_device_bytes(const streaming *s); /* of the staging slots */
 
+void streaming_settle(streaming *s); /* loading is over: what it touched of the streamed weights leaves the process's memory (CPU) */
 void streaming_begin(streaming *s);
 void streaming_acquire(streaming *s, int group);
 void streaming_release(streaming *s, int group);

@@ -276,12 +276,27 @@ static size_t counted_bytes(const weight_loader *l, const taken *t) {
     return (ggml_backend_buft_get_alloc_size(type, t->tensor) + alignment - 1) / alignment * alignment;
 }
 
-static bool plan_residency(weight_loader *l, error *e) {
+/* By group; the caller frees them. */
+static bool size_groups(const weight_loader *l, size_t **out, error *e) {
     size_t *bytes = calloc((size_t)l->last_group + 1, sizeof *bytes);
-    if (bytes == NULL) return error_no_memory(e, "weights", (size_t)l->last_group * sizeof *bytes);
+    if ((*out = bytes) == NULL) return error_no_memory(e, "weights", (size_t)l->last_group * sizeof *bytes);
     for (size_t i = 0; i < tensor_store_count(l->store); i++)
         if (l->taken[i].weight != NULL) bytes[l->taken[i].group] += counted_bytes(l, &l->taken[i]);
-    bool ok = residency_plan_make(bytes, l->last_group + 1, l->budget, &l->set->plan, e);
+    return true;
+}
+
+bool weight_loader_bounds(const weight_loader *l, size_t *all, size_t *least, error *e) {
+    size_t *bytes = NULL;
+    *all = *least = 0;
+    if (l->failed && e != NULL) *e = l->fault;
+    bool ok = !l->failed && size_groups(l, &bytes, e) && residency_bounds(bytes, l->last_group + 1, all, least, e);
+    free(bytes);
+    return ok;
+}
+
+static bool plan_residency(weight_loader *l, error *e) {
+    size_t *bytes;
+    bool ok = size_groups(l, &bytes, e) && residency_plan_make(bytes, l->last_group + 1, l->budget, &l->set->plan, e);
     free(bytes);
     return ok;
 }
@@ -381,6 +396,7 @@ bool weight_loader_finish(weight_loader *l, weight_set **out, error *e) {
     if (!ok && e != NULL) *e = l->fault;
     ok = ok && wrap_files(l, e) && place_streamed(l, e) && allocate_copies(l->set, e) && place_all(l, e);
     if (ok) {
+        if (l->set->stream != NULL) streaming_settle(l->set->stream);
         *out = l->set;
         l->set = NULL;
     }

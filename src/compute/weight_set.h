@@ -48,6 +48,9 @@ void weight_group(weight_loader *l, int n);
 /* At most so many bytes of the device are for these weights; SIZE_MAX, as at first: as many as there are. On the CPU: bytes of the mapping that
  * stay in the process's memory. finish fails with ERROR_OUT_OF_MEMORY when group 0 and two others exceed it. */
 void weight_loader_budget(weight_loader *l, size_t bytes);
+/* What the weights taken so far would take of the device (of the mapping, on the CPU): all of them, and the least budget that streaming can do
+ * with. Nothing is allocated there. */
+bool weight_loader_bounds(const weight_loader *l, size_t *all, size_t *least, error *e);
 /* Consumes the loader, also on failure. Errors name the weight; the caller knows whose it is. */
 bool weight_loader_finish(weight_loader *l, weight_set **out, error *e);
 void weight_loader_free(weight_loader *l); /* when finish was never called; NULL is fine */

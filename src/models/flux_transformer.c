@@ -112,8 +112,10 @@ static void take_weights(flux_transformer *t, weight_loader *l) {
     t->out = flux_take_linear(l, "proj_out", c->out_channels, n);
 }
 
-static bool load(flux_transformer *t, device *d, const char *folder, const load_options *o, error *e) {
+/* Reads the config and takes the weights, which are nowhere yet. The loader is yours. */
+static bool open(flux_transformer *t, device *d, const char *folder, const load_options *o, weight_loader **out, error *e) {
     json_document config;
+    *out = NULL;
     bool ok = component_config(folder, &config, e) && read_config(json_root(&config), &t->config, e);
     json_document_free(&config);
     if (!ok) return false;
@@ -122,11 +124,28 @@ static bool load(flux_transformer *t, device *d, const char *folder, const load_
     t->doubles = calloc((size_t)c->num_layers + 1, sizeof *t->doubles);
     t->singles = calloc((size_t)c->num_single_layers + 1, sizeof *t->singles);
     if (t->doubles == NULL || t->singles == NULL) return error_no_memory(e, "a transformer", sizeof *t);
+    if (!component_open(&t->part, d, folder, o, out, e)) return false;
+    weight_loader_budget(*out, o->resident_bytes);
+    take_weights(t, *out);
+    return true;
+}
+
+static bool load(flux_transformer *t, device *d, const char *folder, const load_options *o, error *e) {
     weight_loader *l;
-    if (!component_open(&t->part, d, folder, o, &l, e)) return false;
-    weight_loader_budget(l, o->resident_bytes);
-    take_weights(t, l);
-    return component_finish(&t->part, l, o, e);
+    return open(t, d, folder, o, &l, e) && component_finish(&t->part, l, o, e);
+}
+
+bool flux_transformer_bounds(device *d, const char *folder, const load_options *o, size_t *all, size_t *least, error *e) {
+    const load_options mapped = {.precision = o->precision, .resident_bytes = SIZE_MAX};
+    weight_loader *l = NULL;
+    *all = *least = 0;
+    flux_transformer *t = calloc(1, sizeof *t);
+    if (t == NULL) return error_no_memory(e, "a transformer", sizeof *t);
+    bool ok = open(t, d, folder, &mapped, &l, e);
+    if (ok && !weight_loader_bounds(l, all, least, e)) ok = error_prefix(e, "%s: ", folder);
+    weight_loader_free(l);
+    flux_transformer_free(t);
+    return ok;
 }
 
 bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e) {

@@ -30,6 +30,9 @@ typedef struct flux_transformer flux_transformer;
 /* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. With fewer resident_bytes than the weights take,
  * the leading blocks stay on the device and the others come while a step runs (weight_set.h); ERROR_OUT_OF_MEMORY when two blocks do not fit. */
 bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e);
+/* What loading with these options would take of the device for weights: all of them, and the least resident_bytes that it can do with. Nothing is
+ * allocated there. On the CPU, which computes with the weights in their file, these are bytes of the mapping. */
+bool flux_transformer_bounds(device *d, const char *folder, const load_options *o, size_t *all, size_t *least, error *e);
 void flux_transformer_free(flux_transformer *t); /* NULL is fine */
 const flux_config *flux_transformer_config(const flux_transformer *t);
 component *flux_transformer_component(flux_transformer *t); /* for component_prefetch and memory figures; it keeps no graph there */

@@ -117,6 +117,9 @@ static void the_numbers_are_the_same_under_every_budget(void **state) {
     print_message("    budget        resident streamed seconds a step\n    %9.2f MB  %-8d %-8d %.4f\n", (double)all / 1e6, r.resident_groups,
                   r.streamed_groups, denoise(t, expected));
     assert_true(r.streamed_groups == 0 && r.slot_bytes == 0 && r.pinned_bytes == 0);
+    size_t wanted, least;
+    assert_true(flux_transformer_bounds(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), &wanted, &least, NULL));
+    assert_int_equal(wanted, all);
     if (device_is_cpu(dev)) assert_true(mapped_and_resident() > all - (1 << 16));
     flux_transformer_free(t);
 
@@ -143,6 +146,7 @@ static void the_numbers_are_the_same_under_every_budget(void **state) {
     assert_int_equal(e.code, ERROR_OUT_OF_MEMORY);
     assert_non_null(strstr(e.text, "are missing"));
     assert_int_equal(last, 0); /* it came down to two blocks */
+    assert_int_equal(budget, least - 1);
     assert_true(plans >= 3);
 }
 

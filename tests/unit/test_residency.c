@@ -38,6 +38,21 @@ static void as_many_stay_as_fit(void **state) {
             }
 }
 
+static void the_least_budget_is_the_least_that_is_accepted(void **state) {
+    (void)state;
+    static const size_t models[][5] = {{5, 10, 10, 10, 10}, {5, 20, 7, 1, 1}, {5, 20, 1, 1, 1}, {0, 1, 0, 0, 0}, {9, 0, 0, 0, 0}};
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++)
+        for (int groups = 1; groups <= 5; groups++) {
+            size_t all, least;
+            residency_plan p;
+            assert_true(residency_bounds(models[m], groups, &all, &least, NULL));
+            assert_true(residency_plan_make(models[m], groups, all, &p, NULL));
+            assert_int_equal(p.streamed, 0);
+            assert_true(residency_plan_make(models[m], groups, least, &p, NULL));
+            assert_true(least == 0 || !residency_plan_make(models[m], groups, least - 1, &p, NULL));
+        }
+}
+
 static void what_is_missing_is_told(void **state) {
     (void)state;
     const size_t mib = 1 << 20, bytes[] = {100 * mib, 50 * mib, 60 * mib, 40 * mib};
@@ -58,7 +73,8 @@ static void sizes_beyond_all_memory_are_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_many_stay_as_fit), cmocka_unit_test(what_is_missing_is_told),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_many_stay_as_fit), cmocka_unit_test(the_least_budget_is_the_least_that_is_accepted),
+                                       cmocka_unit_test(what_is_missing_is_told),
                                        cmocka_unit_test(sizes_beyond_all_memory_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
