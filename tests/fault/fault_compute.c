@@ -11,6 +11,7 @@
 #include "compute/device.h"
 #include "compute/graph.h"
 #include "compute/ops.h"
+#include "engine/vram_manager.h"
 #include "fault.h"
 #include "models/flux_transformer.h"
 #include "weights/tensor_store.h"
@@ -82,11 +83,25 @@ static void a_transformer_runs_or_leaves_nothing(void **state) {
     device_free(p.d);
 }
 
+static bool manage(void *context, error *e) {
+    (void)context;
+    vram_manager *m;
+    if (!vram_manager_new(&(vram_callbacks){0}, &m, e)) return false;
+    vram_manager_free(m);
+    return true;
+}
+
+static void a_vram_manager_is_made_or_leaves_nothing(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(manage, NULL) >= 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_store_opens_or_leaves_nothing),
         cmocka_unit_test(a_device_opens_or_leaves_nothing),
         cmocka_unit_test(a_transformer_runs_or_leaves_nothing),
+        cmocka_unit_test(a_vram_manager_is_made_or_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
