@@ -80,6 +80,7 @@ static void a_transformer_runs_or_leaves_nothing(void **state) {
     assert_true(fault_fail_each(denoise, &p) >= 20);
     p.precision = PRECISION_F16;
     assert_true(fault_fail_each(denoise, &p) >= 20);
+    assert_int_equal(ledger_total(device_ledger(p.d)), 0); /* every claim was given back */
     device_free(p.d);
 }
 

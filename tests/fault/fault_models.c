@@ -74,6 +74,7 @@ static void parts_fail_cleanly(void **state) {
             print_message("    %s, %s%s: %zu allocations\n", parts[i].folder, precision_name(p->options.precision),
                           p->options.copied ? ", read" : "", count);
             assert_true(count > 10);
+            assert_int_equal(ledger_total(device_ledger(p->device)), 0); /* every claim was given back */
         }
     }
 }

@@ -1,6 +1,9 @@
 """MEMORY_EFFICIENT_LOADING: weight files are mapped, or read into memory and let go; the pictures are the same to the byte."""
 import pathlib
 
+import vulkan
+from conftest import until
+
 
 def held_files(pid):
     """The weight files that a process has mapped, and those it has open."""
@@ -10,7 +13,8 @@ def held_files(pid):
 
 
 def picture(server):
-    document = server.finish(server.submit("a fox on a blue background", seed=7, num_inference_steps=2, width=128, height=128), seconds=60)
+    task = server.submit("a fox on a blue background", seed=7, num_inference_steps=1, width=64, height=64)
+    document = until(lambda: (t := server.task(task))["status"] in ("completed", "failed") and t, seconds=120)
     assert document["status"] == "completed", document
     return server.image(document["images"][0]["id"])
 
@@ -21,5 +25,14 @@ def test_weights_are_mapped_or_read_and_let_go(make_server):
     files, _ = held_files(mapping.engine_pid())
     assert len(files) == 4, files
     reading = make_server(real_engine=True, MEMORY_EFFICIENT_LOADING="false")
+    assert picture(reading) == mapped
+    assert held_files(reading.engine_pid()) == (set(), [])
+
+
+def test_a_device_with_memory_of_its_own_holds_no_file_either(make_server):
+    mapping = make_server(real_engine=True, **vulkan.ENVIRONMENT)
+    mapped = picture(mapping)
+    assert len(held_files(mapping.engine_pid())[0]) == 4
+    reading = make_server(real_engine=True, MEMORY_EFFICIENT_LOADING="false", **vulkan.ENVIRONMENT)
     assert picture(reading) == mapped
     assert held_files(reading.engine_pid()) == (set(), [])

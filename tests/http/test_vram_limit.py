@@ -1,14 +1,15 @@
 """IMAGINED_VRAM_LIMIT_MB: what ggml takes of the device stays within it, counted where it allocates, and what fits makes the same picture."""
 import subprocess
 
-from conftest import BINARY
+from conftest import BINARY, until
 from vulkan import DeviceBytes
 
 MIB = 1 << 20
 
 
 def picture(server):
-    task = server.finish(server.submit("a fox on a blue background", seed=7, num_inference_steps=1, width=64, height=64), seconds=120)
+    name = server.submit("a fox on a blue background", seed=7, num_inference_steps=1, width=64, height=64)
+    task = until(lambda: (t := server.task(name))["status"] in ("completed", "failed") and t, seconds=120)
     return task, server.image(task["images"][0]["id"]) if task["status"] == "completed" else None
 
 

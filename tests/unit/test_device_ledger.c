@@ -138,22 +138,32 @@ static void what_encoders_measure_is_what_they_take(void **state) {
     assert_int_equal(ledger_total(device_ledger(dev)), 0);
 }
 
+/* Also where its weights are streamed, which puts its operations into another order. */
 static void what_a_step_measures_is_what_it_takes(void **state) {
     (void)state;
     char path[512];
     error e = {0};
-    size_t measured;
+    size_t measured, all, least;
     flux_transformer *t;
     flux_step *s;
     const flux_step_shape shape = {8, 6, 5, 2};
-    good(flux_transformer_load(dev, golden_folder(path, "flux_plain"), &LOAD_OPTIONS(PRECISION_F32), &t, &e), &e);
-    good(flux_step_measure(t, &shape, &measured, &e), &e);
-    assert_int_equal(computing(), 0);
-    good(flux_step_new(t, &shape, &s, &e), &e);
-    measured_is_taken(measured, flux_step_bytes(s));
-    flux_step_free(s);
-    flux_transformer_free(t);
-    assert_int_equal(ledger_total(device_ledger(dev)), 0);
+    load_options o = LOAD_OPTIONS(PRECISION_F32);
+    good(flux_transformer_bounds(dev, golden_folder(path, "flux_plain"), &o, &all, &least, &e), &e);
+    const size_t budgets[] = {SIZE_MAX, all, least};
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        o.resident_bytes = budgets[i];
+        good(flux_transformer_load(dev, path, &o, &t, &e), &e);
+        if (!device_is_cpu(dev)) assert_true(ledger_total(device_ledger(dev)) <= budgets[i]);
+        good(flux_step_measure(t, &shape, &measured, &e), &e);
+        assert_int_equal(computing(), 0);
+        good(flux_step_new(t, &shape, &s, &e), &e);
+        measured_is_taken(measured, flux_step_bytes(s));
+        assert_true(count_buffers_now(device_is_cpu(dev)) <= ledger_total(device_ledger(dev)) + device_ledger(dev)->claimed[DEVICE_PINNED]);
+        flux_step_free(s);
+        flux_transformer_free(t);
+        assert_int_equal(ledger_total(device_ledger(dev)), 0);
+        assert_int_equal(device_ledger(dev)->claimed[DEVICE_PINNED], 0);
+    }
 }
 
 static void what_a_decoder_measures_is_what_it_takes(void **state) {
