@@ -1,123 +1,31 @@
 #include "engine/engine_process.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "base/log.h"
-#include "engine/generation.h"
+#include "engine/front_link.h"
+#include "engine/held_tasks.h"
 #include "engine/model_manager.h"
 #include "engine/process_memory.h"
-#include "engine/task_message.h"
 
 enum {
-    MAX_HELD = 16,   /* tasks at once; the front admits far fewer */
     NICENESS = 5,    /* enough for the front to answer while every core computes */
     OOM_SCORE = 500, /* of 1000: when memory ends, the engine is to go and not the front or somebody else */
 };
 
-typedef struct held_task {
-    char id[ENGINE_ID_BYTES];
-    generation *work;
-    uint64_t memory_before, memory_peak;
-} held_task;
-
 typedef struct process {
-    int socket;
-    uint64_t number;
+    front_link front;
     device *device;
     model_manager *models;
-    held_task held[MAX_HELD];
-    size_t count, turn; /* turn: whose slice is next */
-    bool peak_resets;   /* the kernel's peak can be started anew for each task */
-    bool over;          /* told to stop, or the front is gone */
-    engine_message in, out;
+    held_tasks held;
+    bool peak_resets; /* the kernel's peak can be started anew for each task */
 } process;
-
-/* --- telling the front --- */
-
-static engine_message *begin_message(process *p, engine_message_kind kind, const char *id) {
-    p->out = (engine_message){.kind = kind, .engine = p->number};
-    snprintf(p->out.id, sizeof p->out.id, "%s", id);
-    return &p->out;
-}
-
-/* Waits for a front that is slow; when there is none any more, all is over. */
-static void send_message(process *p, int fd) {
-    error fault = {0};
-    if (p->over || engine_message_send_within(p->socket, &p->out, fd, -1, &fault)) return;
-    log_line(LOG_DEBUG, "%s", fault.text);
-    p->over = true;
-}
-
-static void say_hello(process *p) {
-    engine_message *m = begin_message(p, MESSAGE_HELLO, "");
-    snprintf(m->hello.device_kind, sizeof m->hello.device_kind, "%s", device_kind(p->device));
-    snprintf(m->hello.device_name, sizeof m->hello.device_name, "%s", device_name(p->device));
-    m->hello.threads = device_threads(p->device);
-    send_message(p, -1);
-}
-
-static void say_progress(process *p, const held_task *t) {
-    generation_state s = generation_get_state(t->work);
-    engine_message *m = begin_message(p, MESSAGE_PROGRESS, t->id);
-    m->progress.phase = s.phase;
-    m->progress.image = s.image;
-    m->progress.images = s.images;
-    m->progress.step = s.step;
-    m->progress.steps = s.steps;
-    send_message(p, -1);
-}
-
-static void say_failed(process *p, const char *id, const error *why) {
-    engine_message *m = begin_message(p, MESSAGE_FAILED, id);
-    m->fault = *why;
-    if (why->code == ERROR_NONE) error_set(&m->fault, ERROR_INTERNAL, "it failed without saying why");
-    send_message(p, -1);
-}
-
-/* The pixels in a file of memory that nobody can change any more: the front reads them in place. */
-static bool make_memfd(const void *pixels, size_t size, int *out, error *e) {
-    int fd = memfd_create("imagined-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) return error_system(e, "make", "a memory file for the image");
-    for (size_t at = 0; at < size;) {
-        ssize_t n = write(fd, (const char *)pixels + at, size - at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            close(fd);
-            return error_no_memory(e, "the finished image", size);
-        }
-        at += (size_t)n;
-    }
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
-        error_system(e, "seal", "the memory file of the image");
-        close(fd);
-        return false;
-    }
-    *out = fd;
-    return true;
-}
-
-static bool say_image(process *p, const held_task *t, const generated_image *image, error *e) {
-    int fd = -1;
-    if (!make_memfd(image->rgb, (size_t)image->width * (size_t)image->height * 3, &fd, e)) return false;
-    engine_message *m = begin_message(p, MESSAGE_IMAGE, t->id);
-    m->image.index = image->index;
-    m->image.width = image->width;
-    m->image.height = image->height;
-    m->image.seed = image->seed;
-    send_message(p, fd);
-    close(fd);
-    return true;
-}
 
 /* --- memory a task took --- */
 
@@ -128,107 +36,102 @@ static void raise_to(uint64_t *peak, uint64_t bytes) {
 /* Gives the peak so far to all that are held. Where it cannot be reset, what is resident between two slices must do. */
 static void note_peak(process *p) {
     uint64_t bytes = p->peak_resets ? process_memory_peak() : process_memory_resident();
-    for (size_t i = 0; i < p->count; i++) raise_to(&p->held[i].memory_peak, bytes);
+    for (int i = 0; i < p->held.count; i++) raise_to(&p->held.tasks[i].memory_peak, bytes);
 }
 
-static void say_done(process *p, const held_task *t) {
-    engine_message *m = begin_message(p, MESSAGE_DONE, t->id);
-    m->metrics = *generation_metrics(t->work);
-    m->metrics.memory_before = t->memory_before;
-    m->metrics.memory_after = process_memory_resident();
-    m->metrics.memory_peak = t->memory_peak;
-    raise_to(&m->metrics.memory_peak, m->metrics.memory_after);
-    send_message(p, -1);
-}
-
-/* --- tasks --- */
-
-static size_t find_task(const process *p, const char *id) {
-    size_t i = 0;
-    while (i < p->count && strcmp(p->held[i].id, id) != 0) i++;
-    return i;
-}
-
-/* The others keep their order and the turn stays with the one that follows. */
-static void drop_task(process *p, size_t i) {
-    generation_free(p->held[i].work);
-    p->count--;
-    memmove(&p->held[i], &p->held[i + 1], (p->count - i) * sizeof p->held[0]);
-    if (p->turn > i) p->turn--;
-}
+/* --- what the front asks for --- */
 
 static void admit(process *p, const engine_message *m) {
     error fault = {0};
-    held_task t = {0};
-    if (find_task(p, m->id) < p->count) {
+    generation *work = NULL;
+    held_task *t;
+    if (held_tasks_find(&p->held, m->id) != NULL) {
         log_line(LOG_WARNING, "task %s was admitted twice", m->id);
         return;
     }
-    memcpy(t.id, m->id, sizeof t.id);
-    if (p->count == MAX_HELD) error_set(&fault, ERROR_BUSY, "the engine holds %d tasks already", MAX_HELD);
-    else if (generation_new(p->models, &m->request, &t.work, &fault)) {
-        note_peak(p);
-        p->peak_resets = process_memory_reset_peak();
-        t.memory_before = t.memory_peak = process_memory_resident();
-        p->held[p->count++] = t;
+    if (!generation_new(p->models, &m->request, &work, &fault) || !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
+        generation_free(work);
+        front_link_failed(&p->front, m->id, &fault);
         return;
     }
-    say_failed(p, t.id, &fault);
+    note_peak(p);
+    p->peak_resets = process_memory_reset_peak();
+    t->memory_before = t->memory_peak = process_memory_resident();
 }
 
 static void cancel(process *p, const char *id) {
-    size_t i = find_task(p, id);
-    if (i == p->count) return; /* it was faster */
-    drop_task(p, i); /* before the front hears of it, so that its memory is free then */
+    held_task *t = held_tasks_find(&p->held, id);
+    if (t == NULL) return; /* it was faster */
+    held_tasks_drop(&p->held, t); /* before the front hears of it, so that its memory is free then */
     error fault = {0};
     error_set(&fault, ERROR_CANCELLED, "the task was cancelled");
-    say_failed(p, id, &fault);
+    front_link_failed(&p->front, id, &fault);
+}
+
+static void set_suspended(process *p, const char *id, bool suspended) {
+    held_task *t = held_tasks_find(&p->held, id);
+    if (t != NULL) t->claim.suspended = suspended; /* else it was faster */
 }
 
 static void obey(process *p, const engine_message *m) {
-    if (m->engine != p->number) return;
     switch (m->kind) {
     case MESSAGE_ADMIT: admit(p, m); break;
     case MESSAGE_CANCEL: cancel(p, m->id); break;
-    case MESSAGE_STOP: p->over = true; break;
+    case MESSAGE_SUSPEND: set_suspended(p, m->id, true); break;
+    case MESSAGE_RESUME: set_suspended(p, m->id, false); break;
+    case MESSAGE_STOP: p->front.over = true; break;
     default: break; /* the engine's own kinds: from a front of this binary they cannot come */
     }
 }
 
 /* Reads all that has come; with nothing to do it waits for something to come. */
 static void listen_to_front(process *p) {
-    bool got = true;
-    while (!p->over && got) {
-        int fd;
-        error fault = {0};
-        if (!engine_message_receive(p->socket, p->count == 0 ? -1 : 0, &p->in, &fd, &got, &fault)) {
-            log_line(LOG_DEBUG, "%s", fault.text);
-            p->over = true;
-        } else if (got) {
-            if (fd >= 0) close(fd);
-            obey(p, &p->in);
-        }
-    }
+    while (front_link_receive(&p->front, held_tasks_runnable(&p->held) ? 0 : -1)) obey(p, &p->front.in);
 }
 
-/* One slice of the task whose turn it is. */
-static void run_slice(process *p) {
-    if (p->turn >= p->count) p->turn = 0;
-    size_t i = p->turn++;
-    held_task *t = &p->held[i];
-    say_progress(p, t);
-    if (p->over) return;
+/* --- slices --- */
+
+/* Its memory is free when the front hears of the end. */
+static void end_task(process *p, held_task *t, bool ok, const error *fault) {
+    const held_task ended = *t;
+    engine_metrics m = *generation_metrics(t->work);
+    held_tasks_drop(&p->held, t);
+    m.memory_before = ended.memory_before;
+    m.memory_after = process_memory_resident();
+    m.memory_peak = ended.memory_peak;
+    raise_to(&m.memory_peak, m.memory_after);
+    if (ok) front_link_done(&p->front, ended.id, &m);
+    else front_link_failed(&p->front, ended.id, fault);
+}
+
+/* A slice that is the task's own: anything but a denoising step. */
+static void run_own(process *p, held_task *t) {
     generated_image image = {0};
     error fault = {0};
     bool ok = generation_advance(t->work, &image, &fault);
     note_peak(p);
-    if (ok && image.rgb != NULL) ok = say_image(p, t, &image, &fault);
-    if (ok && !generation_get_state(t->work).finished) return;
-    char id[ENGINE_ID_BYTES];
-    memcpy(id, t->id, sizeof id);
-    if (ok) say_done(p, t);
-    drop_task(p, i);
-    if (!ok) say_failed(p, id, &fault);
+    if (ok && image.rgb != NULL) ok = front_link_image(&p->front, t->id, &image, &fault);
+    if (!ok || generation_get_state(t->work).finished) end_task(p, t, ok, &fault);
+}
+
+static void run_step(process *p, const slice_party *party) {
+    error fault = {0};
+    double seconds = 0;
+    bool ok = generation_step_together(party->shares, party->count, &seconds, &fault);
+    note_peak(p);
+    if (ok) held_tasks_stepped(&p->held, party, seconds);
+    else if (!held_tasks_try_otherwise(&p->held, party, &fault)) end_task(p, party->members[0], false, &fault);
+}
+
+static void run_slice(process *p) {
+    slice_party party = held_tasks_next(&p->held);
+    for (int i = 0; i < party.count; i++) {
+        generation_state s = generation_get_state(party.members[i]->work);
+        front_link_progress(&p->front, party.members[i]->id, &s, party.count > 1 ? party.slice : 0);
+    }
+    if (p->front.over || party.count == 0) return;
+    if (party.images > 0) run_step(p, &party);
+    else run_own(p, party.members[0]);
 }
 
 /* --- the process --- */
@@ -261,8 +164,8 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     error fault = {0};
     process *p = calloc(1, sizeof *p);
     if (p == NULL) return 1;
-    p->socket = socket;
-    p->number = engine;
+    p->front.socket = socket;
+    p->front.engine = engine;
     p->peak_resets = process_memory_reset_peak();
     const model_manager_options keeping = {.max_models = options->max_models, .copied = !options->memory_efficient_loading};
     bool ok = device_open(options->device, options->threads, &p->device, &fault) &&
@@ -271,16 +174,16 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
         device_set_limit(p->device, options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0);
         log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(p->device), device_name(p->device),
                  device_threads(p->device));
-        say_hello(p);
+        front_link_hello(&p->front, p->device);
     } else {
         log_line(LOG_ERROR, "%s", fault.text);
-        say_failed(p, "", &fault); /* the front tells its users why there is no engine */
+        front_link_failed(&p->front, "", &fault); /* the front tells its users why there is no engine */
     }
-    while (ok && !p->over) {
+    while (ok && !p->front.over) {
         listen_to_front(p);
-        if (!p->over && p->count > 0) run_slice(p);
+        if (!p->front.over) run_slice(p);
     }
-    while (p->count > 0) drop_task(p, p->count - 1);
+    while (p->held.count > 0) held_tasks_drop(&p->held, &p->held.tasks[p->held.count - 1]);
     model_manager_free(p->models);
     device_free(p->device);
     free(p);

@@ -31,7 +31,7 @@ bool generation_new(model_manager *models, const engine_request *request, genera
     if (g == NULL) return error_no_memory(e, "a task", sizeof *g);
     g->models = models;
     g->request = *request;
-    g->state = (generation_state){PHASE_LOAD, 0, request->count, 0, request->steps, false};
+    g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .steps = request->steps};
     *out = g;
     return true;
 }

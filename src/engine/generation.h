@@ -30,6 +30,7 @@ typedef struct generation_state {
     int image, images;
     int step, steps; /* finished and all steps of this image */
     bool finished;
+    uint64_t bytes_done, bytes_total; /* of weights, while loading; else 0 */
 } generation_state;
 
 /* Copies the request. The model is leased from `models` in the first slice. */

@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "engine/engine_process.h"
 #include "engine/generation.h"
+#include "engine/held_tasks.h"
 #include "engine/process_memory.h"
 
 /* --- stand-ins: a device, a model manager, a generation whose prompt says what happens --- */
@@ -92,10 +93,44 @@ static void take_64_mib(void) {
     munmap(p, size);
 }
 
+/* Words in a prompt: "share" shares steps, which take as long for many as for one; "few" finds memory for two images a step; "spoils" fails a shared
+ * step, and its own. */
+static bool says(const generation *g, const char *word) { return strstr(g->request.prompt, word) != NULL; }
+
+int generation_images_to_step(const generation *g) { return g->state.phase == PHASE_DENOISE ? 1 : 0; }
+bool generation_can_share(const generation *a, const generation *b) {
+    return generation_images_to_step(a) > 0 && generation_images_to_step(b) > 0 && says(a, "share") && says(b, "share");
+}
+batch_key generation_batch_key(const generation *g) {
+    batch_key key = {.width = g->request.width};
+    snprintf(key.model, sizeof key.model, "%s", says(g, "few") ? "few" : "all");
+    return key;
+}
+
+bool generation_step_together(const generation_share *shares, int count, double *seconds, error *e) {
+    generated_image none;
+    if (count == 1) {
+        *seconds = 0.001;
+        if (says(shares[0].task, "spoils")) return error_set(e, ERROR_DEVICE, "it spoils");
+        return generation_advance(shares[0].task, &none, e);
+    }
+    for (int i = 0; i < count; i++) {
+        if (says(shares[i].task, "few") && count > 2) return error_set(e, ERROR_OUT_OF_MEMORY, "too few");
+        if (says(shares[i].task, "spoils")) return error_set(e, ERROR_DEVICE, "somebody spoils");
+    }
+    *seconds = 0.001;
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(shares[i].images, 1);
+        if (!generation_advance(shares[i].task, &none, e)) return false;
+    }
+    return true;
+}
+
 bool generation_advance(generation *g, generated_image *image, error *e) {
     const char *prompt = g->request.prompt;
     generation_state *s = &g->state;
     if (strcmp(prompt, "slow") == 0) usleep(20000);
+    if (strstr(prompt, "share") != NULL && s->phase == PHASE_DENOISE) usleep(500);
     if (strcmp(prompt, "large") == 0 && s->phase == PHASE_ENCODE) take_64_mib();
     if (strcmp(prompt, "abort") == 0) abort();
     if (strcmp(prompt, "fails") == 0 && s->step == 1) return error_set(e, ERROR_BAD_FILE, "weights.safetensors: it fails");
@@ -153,11 +188,13 @@ static void send_to(front *f, engine_message_kind kind, const char *id, const en
     assert_true(engine_message_send(f->socket, &m, -1, NULL));
 }
 
-static void admit(front *f, const char *id, const char *prompt, int steps, int count) {
-    engine_request r = {.width = 16, .height = 8, .steps = steps, .count = count, .max_sequence_length = 1, .seed = UINT64_MAX};
+static void admit_as(front *f, const char *id, const char *prompt, int steps, int count, int priority, bool alone) {
+    engine_request r = {.priority = priority, .alone = alone, .width = 16, .height = 8, .steps = steps, .count = count, .max_sequence_length = 1, .seed = UINT64_MAX};
     snprintf(r.prompt, sizeof r.prompt, "%s", prompt);
     send_to(f, MESSAGE_ADMIT, id, &r);
 }
+
+static void admit(front *f, const char *id, const char *prompt, int steps, int count) { admit_as(f, id, prompt, steps, count, 2, false); }
 
 /* The next message into f->last; false at the end. *fd may be NULL when no descriptor may come. */
 static bool next(front *f, int *fd) {
@@ -333,14 +370,14 @@ static void more_tasks_than_it_holds_are_refused(void **state) {
     (void)state;
     front f = start();
     char id[8];
-    for (int i = 0; i < 17; i++) {
+    for (int i = 0; i <= HELD_TASKS_MAX; i++) {
         snprintf(id, sizeof id, "t%d", i);
         admit(&f, id, "slow", 100, 1);
     }
     admit(&f, "t3", "slow", 100, 1); /* twice: nothing comes of it */
-    expect(&f, MESSAGE_FAILED, "t16");
+    expect(&f, MESSAGE_FAILED, id);
     assert_int_equal(f.last.fault.code, ERROR_BUSY);
-    for (int i = 15; i >= 0; i--) {
+    for (int i = HELD_TASKS_MAX - 1; i >= 0; i--) {
         snprintf(id, sizeof id, "t%d", i);
         send_to(&f, MESSAGE_CANCEL, id, NULL);
         expect(&f, MESSAGE_FAILED, id);
@@ -348,6 +385,126 @@ static void more_tasks_than_it_holds_are_refused(void **state) {
     }
     admit(&f, "last", "fine", 1, 1);
     expect(&f, MESSAGE_IMAGE, "last");
+    assert_int_equal(end(&f), 0);
+}
+
+/* Reads on until every task of `ids`, one letter each, is done or failed. The letters of those who shared a slice, largest party seen, into `most`;
+ * how many were done. */
+static int follow(front *f, const char *ids, size_t *most) {
+    uint64_t slice = 0;
+    size_t left = strlen(ids), party = 0;
+    int done = 0;
+    while (left > 0) {
+        assert_true(next(f, NULL));
+        const engine_message *m = &f->last;
+        if (m->kind == MESSAGE_PROGRESS) {
+            bool joined = m->progress.slice != 0 && m->progress.slice == slice;
+            party = joined ? party + 1 : 1;
+            slice = m->progress.slice;
+            if (party > *most) *most = party;
+        }
+        done += m->kind == MESSAGE_DONE;
+        left -= m->kind == MESSAGE_DONE || m->kind == MESSAGE_FAILED;
+    }
+    return done;
+}
+
+static void tasks_share_steps_where_that_pays(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "share slow", 60, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    admit(&f, "b", "share slow", 40, 1);
+    admit(&f, "c", "share slow", 40, 1);
+    admit(&f, "d", "not with others", 40, 1);
+    admit_as(&f, "e", "share, but it was there when an engine died", 40, 1, 2, true);
+    size_t most = 0;
+    assert_int_equal(follow(&f, "abcde", &most), 5);
+    assert_int_equal(most, 3);
+    assert_int_equal(end(&f), 0);
+}
+
+static void without_memory_fewer_share(void **state) {
+    (void)state;
+    front f = start();
+    for (int i = 0; i < 4; i++) admit(&f, (char[]){(char)('a' + i), 0}, "share few slow", 40, 1);
+    size_t most = 0;
+    assert_int_equal(follow(&f, "abcd", &most), 4);
+    assert_int_equal(most, 3); /* tried once */
+    assert_int_equal(end(&f), 0);
+}
+
+static void who_spoils_a_shared_step_fails_alone(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "share slow", 40, 1);
+    admit(&f, "b", "share slow", 40, 1);
+    size_t most = 0;
+    while (most < 2) { /* until they share */
+        uint64_t before = f.last.kind == MESSAGE_PROGRESS ? f.last.progress.slice : 0;
+        assert_true(next(&f, NULL));
+        if (f.last.kind == MESSAGE_PROGRESS && f.last.progress.slice != 0 && f.last.progress.slice == before) most = 2;
+    }
+    admit(&f, "c", "share spoils", 40, 1);
+    int failed = 0;
+    for (int ended = 0; ended < 3;) {
+        assert_true(next(&f, NULL));
+        ended += f.last.kind == MESSAGE_DONE || f.last.kind == MESSAGE_FAILED;
+        if (f.last.kind != MESSAGE_FAILED) continue;
+        failed++;
+        assert_string_equal(f.last.id, "c");
+        assert_string_equal(f.last.fault.text, "it spoils");
+    }
+    assert_int_equal(failed, 1);
+    assert_int_equal(end(&f), 0);
+}
+
+/* From the slice after its coming on, only the urgent one's slices are told until it is done. */
+static void urgent_overtakes_at_the_next_slice(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 1000, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    admit_as(&f, "b", "slow", 1000, 1, 1, false);
+    admit_as(&f, "u", "fine", 20, 1, 0, false);
+    while (f.last.kind != MESSAGE_PROGRESS || f.last.id[0] != 'u') assert_true(next(&f, NULL));
+    for (;;) {
+        assert_true(next(&f, NULL));
+        assert_string_equal(f.last.id, "u");
+        if (f.last.kind == MESSAGE_DONE) break;
+    }
+    for (int seen = 0; seen != 3;) { /* then the others go on */
+        assert_true(next(&f, NULL));
+        assert_int_equal(f.last.kind, MESSAGE_PROGRESS);
+        seen |= f.last.id[0] == 'a' ? 1 : f.last.id[0] == 'b' ? 2 : 4;
+    }
+    assert_int_equal(end(&f), 0);
+}
+
+static void a_suspended_task_keeps_its_place(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 30, 1);
+    do expect(&f, MESSAGE_PROGRESS, "a");
+    while (f.last.progress.step < 3);
+    send_to(&f, MESSAGE_SUSPEND, "a", NULL);
+    send_to(&f, MESSAGE_SUSPEND, "unknown", NULL);
+    admit(&f, "b", "slow", 3, 1);
+    int step = f.last.progress.step;
+    for (bool done = false; !done;) { /* a's slices that were under way come first, then b's alone */
+        assert_true(next(&f, NULL));
+        if (f.last.id[0] == 'a') step = f.last.progress.step;
+        done = f.last.kind == MESSAGE_DONE;
+    }
+    assert_string_equal(f.last.id, "b");
+    assert_in_range(step, 3, 8);
+    send_to(&f, MESSAGE_RESUME, "a", NULL);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    assert_int_equal(f.last.progress.step, step + 1);
+    send_to(&f, MESSAGE_SUSPEND, "a", NULL); /* and can be cancelled while it is */
+    send_to(&f, MESSAGE_CANCEL, "a", NULL);
+    expect(&f, MESSAGE_FAILED, "a");
+    assert_int_equal(f.last.fault.code, ERROR_CANCELLED);
     assert_int_equal(end(&f), 0);
 }
 
@@ -455,6 +612,11 @@ int main(void) {
         cmocka_unit_test(a_cancel_takes_effect_within_a_slice),
         cmocka_unit_test(a_failed_task_leaves_the_others_alone),
         cmocka_unit_test(more_tasks_than_it_holds_are_refused),
+        cmocka_unit_test(tasks_share_steps_where_that_pays),
+        cmocka_unit_test(without_memory_fewer_share),
+        cmocka_unit_test(who_spoils_a_shared_step_fails_alone),
+        cmocka_unit_test(urgent_overtakes_at_the_next_slice),
+        cmocka_unit_test(a_suspended_task_keeps_its_place),
         cmocka_unit_test(stop_ends_it_between_slices),
         cmocka_unit_test(it_ends_within_a_slice_of_the_front),
         cmocka_unit_test(an_abort_ends_the_process_by_its_signal),
