@@ -28,6 +28,68 @@ static bool watch_small_files(flux_parts *p, const char *folder, error *e) {
     return true;
 }
 
+static void note_progress(void *context, size_t bytes) {
+    flux_parts *p = context;
+    p->bytes_coming += bytes;
+    if (p->options.progress != NULL) p->options.progress(p->options.context, bytes);
+}
+
+static load_options options_for_part(flux_parts *p) {
+    load_options o = p->options;
+    o.progress = note_progress;
+    o.context = p;
+    return o;
+}
+
+/* Parts that were trained apart can be put into one folder by mistake: say so before a graph asserts on it. */
+static bool check_fit(const flux_parts *p, error *e) {
+    const flux_fit *f = &p->fit;
+    const char *folder = p->info.folder;
+    bool transformer = (p->seen & FLUX_TRANSFORMER) != 0, vae = (p->seen & FLUX_DECODER) != 0;
+    if (transformer && f->clip_hidden > 0 && f->pooled != f->clip_hidden)
+        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's pooled_projection_dim is %d but text_encoder's hidden_size is %d", folder,
+                         (int)f->pooled, (int)f->clip_hidden);
+    if (transformer && f->t5_model > 0 && f->joint != f->t5_model)
+        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's joint_attention_dim is %d but text_encoder_2's d_model is %d", folder,
+                         (int)f->joint, (int)f->t5_model);
+    if (transformer && vae && (f->in_channels != 4 * f->latent_channels || f->out_channels != f->in_channels))
+        return error_set(e, ERROR_BAD_FILE,
+                         "%s: the transformer's in_channels %d and out_channels %d must both be four times the VAE's latent_channels %d", folder,
+                         (int)f->in_channels, (int)f->out_channels, (int)f->latent_channels);
+    if (vae && f->vae_factor != p->info.vae_factor) /* the file changed between two looks at it */
+        return error_set(e, ERROR_BAD_FILE, "%s: the VAE's block_out_channels changed while the model was loaded", folder);
+    if (f->clip_vocabulary > 0 && p->clip_tokenizer != NULL && tokenizer_vocabulary(p->clip_tokenizer) > (size_t)f->clip_vocabulary)
+        return error_set(e, ERROR_BAD_FILE, "%s: tokenizer has more tokens than text_encoder's vocab_size", folder);
+    return true;
+}
+
+/* What a part that has come says of itself. */
+static void note_part(flux_parts *p, part_kind kind) {
+    const model_part *part = p->parts[kind];
+    flux_fit *f = &p->fit;
+    p->seen |= 1U << kind;
+    switch (kind) {
+    case PART_CLIP_TEXT:
+        f->clip_hidden = clip_text_config_of(model_part_clip_text(part))->hidden_size;
+        f->clip_vocabulary = clip_text_config_of(model_part_clip_text(part))->vocab_size;
+        break;
+    case PART_T5_ENCODER: f->t5_model = t5_encoder_config_of(model_part_t5_encoder(part))->d_model; break;
+    case PART_AUTOENCODER_KL:
+        f->latent_channels = autoencoder_kl_config_of(model_part_autoencoder_kl(part))->latent_channels;
+        f->vae_factor = autoencoder_kl_factor(model_part_autoencoder_kl(part));
+        break;
+    case PART_FLUX_TRANSFORMER: {
+        const flux_config *c = flux_transformer_config(model_part_flux_transformer(part));
+        f->pooled = c->pooled_projection_dim;
+        f->joint = c->joint_attention_dim;
+        f->in_channels = c->in_channels;
+        f->out_channels = c->out_channels;
+        break;
+    }
+    case PART_KINDS: break;
+    }
+}
+
 bool flux_parts_begin(flux_parts *p, part_pool *pool, const char *folder, const load_options *o, error *e) {
     char path[MODEL_PATH_BYTES];
     *p = (flux_parts){.pool = pool, .options = *o};
@@ -37,8 +99,9 @@ bool flux_parts_begin(flux_parts *p, part_pool *pool, const char *folder, const 
     for (int i = 0; i < PART_KINDS; i++) {
         if (!path_of(p, folders[i], path, e) || !part_files_read(path, &p->files[i], e)) return false;
         p->parts[i] = part_pool_find(pool, (part_kind)i, &p->files[i], o);
+        if (p->parts[i] != NULL) note_part(p, (part_kind)i);
     }
-    return true;
+    return check_fit(p, e);
 }
 
 static bool load_tokenizers(flux_parts *p, error *e) {
@@ -47,49 +110,29 @@ static bool load_tokenizers(flux_parts *p, error *e) {
            path_of(p, "tokenizer_2", path, e) && (p->t5_tokenizer != NULL || tokenizer_load_t5(path, &p->t5_tokenizer, e));
 }
 
-static bool load_part(flux_parts *p, int kind, error *e) {
+static bool load_part(flux_parts *p, part_kind kind, error *e) {
     char path[MODEL_PATH_BYTES];
-    return path_of(p, folders[kind], path, e) &&
-           part_pool_take(p->pool, (part_kind)kind, path, &p->files[kind], &p->options, &p->parts[kind], e);
-}
-
-/* Parts that were trained apart can be put into one folder by mistake: say so before a graph asserts on it. */
-static bool check_parts_fit(const flux_parts *p, error *e) {
-    const flux_config *f = flux_transformer_config(model_part_flux_transformer(p->parts[PART_FLUX_TRANSFORMER]));
-    const clip_text_config *clip_config = clip_text_config_of(model_part_clip_text(p->parts[PART_CLIP_TEXT]));
-    const autoencoder_kl *vae = model_part_autoencoder_kl(p->parts[PART_AUTOENCODER_KL]);
-    int clip = (int)clip_config->hidden_size, t5 = (int)t5_encoder_config_of(model_part_t5_encoder(p->parts[PART_T5_ENCODER]))->d_model;
-    int latent = (int)autoencoder_kl_config_of(vae)->latent_channels;
-    const char *folder = p->info.folder;
-    if (f->pooled_projection_dim != clip)
-        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's pooled_projection_dim is %d but text_encoder's hidden_size is %d", folder,
-                         f->pooled_projection_dim, clip);
-    if (f->joint_attention_dim != t5)
-        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's joint_attention_dim is %d but text_encoder_2's d_model is %d", folder,
-                         f->joint_attention_dim, t5);
-    if (f->in_channels != 4 * latent || f->out_channels != f->in_channels)
-        return error_set(e, ERROR_BAD_FILE,
-                         "%s: the transformer's in_channels %d and out_channels %d must both be four times the VAE's latent_channels %d", folder,
-                         f->in_channels, f->out_channels, latent);
-    if (autoencoder_kl_factor(vae) != p->info.vae_factor) /* the file changed between two looks at it */
-        return error_set(e, ERROR_BAD_FILE, "%s: the VAE's block_out_channels changed while the model was loaded", folder);
-    if (tokenizer_vocabulary(p->clip_tokenizer) > (size_t)clip_config->vocab_size)
-        return error_set(e, ERROR_BAD_FILE, "%s: tokenizer has more tokens than text_encoder's vocab_size", folder);
-    return true;
+    load_options o = options_for_part(p);
+    p->bytes_coming = 0;
+    bool ok = path_of(p, folders[kind], path, e) && part_pool_take(p->pool, kind, path, &p->files[kind], &o, &p->parts[kind], e);
+    p->bytes_coming = 0;
+    if (!ok) return false;
+    note_part(p, kind);
+    return check_fit(p, e);
 }
 
 bool flux_parts_next(flux_parts *p, bool *more, error *e) {
     *more = true;
     if (p->clip_tokenizer == NULL || p->t5_tokenizer == NULL) return load_tokenizers(p, e);
     for (int i = 0; i < PART_KINDS; i++)
-        if (p->parts[i] == NULL) return load_part(p, i, e);
+        if ((p->seen & 1U << i) == 0) return load_part(p, (part_kind)i, e);
     *more = false;
-    return p->complete || (p->complete = check_parts_fit(p, e));
+    return check_fit(p, e);
 }
 
 bool flux_parts_ensure(flux_parts *p, unsigned parts, error *e) {
     for (int i = 0; i < PART_KINDS; i++)
-        if ((parts & 1U << i) != 0 && p->parts[i] == NULL && !load_part(p, i, e)) return false;
+        if ((parts & 1U << i) != 0 && p->parts[i] == NULL && !load_part(p, (part_kind)i, e)) return false;
     return true;
 }
 
@@ -110,16 +153,23 @@ void flux_parts_free(flux_parts *p) {
     *p = (flux_parts){0};
 }
 
-uint64_t flux_parts_bytes(const flux_parts *p) {
+uint64_t flux_parts_bytes(const flux_parts *p, unsigned parts) {
     uint64_t sum = 0;
-    for (int i = 0; i < PART_KINDS; i++) sum += p->files[i].weight_bytes;
+    for (int i = 0; i < PART_KINDS; i++) sum += (parts & 1U << i) != 0 ? p->files[i].weight_bytes : 0;
     return sum;
 }
 
-uint64_t flux_parts_bytes_here(const flux_parts *p) {
-    uint64_t sum = 0;
-    for (int i = 0; i < PART_KINDS; i++) sum += p->parts[i] != NULL ? p->files[i].weight_bytes : 0;
-    return sum;
+unsigned flux_parts_here(const flux_parts *p) {
+    unsigned here = 0;
+    for (int i = 0; i < PART_KINDS; i++) here |= p->parts[i] != NULL ? 1U << i : 0;
+    return here;
+}
+
+uint64_t flux_parts_bytes_total(const flux_parts *p) { return flux_parts_bytes(p, FLUX_ALL_PARTS); }
+
+uint64_t flux_parts_bytes_done(const flux_parts *p) {
+    uint64_t done = flux_parts_bytes(p, p->seen) + p->bytes_coming, total = flux_parts_bytes_total(p);
+    return done < total ? done : total;
 }
 
 const char *flux_parts_changed(const flux_parts *p) {

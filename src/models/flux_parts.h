@@ -21,31 +21,43 @@ enum {
     FLUX_ALL_PARTS = FLUX_ENCODERS | FLUX_TRANSFORMER | FLUX_DECODER,
 };
 
+/* What parts must agree on; 0: not known yet. */
+typedef struct flux_fit {
+    int64_t clip_hidden, clip_vocabulary, t5_model, latent_channels, vae_factor;
+    int64_t pooled, joint, in_channels, out_channels; /* the transformer's */
+} flux_fit;
+
 typedef struct flux_parts {
     part_pool *pool; /* borrowed */
     load_options options;
     model_info info;
-    file_watch watch;             /* the small files; the parts' own are in `files` */
-    part_files files[PART_KINDS]; /* as they were when loading began */
-    model_part *parts[PART_KINDS]; /* NULL: not here, or not any more */
+    file_watch watch;              /* the small files; the parts' own are in `files` */
+    part_files files[PART_KINDS];  /* as they were when loading began */
+    model_part *parts[PART_KINDS]; /* NULL: not here yet, or not any more */
+    unsigned seen;                 /* set of the parts that were here once */
+    flux_fit fit;
+    uint64_t bytes_coming;         /* of the part that is being loaded, in place so far */
     tokenizer *clip_tokenizer, *t5_tokenizer;
     flow_match schedule;
-    bool complete; /* every part was here once, and they fit together */
 } flux_parts;
 
-/* Reads the folder's small JSON files and holds what the pool has of the parts. flux_parts_free, also on failure. */
+/* Reads the folder's small JSON files and holds what the pool has of the parts. The options' progress is told of every part that is loaded, then or
+ * later. flux_parts_free, also on failure. */
 bool flux_parts_begin(flux_parts *p, part_pool *pool, const char *folder, const load_options *o, error *e);
-/* Loads the next thing: the tokenizers, then a part a call. False in *more when nothing is missing: then the parts were found to fit together.
- * After a failure it may be called again. */
+/* Loads the next thing that was not here yet: the tokenizers, then a part a call, the transformer last. False in *more when everything was. Parts that
+ * do not fit together are an error as soon as both are known. After a failure it may be called again. */
 bool flux_parts_next(flux_parts *p, bool *more, error *e);
 /* Loads what is missing of `parts`, a set. Files that changed since flux_parts_begin are an error, ERROR_BUSY. */
 bool flux_parts_ensure(flux_parts *p, unsigned parts, error *e);
 void flux_parts_drop(flux_parts *p, unsigned parts); /* gives back what is here of `parts` */
 void flux_parts_free(flux_parts *p);                 /* takes a zeroed or half-loaded one */
 
-/* Weight bytes of all parts and of those that are here. */
-uint64_t flux_parts_bytes(const flux_parts *p);
-uint64_t flux_parts_bytes_here(const flux_parts *p);
+/* Weight bytes of a set of parts, by their files. */
+uint64_t flux_parts_bytes(const flux_parts *p, unsigned parts);
+unsigned flux_parts_here(const flux_parts *p); /* the set that is in memory */
+/* Bytes of all weights, and of them those that were loaded; grows while a part is on its way. */
+uint64_t flux_parts_bytes_total(const flux_parts *p);
+uint64_t flux_parts_bytes_done(const flux_parts *p);
 /* The first file of the model that is not as it was when loading began; NULL: none. */
 const char *flux_parts_changed(const flux_parts *p);
 part_figures flux_parts_figures(const flux_parts *p); /* of the parts here, shared or not */

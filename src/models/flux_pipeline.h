@@ -17,12 +17,13 @@ typedef struct flux_pipeline flux_pipeline;
 /* Loads every part of the folder that the pool does not hold yet. Errors name the file. The pool outlives the pipeline. */
 bool flux_pipeline_load(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e);
 /* The same in slices, so that somebody can be listened to between them: begin reads the small files and takes what the pool has, each next loads
- * one part more; false in *more when all are there, and only then may the pipeline be used. After a failure next may be called again. */
+ * one part more, the transformer last; false in *more when all were loaded. After a failure next may be called again. A pipeline whose encoders are
+ * there may encode, and drop them, before the rest comes. */
 bool flux_pipeline_load_begin(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e);
 bool flux_pipeline_load_next(flux_pipeline *p, bool *more, error *e);
 void flux_pipeline_free(flux_pipeline *p); /* NULL and half-loaded are fine */
 const model_info *flux_pipeline_info(const flux_pipeline *p);
-flux_parts *flux_pipeline_parts(flux_pipeline *p); /* for figures and progress: flux_parts_bytes, flux_parts_bytes_here, … */
+flux_parts *flux_pipeline_parts(flux_pipeline *p); /* for figures and progress: flux_parts_bytes_done, … */
 
 /* Parts (FLUX_ENCODERS, FLUX_TRANSFORMER, FLUX_DECODER) can be given back between two uses, and come again by themselves when one is needed, or by
  * flux_pipeline_ensure. ERROR_BUSY when their files were changed meanwhile. */

@@ -17,7 +17,8 @@
 #include "models/part_files.h"
 #include "models/t5_encoder.h"
 
-typedef enum part_kind { PART_CLIP_TEXT, PART_T5_ENCODER, PART_FLUX_TRANSFORMER, PART_AUTOENCODER_KL, PART_KINDS } part_kind;
+/* In the order they are loaded: the largest comes when all else is known. */
+typedef enum part_kind { PART_CLIP_TEXT, PART_T5_ENCODER, PART_AUTOENCODER_KL, PART_FLUX_TRANSFORMER, PART_KINDS } part_kind;
 
 typedef struct part_pool part_pool;
 typedef struct model_part model_part;

@@ -200,7 +200,7 @@ static void parts_come_again_when_they_are_wanted(void **state) {
     flux_pipeline_drop(p, FLUX_ALL_PARTS);
     assert_int_equal(part_pool_figures(pool).weights, 0);
     assert_true(flux_pipeline_ensure(p, FLUX_TRANSFORMER, &e));
-    assert_int_equal(part_pool_figures(pool).weights, flux_parts_bytes_here(flux_pipeline_parts(p)));
+    assert_int_equal(part_pool_figures(pool).weights, flux_parts_bytes(flux_pipeline_parts(p), FLUX_TRANSFORMER));
     assert_true(part_pool_figures(pool).weights > 0);
     flux_pipeline_set_resident_bytes(p, 1 << 20); /* another residency: the transformer goes, and comes again for the next step */
     assert_int_equal(part_pool_figures(pool).weights, 0);
@@ -216,39 +216,110 @@ static void parts_come_again_when_they_are_wanted(void **state) {
     part_pool_free(pool);
 }
 
+typedef struct told {
+    flux_pipeline *pipeline;
+    uint64_t sum, last;
+} told;
+
+/* In the middle of a part: the pipeline's own count goes along. */
+static void on_bytes(void *context, size_t bytes) {
+    told *t = context;
+    t->sum += bytes;
+    uint64_t done = flux_parts_bytes_done(flux_pipeline_parts(t->pipeline));
+    assert_true(done >= t->last);
+    t->last = done;
+}
+
 static void a_load_in_slices_tells_its_bytes(void **state) {
     const fixture *f = *state;
     char a[COPY_PATH_BYTES], b[COPY_PATH_BYTES];
     error e = {0};
     part_pool *pool;
     flux_pipeline *p, *q;
+    told t = {0};
+    load_options o = LOAD_OPTIONS(PRECISION_AUTO);
+    o.progress = on_bytes;
+    o.context = &t;
     copies_make_model(f->folder, "k", "text_encoder_2", BY_HARD_LINK, a);
     copies_make_model(f->folder, "l", "text_encoder_2", BY_HARD_LINK, b);
     assert_true(part_pool_new(f->device, &pool, &e));
-    assert_true(flux_pipeline_load_begin(pool, a, &LOAD_OPTIONS(PRECISION_AUTO), &p, &e));
-    assert_int_equal(flux_parts_bytes(flux_pipeline_parts(p)), flux_pipeline_info(p)->size_bytes);
-    uint64_t here = 0;
+    assert_true(flux_pipeline_load_begin(pool, a, &o, &p, &e));
+    t.pipeline = p;
+    flux_parts *parts = flux_pipeline_parts(p);
+    uint64_t total = flux_pipeline_info(p)->size_bytes, done = 0;
+    assert_int_equal(flux_parts_bytes_total(parts), total);
     int slices = 0, rises = 0;
     for (bool more = true; more; slices++) {
-        assert_int_equal(flux_parts_bytes_here(flux_pipeline_parts(p)), here);
+        assert_int_equal(flux_parts_bytes_done(parts), done);
+        assert_int_equal(flux_parts_bytes(parts, flux_parts_here(parts)), done);
         assert_true(flux_pipeline_load_next(p, &more, &e));
-        uint64_t now = flux_parts_bytes_here(flux_pipeline_parts(p));
-        assert_true(now >= here);
-        rises += now > here;
-        here = now;
+        rises += flux_parts_bytes_done(parts) > done;
+        done = flux_parts_bytes_done(parts);
     }
     assert_int_equal(rises, PART_KINDS);
-    assert_int_equal(slices, PART_KINDS + 2); /* the tokenizers; the look whether all fit */
-    assert_int_equal(here, flux_pipeline_info(p)->size_bytes);
+    assert_int_equal(slices, PART_KINDS + 2); /* the tokenizers; finding that nothing is left */
+    assert_int_equal(done, total);
+    assert_int_equal(t.sum, total);
 
     /* The second finds a part here, and holds it when the first goes. */
     assert_true(flux_pipeline_load_begin(pool, b, &LOAD_OPTIONS(PRECISION_AUTO), &q, &e));
-    here = flux_parts_bytes_here(flux_pipeline_parts(q));
-    assert_true(here > 0 && here < flux_pipeline_info(q)->size_bytes);
+    done = flux_parts_bytes_done(flux_pipeline_parts(q));
+    assert_true(done > 0 && done < total);
     flux_pipeline_free(p);
-    assert_int_equal(part_pool_figures(pool).weights, here);
+    assert_int_equal(part_pool_figures(pool).weights, done);
     for (bool more = true; more;) assert_true(flux_pipeline_load_next(q, &more, &e));
     flux_pipeline_free(q);
+    part_pool_free(pool);
+}
+
+/* The encoders may be gone before the rest comes: never all parts at once. */
+static void a_load_in_slices_may_drop_what_was_used(void **state) {
+    const fixture *f = *state;
+    char a[COPY_PATH_BYTES];
+    error e = {0};
+    part_pool *pool;
+    flux_pipeline *p;
+    conditioning c;
+    bool more = true;
+    copies_make_model(f->folder, "m", "", BY_COPY, a);
+    assert_true(part_pool_new(f->device, &pool, &e));
+    assert_true(flux_pipeline_load_begin(pool, a, &LOAD_OPTIONS(PRECISION_AUTO), &p, &e));
+    flux_parts *parts = flux_pipeline_parts(p);
+    while ((flux_parts_here(parts) & FLUX_ENCODERS) != FLUX_ENCODERS) assert_true(flux_pipeline_load_next(p, &more, &e));
+    assert_int_equal(flux_parts_here(parts), FLUX_ENCODERS);
+    assert_true(flux_pipeline_encode(p, "a fox", 16, &c, &e));
+    flux_pipeline_drop(p, FLUX_ENCODERS);
+    while (more) assert_true(flux_pipeline_load_next(p, &more, &e));
+    assert_int_equal(flux_parts_here(parts), FLUX_TRANSFORMER | FLUX_DECODER);
+    assert_int_equal(flux_parts_bytes_done(parts), flux_parts_bytes_total(parts));
+    conditioning_free(&c);
+    flux_pipeline_free(p);
+    part_pool_free(pool);
+}
+
+/* Each part is fine; together they are not. Said as soon as both are known, also of a part that another model has loaded. */
+static void parts_that_do_not_fit_are_refused(void **state) {
+    const fixture *f = *state;
+    char a[COPY_PATH_BYTES], b[COPY_PATH_BYTES], data[COPY_PATH_BYTES], path[COPY_PATH_BYTES + 32];
+    error e = {0};
+    part_pool *pool;
+    flux_pipeline *p, *q;
+    copies_make_model(f->folder, "n", "text_encoder,text_encoder_2,vae,transformer", BY_HARD_LINK, a);
+    copies_make_model(f->folder, "o", "text_encoder,vae,transformer", BY_HARD_LINK, b);
+    snprintf(data, sizeof data, "%s/models/t5_gated", getenv("IMAGINED_TEST_DATA"));
+    snprintf(path, sizeof path, "%s/text_encoder_2", b);
+    copies_remove_folder(path);
+    assert_int_equal(symlink(data, path), 0);
+    assert_true(part_pool_new(f->device, &pool, &e));
+    for (int i = 0; i < 2; i++) { /* the second time, the transformer is there already */
+        assert_false(flux_pipeline_load(pool, b, &LOAD_OPTIONS(PRECISION_F32), &q, &e));
+        assert_null(q);
+        assert_int_equal(e.code, ERROR_BAD_FILE);
+        assert_non_null(strstr(e.text, "joint_attention_dim"));
+        if (i == 0) p = load(pool, a);
+    }
+    flux_pipeline_free(p);
+    assert_int_equal(part_pool_figures(pool).weights, 0);
     part_pool_free(pool);
 }
 
@@ -268,6 +339,8 @@ int main(void) {
         cmocka_unit_test_prestate(sharing_changes_no_picture, &f),
         cmocka_unit_test_prestate(parts_come_again_when_they_are_wanted, &f),
         cmocka_unit_test_prestate(a_load_in_slices_tells_its_bytes, &f),
+        cmocka_unit_test_prestate(a_load_in_slices_may_drop_what_was_used, &f),
+        cmocka_unit_test_prestate(parts_that_do_not_fit_are_refused, &f),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     copies_remove_folder(f.folder);
