@@ -29,6 +29,7 @@ int command_serve(int argc, char **argv) {
         .device = config_text(c, OPTION_DEVICE),
         .threads = (int)config_integer(c, OPTION_THREADS),
         .max_models = (int)config_integer(c, OPTION_MAX_MODELS),
+        .max_cache_gb = config_real(c, OPTION_MAX_CACHE_SIZE),
         .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
         .vram_limit_mb = (int)config_integer(c, OPTION_VRAM_LIMIT_MB),
         .max_active = (int)config_integer(c, OPTION_MAX_CONCURRENT_TASKS),

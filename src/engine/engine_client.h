@@ -1,10 +1,11 @@
 /* The front's side of an engine process: starts it, speaks with it, notices its death and starts the next one.
  *
- * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N --max-models N
- * --memory-efficient-loading=yes|no --vram-limit-mb N --log-level debug|info|warning|error --engine NUMBER`, with one end of a
- * SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees end of file when the front goes, and its compute threads are niced. It may die at any instruction, and hang at any: a hang is not noticed here. The
- * client belongs to the front's event loop thread, which must live as long as the client (the parent-death signal is the thread's): poll engine_client_fd for
- * reading, call engine_client_service when it is readable or when engine_client_wait_ms have passed. */
+ * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N
+ * --max-models N --max-cache-size-gb X --[no-]memory-efficient-loading --vram-limit-mb N --log-level debug|info|warning|error --engine NUMBER`, with
+ * one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees end of file when the front goes, and its
+ * compute threads are niced. It may die at any instruction, and hang at any: a hang is not noticed here. The client belongs to the front's event
+ * loop thread, which must live as long as the client (the parent-death signal is the thread's): poll engine_client_fd for reading, call
+ * engine_client_service when it is readable or when engine_client_wait_ms have passed. */
 #ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
 #define IMAGINED_ENGINE_ENGINE_CLIENT_H
 
@@ -53,6 +54,7 @@ typedef struct engine_options {
     const char *device;   /* "auto", "cpu", "vulkan", … */
     int threads;          /* 0: one a core */
     int max_models;
+    double max_cache_gb;           /* × 2^30 bytes of weights */
     bool memory_efficient_loading; /* false: weights are read into memory and no file is held */
     int vram_limit_mb; /* 0: no limit */
     int log_level;

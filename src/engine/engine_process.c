@@ -167,7 +167,11 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     p->front.socket = socket;
     p->front.engine = engine;
     p->peak_resets = process_memory_reset_peak();
-    const model_manager_options keeping = {.max_models = options->max_models, .copied = !options->memory_efficient_loading};
+    const model_manager_options keeping = {
+        .max_models = options->max_models,
+        .max_cache_bytes = (uint64_t)(options->max_cache_gb * 0x1p30),
+        .copied = !options->memory_efficient_loading,
+    };
     bool ok = device_open(options->device, options->threads, &p->device, &fault) &&
               model_manager_new(p->device, &keeping, &p->models, &fault);
     if (ok) {

@@ -16,7 +16,8 @@ typedef struct image_work {
 struct generation {
     model_manager *models;
     engine_request request;
-    flux_pipeline *pipeline; /* leased */
+    model_lease *lease;
+    flux_pipeline *pipeline; /* the lease's */
     conditioning positive, negative;
     image_work images[ENGINE_MAX_IMAGES];
     uint8_t *rgb;
@@ -41,7 +42,7 @@ void generation_free(generation *g) {
     for (size_t i = 0; i < ENGINE_MAX_IMAGES; i++) flux_denoise_free(g->images[i].denoise);
     conditioning_free(&g->positive);
     conditioning_free(&g->negative);
-    if (g->pipeline != NULL) model_manager_release(g->models, g->pipeline);
+    model_manager_release(g->models, g->lease);
     free(g->rgb);
     free(g);
 }
@@ -69,7 +70,10 @@ static bool load(generation *g, error *e) {
     precision p;
     if (!precision_parse(g->request.precision, &p))
         return error_field(e, ERROR_INVALID, "precision", "'%s' is no precision: auto, f32, bf16 or f16", g->request.precision);
-    if (!model_manager_load_model(g->models, g->request.model_folder, p, &g->pipeline, e) || !check_against_model(g, e)) return false;
+    const model_key key = {g->request.model, g->request.model_folder, p};
+    if (!model_manager_load_model(g->models, &key, &g->lease, e)) return false;
+    g->pipeline = model_lease_pipeline(g->lease);
+    if (!check_against_model(g, e)) return false;
     size_t bytes;
     if (!checked_mul((size_t)g->request.width * 3, (size_t)g->request.height, &bytes) || (g->rgb = malloc(bytes)) == NULL)
         return error_no_memory(e, "the picture", (unsigned long long)g->request.width * 3 * (unsigned long long)g->request.height);

@@ -33,7 +33,7 @@ bool imagined_open(const imagined_options *options, imagined **out, imagined_fau
         error_no_memory(&e, "the engine", sizeof *engine);
         return tell(why, &e);
     }
-    const model_manager_options keeping = {.max_models = options->max_models > 0 ? options->max_models : 2};
+    const model_manager_options keeping = {.max_models = options->max_models > 0 ? options->max_models : 2, .max_cache_bytes = MODEL_CACHE_BYTES};
     const char *name = options->device != NULL ? options->device : "auto";
     if (!device_open(name, options->threads, &engine->device, &e) ||
         !model_manager_new(engine->device, &keeping, &engine->models, &e)) {
@@ -70,6 +70,7 @@ static bool complete(const imagined_request *r, engine_request *full, error *e) 
     if (r->model_folder == NULL) return error_field(e, ERROR_INVALID, "model_folder", "no model folder was given");
     if (r->prompt == NULL) return error_field(e, ERROR_INVALID, "prompt", "no prompt was given");
     if (!model_folder_read(r->model_folder, "model", &m, e)) return false;
+    memcpy(full->model, m.name, sizeof full->model);
     if (!copy_text(full->model_folder, sizeof full->model_folder, r->model_folder, "model_folder", e) ||
         !copy_text(full->prompt, sizeof full->prompt, r->prompt, "prompt", e) ||
         !copy_text(full->precision, sizeof full->precision, r->precision != NULL ? r->precision : "auto", "precision", e))

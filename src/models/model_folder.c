@@ -65,11 +65,14 @@ static bool read_guidance(model_info *m, error *e) {
 static bool read_sequence_length(model_info *m, error *e) {
     json_document d;
     double length = 0;
-    bool ok = load_config(m->folder, "tokenizer_2/tokenizer_config.json", &d, NULL);
+    error fault = {0};
+    bool ok = load_config(m->folder, "tokenizer_2/tokenizer_config.json", &d, &fault);
     m->max_sequence_length = MAX_SEQUENCE;
     if (ok) {
         ok = json_number(json_root(&d), "model_max_length", -HUGE_VAL, HUGE_VAL, &length, e);
         if (length >= 1 && length <= MAX_SEQUENCE) m->max_sequence_length = (int)length;
+    } else if (fault.code == ERROR_OUT_OF_MEMORY) {
+        if (e != NULL) *e = fault;
     } else {
         ok = true; /* the tokenizer itself will say so if it cannot be loaded */
     }

@@ -134,6 +134,7 @@ static bool start(server *s, error *e) {
         .engine = {.device = o->device,
                    .threads = o->threads,
                    .max_models = o->max_models,
+                   .max_cache_gb = o->max_cache_gb,
                    .memory_efficient_loading = o->memory_efficient_loading,
                    .vram_limit_mb = o->vram_limit_mb,
                    .log_level = o->log_level},

@@ -19,6 +19,7 @@ typedef struct server_options {
     const char *device;        /* "auto", "cpu", … */
     int threads;               /* 0: one a core */
     int max_models;            /* MAX_MODELS_IN_MEMORY */
+    double max_cache_gb;       /* MAX_CACHE_SIZE_GB, × 2^30 bytes of weights */
     bool memory_efficient_loading; /* MEMORY_EFFICIENT_LOADING */
     int vram_limit_mb;         /* IMAGINED_VRAM_LIMIT_MB; 0: none */
     int max_active;            /* MAX_CONCURRENT_TASKS */
