@@ -23,7 +23,8 @@ static const double death_poll_seconds = 0.005;             /* between the end o
 static const double death_seconds = 1.0;                    /* after which the second is brought about */
 enum { MESSAGES_AT_ONCE = 256 }; /* read in one service call, so that a flooding engine cannot hold the event loop */
 
-/* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. */
+/* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. While `parked` none
+ * stays none; `ending` is an engine that was told to stop. */
 struct engine_client {
     engine_options options;
     engine_events events;
@@ -33,6 +34,8 @@ struct engine_client {
     pid_t pid;
     int socket;
     bool ready;
+    bool parked, ending;
+    double end_by;    /* clock_seconds; then an ending engine is killed */
     bool malformed;   /* it sent something that is no message */
     char last_words[ERROR_TEXT_BYTES]; /* why it could not start */
     uint64_t slice;   /* its number, where one runs */
@@ -73,7 +76,7 @@ static bool start(engine_client *c, error *e) {
     }
     c->number++;
     c->socket = ends[0];
-    c->ready = c->malformed = false;
+    c->ready = c->malformed = c->ending = false;
     c->last_words[0] = '\0';
     c->running_count = 0;
     c->oom_kills = engine_oom_kills("");
@@ -114,7 +117,20 @@ static void plan_start(engine_client *c) {
     c->pause = c->pause == 0 ? first_pause : fmin(2 * c->pause, longest_pause);
 }
 
+/* The end of an engine that was told to stop. */
+static void bury_stopped(engine_client *c) {
+    close_socket(c);
+    c->pid = 0;
+    c->running_count = 0;
+    c->ending = false;
+    c->start_at = clock_seconds();
+}
+
 static void bury(engine_client *c, int status) {
+    if (c->ending) {
+        bury_stopped(c);
+        return;
+    }
     bool oom = engine_oom_kills("") > c->oom_kills;
     engine_death death = {.status = status};
     if (c->malformed) snprintf(death.reason, sizeof death.reason, "killed for sending something that is no message");
@@ -192,8 +208,8 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
     void *context = c->events.context;
     switch (m->kind) {
     case MESSAGE_HELLO:
-        c->ready = true;
-        c->events.ready(context, m);
+        c->ready = !c->ending;
+        if (c->ready) c->events.ready(context, m);
         return true;
     case MESSAGE_PROGRESS:
         note_running(c, m->id, m->progress.slice);
@@ -261,10 +277,11 @@ static void read_messages(engine_client *c, int limit) {
 
 void engine_client_service(engine_client *c) {
     if (c->pid == 0) {
-        if (clock_seconds() >= c->start_at) start_again(c);
+        if (!c->parked && clock_seconds() >= c->start_at) start_again(c);
         return;
     }
     int status;
+    if (c->ending && clock_seconds() >= c->end_by) kill(c->pid, SIGKILL);
     bool dead = reap(c, &status); /* asked first: what it sent before is all in the socket then */
     read_messages(c, dead ? -1 : MESSAGES_AT_ONCE);
     if (!dead && c->socket < 0) {
@@ -280,13 +297,39 @@ int engine_client_fd(const engine_client *c) { return c->socket; }
 bool engine_client_ready(const engine_client *c) { return c->ready && c->socket >= 0; }
 pid_t engine_client_pid(const engine_client *c) { return c->pid; }
 
-int engine_client_wait_ms(const engine_client *c) {
-    if (c->pid == 0) {
-        double left = c->start_at - clock_seconds();
-        return left <= 0 ? 0 : (int)(left * 1000.0) + 1;
-    }
-    return c->socket < 0 ? (int)(death_poll_seconds * 1000.0) : -1;
+static int ms_until(double at) {
+    double left = at - clock_seconds();
+    return left <= 0 ? 0 : (int)(left * 1000.0) + 1;
 }
+
+int engine_client_wait_ms(const engine_client *c) {
+    if (c->pid == 0) return c->parked ? -1 : ms_until(c->start_at);
+    if (c->socket < 0) return (int)(death_poll_seconds * 1000.0);
+    if (!c->ending) return -1;
+    int left = ms_until(c->end_by);
+    return left > 0 ? left : (int)(death_poll_seconds * 1000.0); /* it was killed and is not gone yet */
+}
+
+/* --- stopping and starting --- */
+
+void engine_client_stop(engine_client *c) {
+    if (c->parked) return;
+    c->parked = true;
+    c->ready = false;
+    if (c->pid == 0 || c->ending) return;
+    c->ending = true;
+    c->outgoing = (engine_message){.kind = MESSAGE_STOP, .engine = c->number};
+    bool told = c->socket >= 0 && engine_message_send(c->socket, &c->outgoing, -1, NULL);
+    c->end_by = clock_seconds() + (told ? stop_seconds : 0);
+}
+
+void engine_client_start(engine_client *c) {
+    if (!c->parked) return;
+    c->parked = false;
+    if (c->pid == 0) c->start_at = clock_seconds();
+}
+
+bool engine_client_stopped(const engine_client *c) { return c->parked; }
 
 /* --- tasks --- */
 

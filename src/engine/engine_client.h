@@ -69,7 +69,13 @@ int engine_client_fd(const engine_client *c);
 /* Milliseconds until engine_client_service has something to do without the descriptor being readable; −1: nothing planned. */
 int engine_client_wait_ms(const engine_client *c);
 void engine_client_service(engine_client *c);
-bool engine_client_ready(const engine_client *c); /* an engine said hello */
+bool engine_client_ready(const engine_client *c); /* an engine said hello, and was not told to stop */
+/* Ends the engine, which must hold no task (politely, then SIGKILL after 2 s), and starts none until engine_client_start: that alone gives
+ * every byte back to the machine. Its end is no death and not told. */
+void engine_client_stop(engine_client *c);
+/* Starts an engine again, as soon as the stopped one has ended; engine_client_service does it. */
+void engine_client_start(engine_client *c);
+bool engine_client_stopped(const engine_client *c); /* between the two */
 pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
 
 /* Hands a task to the engine. ERROR_BUSY when no engine is ready or its socket is full: try again later. */

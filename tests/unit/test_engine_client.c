@@ -355,6 +355,41 @@ static void the_end_is_polite_then_not(void **state) {
     engine_client_free(NULL);
 }
 
+/* Turns until no process is left, at most ten seconds. */
+static bool run_until_gone(engine_client *c) {
+    double deadline = clock_seconds() + 10;
+    while (engine_client_pid(c) != 0 && clock_seconds() < deadline) turn(c, 0.1);
+    return engine_client_pid(c) == 0;
+}
+
+static void a_stopped_engine_is_gone_until_it_is_started(void **state) {
+    (void)state;
+    static const char *const behaviours[] = {"", "deaf"};
+    for (int i = 0; i < 2; i++) {
+        record r;
+        engine_client *c = start(&r, behaviours[i]);
+        assert_true(run_until(c, &r.ready, 1, 10));
+        engine_client_stop(c);
+        assert_true(engine_client_stopped(c));
+        assert_false(engine_client_ready(c));
+        assert_false(admit(c, "a", "done"));
+        assert_true(run_until_gone(c));
+        assert_int_equal(engine_client_fd(c), -1);
+        assert_int_equal(engine_client_wait_ms(c), -1);
+        engine_client_service(c);
+        assert_int_equal(engine_client_pid(c), 0);
+        engine_client_start(c);
+        assert_true(run_until(c, &r.ready, 2, 10));
+        assert_int_equal(r.died, 0);
+        /* Started again while the old one still ends. */
+        engine_client_stop(c);
+        engine_client_start(c);
+        assert_true(run_until(c, &r.ready, 3, 10));
+        assert_int_equal(r.died, 0);
+        finish(c, &r);
+    }
+}
+
 static void an_engine_does_not_outlive_its_front(void **state) {
     (void)state;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -467,6 +502,7 @@ int main(void) {
         cmocka_unit_test(an_engines_last_words_are_told_with_its_death),
         cmocka_unit_test(the_engine_inherits_nothing),
         cmocka_unit_test(the_end_is_polite_then_not),
+        cmocka_unit_test(a_stopped_engine_is_gone_until_it_is_started),
         cmocka_unit_test(an_engine_does_not_outlive_its_front),
         cmocka_unit_test(nothing_leaks_over_many_engines),
         cmocka_unit_test(only_the_works_own_deaths_are_charged),
