@@ -33,6 +33,8 @@ int command_serve(int argc, char **argv) {
         .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
         .vram_limit_mb = (int)config_integer(c, OPTION_VRAM_LIMIT_MB),
         .max_active = (int)config_integer(c, OPTION_MAX_CONCURRENT_TASKS),
+        .preload = config_text(c, OPTION_PRELOAD),
+        .engine_idle_seconds = (int)config_integer(c, OPTION_ENGINE_IDLE_SECONDS),
         .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
         .log_level = (int)options_log_level(c),
         .quiet = config_boolean(c, OPTION_QUIET),

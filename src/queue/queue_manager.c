@@ -119,7 +119,11 @@ static bool comes_before(const task *a, const task *b) {
 }
 
 task *queue_manager_get_next_task(queue_manager *q) {
-    if (q->stats.active >= q->limits.max_active || q->stats.queued == 0) return NULL;
+    return q->stats.active >= q->limits.max_active ? NULL : queue_manager_peek_task(q);
+}
+
+task *queue_manager_peek_task(queue_manager *q) {
+    if (q->stats.queued == 0) return NULL;
     task *best = NULL;
     for (task *t = q->newest; t != NULL; t = t->next)
         if (waits(t) && (best == NULL || comes_before(t, best))) best = t;

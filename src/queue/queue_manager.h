@@ -46,6 +46,8 @@ void queue_manager_restore_task(queue_manager *q, task *t);
 task *queue_manager_find(queue_manager *q, const char *id); /* NULL when there is none */
 /* The task to start now: queued, best priority, oldest; NULL when none waits or max_active tasks hold a slot. Does not change it. */
 task *queue_manager_get_next_task(queue_manager *q);
+/* The same, however many hold a slot. */
+task *queue_manager_peek_task(queue_manager *q);
 /* queued → loading: it holds a slot now. */
 void queue_manager_start(queue_manager *q, task *t, int64_t now_ms);
 /* loading → running: its model is there. A running task stays as it is. */

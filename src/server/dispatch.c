@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "image/parameters.h"
 #include "server/encoder.h"
+#include "server/engine_care.h"
 
 enum { RETRY_MS = 20 };
 
@@ -25,6 +26,8 @@ typedef struct slot {
 struct dispatch {
     dispatch_options options;
     engine_client *engine;
+    engine_view *view;
+    engine_care *care;
     encoder *encoder;
     loop_watch *engine_watch, *encoder_watch;
     int watched_fd;
@@ -165,6 +168,8 @@ static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;
     snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
     d->trouble[0] = '\0';
+    engine_view_ready(d->view, m);
+    engine_care_engine_ready(d->care);
     log_line(LOG_INFO, "the engine (process %ld) is ready on %s, threads: %d", (long)engine_client_pid(d->engine), d->device,
              m->hello.threads);
 }
@@ -194,6 +199,12 @@ static void on_plan(void *context, const engine_message *m) {
     plan->count = m->plan.step_count < TASK_PLAN_STEPS ? m->plan.step_count : TASK_PLAN_STEPS;
     for (int i = 0; i < plan->count; i++) snprintf(plan->steps[i], sizeof plan->steps[i], "%s", m->plan.steps[i]);
     tell(d, s->task, CHANGE_PLAN);
+}
+
+static void on_snapshot(void *context, const engine_snapshot *s) { engine_view_snapshot_came(((dispatch *)context)->view, s); }
+
+static void on_answer(void *context, const char *command, const engine_answer *a) {
+    engine_view_answer_came(((dispatch *)context)->view, command, a);
 }
 
 static char *parameters_text(const task *t, int index) {
@@ -288,6 +299,7 @@ static void on_died(void *context, const engine_death *death) {
     dispatch *d = context;
     d->device[0] = '\0';
     snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
+    engine_view_gone(d->view, death->reason);
     log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "",
              death->running);
     for (int i = 0; i < d->options.max_active; i++) {
@@ -341,8 +353,24 @@ static void send_owed_cancels(dispatch *d) {
     }
 }
 
+static bool computes(const dispatch *d, const char *model) {
+    for (int i = 0; i < d->options.max_active; i++)
+        if (d->slots[i].task != NULL && strcmp(d->slots[i].task->request.model, model) == 0) return true;
+    return false;
+}
+
+/* Which engine there is to be, and what it is to hold. Milliseconds until this must be asked again; −1: never. */
+static int care_for_engine(dispatch *d) {
+    const task *next = d->draining || dispatch_idle(d) ? NULL : queue_manager_peek_task(d->options.queue);
+    if (next != NULL && !computes(d, next->request.model)) engine_care_next_model(d->care, next->request.model);
+    if (engine_client_ready(d->engine)) d->retry |= engine_view_send(d->view, d->engine);
+    bool waits = !d->draining && queue_manager_peek_task(d->options.queue) != NULL;
+    return engine_care_settle(d->care, d->engine, waits || !dispatch_idle(d) || engine_view_busy(d->view));
+}
+
 /* The engine's descriptor changes with each engine. */
 static void follow_engine(dispatch *d) {
+    int care = care_for_engine(d);
     int fd = engine_client_fd(d->engine);
     pid_t pid = engine_client_pid(d->engine);
     bool same = d->engine_watch != NULL && loop_watch_alive(d->engine_watch) && fd == d->watched_fd && pid == d->watched_pid;
@@ -359,6 +387,7 @@ static void follow_engine(dispatch *d) {
     }
     int wait = engine_client_wait_ms(d->engine);
     if (d->retry && (wait < 0 || wait > RETRY_MS)) wait = RETRY_MS;
+    if (care >= 0 && (wait < 0 || wait > care)) wait = care;
     loop_timer_set(d->timer, wait);
 }
 
@@ -378,9 +407,10 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->options = *options;
     d->watched_fd = -1;
     d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
-    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, NULL, on_plan, NULL, NULL};
+    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, NULL, on_answer};
     bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
-    ok = ok && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
+    ok = ok && engine_view_new(&d->view, e) &&
+         engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
          engine_client_new(&options->engine, &events, &d->engine, e);
     if (!ok) {
@@ -398,6 +428,8 @@ void dispatch_free(dispatch *d) {
     loop_watch_free(d->encoder_watch);
     loop_timer_free(d->timer);
     engine_client_free(d->engine);
+    engine_care_free(d->care);
+    engine_view_free(d->view);
     encoder_free(d->encoder);
     free(d->slots);
     free(d);
@@ -430,7 +462,24 @@ bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
 
 void dispatch_drain(dispatch *d) { d->draining = true; }
 bool dispatch_draining(const dispatch *d) { return d->draining; }
-bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine); }
+bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine) || engine_client_stopped(d->engine); }
+pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_pid(d->engine); }
+const engine_view *dispatch_engine(const dispatch *d) { return d->view; }
+
+const char *dispatch_engine_state(const dispatch *d) {
+    return engine_client_stopped(d->engine) ? "stopped" : engine_client_ready(d->engine) ? "ready" : "starting";
+}
+
+bool dispatch_command(dispatch *d, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
+                      uint64_t *handle, error *e) {
+    if (d->draining) return error_set(e, ERROR_BUSY, "the server is about to stop and takes no further commands");
+    if (!engine_view_command(d->view, kind, model, done, context, handle, e)) return false;
+    settle(d);
+    return true;
+}
+
+void dispatch_forget_command(dispatch *d, uint64_t handle) { engine_view_forget(d->view, handle); }
+
 const char *dispatch_device(const dispatch *d) { return d->device; }
 const char *dispatch_trouble(const dispatch *d) { return d->trouble; }
 

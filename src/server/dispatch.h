@@ -8,6 +8,7 @@
 #include "engine/engine_client.h"
 #include "queue/queue_manager.h"
 #include "server/catalog.h"
+#include "server/engine_view.h"
 #include "server/loop.h"
 #include "server/picture_store.h"
 
@@ -22,6 +23,8 @@ typedef struct dispatch_options {
     catalog *catalog;
     const picture_store *pictures;
     engine_options engine;
+    const char *preload;     /* models for each new engine, separated by commas; borrowed */
+    int engine_idle_seconds; /* after which an engine that nothing needs is stopped; 0: never */
     int max_active;
     /* A task became final. It is borrowed for the call. */
     void (*finished)(void *context, task *t);
@@ -43,8 +46,15 @@ bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e);
 void dispatch_drain(dispatch *d);
 bool dispatch_draining(const dispatch *d);
 bool dispatch_idle(const dispatch *d);          /* no task holds a slot */
-bool dispatch_ready(const dispatch *d);         /* an engine is up */
+bool dispatch_ready(const dispatch *d);         /* an engine is up, or starts as soon as something needs it */
+const char *dispatch_engine_state(const dispatch *d); /* "ready", "starting" or "stopped" (idle) */
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
+pid_t dispatch_engine_pid(const dispatch *d);   /* 0 while there is none */
+const engine_view *dispatch_engine(const dispatch *d);
+/* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining. */
+bool dispatch_command(dispatch *d, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
+                      uint64_t *handle, error *e);
+void dispatch_forget_command(dispatch *d, uint64_t handle); /* as engine_view_forget */
 const char *dispatch_trouble(const dispatch *d); /* what the last engine died of, while none is up; else "" */
 
 #endif

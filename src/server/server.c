@@ -138,6 +138,8 @@ static bool start(server *s, error *e) {
                    .memory_efficient_loading = o->memory_efficient_loading,
                    .vram_limit_mb = o->vram_limit_mb,
                    .log_level = o->log_level},
+        .preload = o->preload,
+        .engine_idle_seconds = o->engine_idle_seconds,
         .max_active = o->max_active,
         .finished = task_finished,
         .changed = task_changed,

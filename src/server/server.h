@@ -24,6 +24,8 @@ typedef struct server_options {
     int vram_limit_mb;         /* IMAGINED_VRAM_LIMIT_MB; 0: none */
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
+    const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */
+    int engine_idle_seconds;   /* IMAGINED_ENGINE_IDLE_SECONDS; 0: never stopped */
     int log_level;
     bool quiet; /* no greeting on standard output */
 } server_options;

@@ -154,6 +154,7 @@ static bool server_work(void *context, error *e) {
                                       .catalog = c,
                                       .pictures = pictures,
                                       .engine = {.device = "cpu"},
+                                      .preload = "",
                                       .max_active = 2,
                                       .finished = finished,
                                       .changed = changed};

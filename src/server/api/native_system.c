@@ -43,7 +43,7 @@ static void answer_health(services *s, http_exchange *x, int status) {
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     queue_stats q = queue_manager_get_queue_stats(s->queue);
     yyjson_mut_obj_add_str(doc, root, "status", dispatch_draining(s->dispatch) ? "draining" : "ok");
-    yyjson_mut_obj_add_str(doc, root, "engine", dispatch_ready(s->dispatch) ? "ready" : "starting");
+    yyjson_mut_obj_add_str(doc, root, "engine", dispatch_engine_state(s->dispatch));
     char trouble[ERROR_TEXT_BYTES];
     if (dispatch_trouble(s->dispatch)[0] == '\0') yyjson_mut_obj_add_null(doc, root, "engine_error");
     else yyjson_mut_obj_add_strcpy(doc, root, "engine_error", problem_text(dispatch_trouble(s->dispatch), trouble, sizeof trouble));

@@ -1,0 +1,105 @@
+#include "server/engine_care.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+struct engine_care {
+    const char *preload;
+    int idle_seconds;
+    catalog *catalog;
+    engine_view *view;
+    double idle_since;  /* clock_seconds; 0: it is not idle */
+    uint64_t asked;     /* the command for the next task's model that is under way; 0: none */
+    char asked_model[MODEL_NAME_BYTES]; /* the one asked for last, of this engine */
+};
+
+bool engine_care_new(const char *preload, int idle_seconds, catalog *c, engine_view *v, engine_care **out, error *e) {
+    engine_care *k = calloc(1, sizeof *k);
+    if (k == NULL) return error_no_memory(e, "the engine's care", sizeof *k);
+    *k = (engine_care){.preload = preload, .idle_seconds = idle_seconds, .catalog = c, .view = v};
+    *out = k;
+    return true;
+}
+
+void engine_care_free(engine_care *k) { free(k); }
+
+static bool fits(char *out, size_t capacity, const char *text) { return (size_t)snprintf(out, capacity, "%s", text) < capacity; }
+
+bool engine_care_model_name(const model_info *m, const char *precision, engine_model_name *out, error *e) {
+    *out = (engine_model_name){0};
+    if (fits(out->model, sizeof out->model, m->name) && fits(out->folder, sizeof out->folder, m->folder) &&
+        fits(out->precision, sizeof out->precision, precision))
+        return true;
+    return error_set(e, ERROR_INVALID, "the model's name, folder or precision is too long");
+}
+
+/* --- the operator's models --- */
+
+static void preloaded(void *context, const engine_answer *a) {
+    (void)context;
+    if (!a->ok) log_line(LOG_WARNING, "a model that was to be preloaded is not: %s", a->fault.text);
+}
+
+static void preload(engine_care *k, const char *name) {
+    const model_info *m;
+    engine_model_name model;
+    error why = {0};
+    if (!catalog_find(k->catalog, name, &m, &why) || !engine_care_model_name(m, "auto", &model, &why) ||
+        !engine_view_command(k->view, MESSAGE_PRELOAD, &model, preloaded, k, NULL, &why))
+        log_line(LOG_WARNING, "cannot preload '%s': %s", name, why.text);
+}
+
+void engine_care_engine_ready(engine_care *k) {
+    k->asked_model[0] = '\0';
+    for (const char *at = k->preload; *at != '\0'; at += strcspn(at, ","), at += *at == ',') {
+        char name[MODEL_NAME_BYTES];
+        at += strspn(at, " ");
+        size_t n = strcspn(at, ",");
+        while (n > 0 && at[n - 1] == ' ') n--;
+        if (n == 0) continue;
+        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name - 1), at);
+        preload(k, name);
+    }
+}
+
+/* --- the next task's model --- */
+
+static void next_answered(void *context, const engine_answer *a) {
+    engine_care *k = context;
+    k->asked = 0;
+    if (!a->ok) log_line(LOG_DEBUG, "the next task's model is not preloaded: %s", a->fault.text);
+}
+
+void engine_care_next_model(engine_care *k, const char *name) {
+    if (k->asked != 0 || !engine_view_is_ready(k->view) || strcmp(k->asked_model, name) == 0) return;
+    if (engine_view_model(k->view, name, NULL) != NULL) return;
+    const model_info *m;
+    engine_model_name model;
+    if (!catalog_find(k->catalog, name, &m, NULL) || !engine_care_model_name(m, "auto", &model, NULL)) return;
+    model.only_if_free = true;
+    if (!engine_view_command(k->view, MESSAGE_PRELOAD, &model, next_answered, k, &k->asked, NULL)) return;
+    memcpy(k->asked_model, model.model, sizeof k->asked_model);
+}
+
+/* --- stopping and starting --- */
+
+int engine_care_settle(engine_care *k, engine_client *c, bool needed) {
+    if (needed) {
+        k->idle_since = 0;
+        engine_client_start(c);
+        return -1;
+    }
+    if (k->idle_seconds == 0 || engine_client_stopped(c)) return -1;
+    double now = clock_seconds();
+    if (k->idle_since == 0) k->idle_since = now;
+    double left = k->idle_since + k->idle_seconds - now;
+    if (left > 0) return (int)(left * 1000.0) + 1;
+    log_line(LOG_INFO, "nothing needs the engine for %d s: it is stopped until something does", k->idle_seconds);
+    engine_client_stop(c);
+    engine_view_gone(k->view, "it was idle and is stopped");
+    return -1;
+}
