@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "../golden/random_flux.h"
+#include "../unit/safetensors_file.h"
 #include "compute/device.h"
 #include "compute/graph.h"
 #include "compute/ops.h"
@@ -97,12 +100,56 @@ static void a_vram_manager_is_made_or_leaves_nothing(void **state) {
     assert_true(fault_fail_each(manage, NULL) >= 1);
 }
 
+typedef struct stream {
+    device *d;
+    char folder[64];
+    size_t budget;
+} stream;
+
+static bool stream_through(void *context, error *e) {
+    const stream *s = context;
+    const load_options o = {.precision = PRECISION_AUTO, .resident_bytes = s->budget};
+    flux_transformer *t = NULL;
+    flux_step *step = NULL;
+    size_t all, least;
+    bool ok = flux_transformer_bounds(s->d, s->folder, &o, &all, &least, e) && flux_transformer_load(s->d, s->folder, &o, &t, e) &&
+              flux_step_new(t, &(flux_step_shape){1, 1, 1, 1}, &step, e);
+    if (ok) assert_true(least == s->budget && flux_transformer_residency(t).streamed_groups > 0);
+    flux_step_free(step);
+    flux_transformer_free(t);
+    return ok;
+}
+
+/* On Vulkan where there is one: the staging slots, the pinned copies and the ledger's claims. */
+static void streamed_weights_fail_cleanly(void **state) {
+    (void)state;
+    static const char *const devices[] = {"cpu", "vulkan"};
+    const random_flux model = {.heads = 1, .doubles = 0, .singles = 3};
+    stream s = {0};
+    make_folder(s.folder);
+    random_flux_write(s.folder, &model);
+    for (int i = 0; i < 2; i++) {
+        size_t all;
+        if (!device_open(devices[i], 1, &s.d, NULL)) continue;
+        assert_true(flux_transformer_bounds(s.d, s.folder, &LOAD_OPTIONS(PRECISION_AUTO), &all, &s.budget, NULL));
+        size_t count = fault_fail_each(stream_through, &s);
+        print_message("    %s: %zu allocations\n", devices[i], count);
+        assert_true(count >= 40);
+        assert_int_equal(ledger_total(device_ledger(s.d)) + device_ledger(s.d)->claimed[DEVICE_PINNED], 0);
+        device_free(s.d);
+    }
+    remove_file(s.folder, "config.json");
+    remove_file(s.folder, "diffusion_pytorch_model.safetensors");
+    rmdir(s.folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_store_opens_or_leaves_nothing),
         cmocka_unit_test(a_device_opens_or_leaves_nothing),
         cmocka_unit_test(a_transformer_runs_or_leaves_nothing),
         cmocka_unit_test(a_vram_manager_is_made_or_leaves_nothing),
+        cmocka_unit_test(streamed_weights_fail_cleanly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
