@@ -55,7 +55,7 @@ static bool read_seed(json body, uint64_t *io, error *e) {
     return true;
 }
 
-static bool read_precision(json body, const char **io, error *e) {
+bool request_fields_precision(json body, const char **io, error *e) {
     static const char *const known[] = {"auto", "f32", "bf16", "f16"};
     const char *text = NULL;
     if (!json_text(body, "precision", 16, &text, e)) return false;
@@ -86,7 +86,7 @@ bool request_fields_read(json body, const model_info *model, int max_count, task
               json_number(body, "guidance_scale", 0, 100, &io->guidance_scale, e) &&
               json_number(body, "true_cfg_scale", 0, 100, &io->true_cfg_scale, e) &&
               read_int(body, "max_sequence_length", 1, REQUEST_MAX_TOKENS, &io->max_sequence_length, e) &&
-              read_precision(body, &io->precision, e) && read_seed(body, &io->seed, e) &&
+              request_fields_precision(body, &io->precision, e) && read_seed(body, &io->seed, e) &&
               read_int(body, "n", 1, max_count, &io->count, e) && check_side(body, "width", io->width, model->size_multiple, e) &&
               check_side(body, "height", io->height, model->size_multiple, e);
     if (!ok) return false;

@@ -15,6 +15,8 @@ bool request_fields_defaults(const model_info *model, task_request *out, error *
 bool request_fields_read(json body, const model_info *model, int max_count, task_request *io, error *e);
 /* "priority": a name in any case or 0–3, as number or text. */
 bool request_fields_priority(json body, task_priority *io, error *e);
+/* "precision"; borrows nothing. */
+bool request_fields_precision(json body, const char **io, error *e);
 /* Fails, naming it, when the object has a member that is not among `known` (NULL ends): a mistyped name must not go unnoticed. */
 bool request_fields_only(json body, const char *const *known, error *e);
 

@@ -3,7 +3,10 @@
  *
  * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "fail" an
  * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N" die so in the first step while this is an engine
- * below number N. */
+ * below number N.
+ *
+ * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
+ * "f16" kills it. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,10 +16,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "engine/engine_start.h"
 #include "engine/task_message.h"
 
-enum { MAX_TASKS = 16 };
+enum { MAX_TASKS = 16, MODEL_BYTES = 1000000, PRIVATE_BYTES = 100000, SNAPSHOT_MS = 50 };
 
 typedef struct job {
     bool used;
@@ -29,6 +33,9 @@ typedef struct job {
 typedef struct fake {
     uint64_t number;
     job jobs[MAX_TASKS];
+    int max_models;
+    engine_snapshot snapshot; /* the models are its rows, the least recently used first */
+    double told_at;           /* clock_seconds of the last snapshot */
     engine_message message;
 } fake;
 
@@ -51,6 +58,119 @@ static void progress(fake *f, const job *j, engine_phase phase) {
     tell(f, MESSAGE_PROGRESS, j->id, -1);
 }
 
+static void load_progress(fake *f, const job *j, uint64_t bytes) {
+    f->message = (engine_message){.progress = {PHASE_LOAD, j->image, j->request.count, j->step, j->request.steps, 0, bytes, MODEL_BYTES}};
+    tell(f, MESSAGE_PROGRESS, j->id, -1);
+}
+
+/* --- models --- */
+
+static void tell_snapshot(fake *f) {
+    engine_snapshot *s = &f->snapshot;
+    s->number++;
+    s->taken_ms = clock_unix_ms();
+    s->total_bytes = 1 << 30;
+    s->free_bytes = (1 << 29) - (uint64_t)s->model_count * MODEL_BYTES;
+    s->weight_bytes = (uint64_t)s->model_count * PRIVATE_BYTES;
+    s->cached_weight_bytes = (uint64_t)s->model_count * MODEL_BYTES;
+    s->max_models = (uint64_t)f->max_models;
+    s->compute_bytes = 5000;
+    s->cache_bytes = s->prompt_bytes;
+    strcpy(s->state, "moderate");
+    s->flash_attention_available = true;
+    strcpy(s->dtype.value, "torch.float32");
+    strcpy(s->dtype.reason, "gradients are exact");
+    strcpy(s->attention.value, "flash");
+    f->message = (engine_message){.snapshot = *s};
+    f->told_at = clock_seconds();
+    tell(f, MESSAGE_SNAPSHOT, "", -1);
+}
+
+static engine_model_row *find_model(fake *f, const char *name) {
+    for (int i = 0; i < f->snapshot.model_count; i++)
+        if (strcmp(f->snapshot.models[i].name, name) == 0) return &f->snapshot.models[i];
+    return NULL;
+}
+
+static void remove_model(fake *f, engine_model_row *m, eviction_cause cause) {
+    engine_snapshot *s = &f->snapshot;
+    s->evictions[cause]++;
+    s->model_count--;
+    memmove(m, m + 1, (size_t)(s->models + s->model_count - m) * sizeof *m);
+}
+
+/* The model as the most recently used row; *loaded tells whether it was not there. NULL when only_if_free and there is no room. */
+static engine_model_row *use_model(fake *f, const char *name, bool only_if_free, bool *loaded) {
+    engine_snapshot *s = &f->snapshot;
+    engine_model_row *m = find_model(f, name), row = {0};
+    *loaded = m == NULL;
+    if (m == NULL && only_if_free && s->model_count >= f->max_models) return NULL;
+    if (m != NULL) {
+        row = *m;
+        s->model_count--;
+        memmove(m, m + 1, (size_t)(s->models + s->model_count - m) * sizeof *m);
+    } else {
+        row = (engine_model_row){.size_bytes = MODEL_BYTES, .mapped_bytes = MODEL_BYTES - PRIVATE_BYTES, .private_bytes = PRIVATE_BYTES,
+                                 .state = MODEL_CACHED, .load_seconds = 0.25, .peak_bytes = 7000};
+        snprintf(row.name, sizeof row.name, "%s", name);
+        strcpy(row.precision, "auto");
+        s->loads++;
+        row.loads++;
+        for (int i = 0; i < s->model_count && s->model_count >= f->max_models;)
+            if (s->models[i].leases == 0) remove_model(f, &s->models[i], EVICTED_COUNT);
+            else i++;
+    }
+    row.last_used_ms = clock_unix_ms();
+    s->models[s->model_count] = row;
+    return &s->models[s->model_count++];
+}
+
+static void lease(fake *f, const char *name, int change) {
+    engine_model_row *m = find_model(f, name);
+    if (m == NULL) return;
+    m->leases += change;
+    m->state = m->leases > 0 ? MODEL_IN_USE : MODEL_CACHED;
+}
+
+static void free_model(fake *f, engine_model_row *m, engine_answer *a) {
+    memcpy(a->unloaded[a->unloaded_count++], m->name, sizeof m->name);
+    a->ram_bytes += PRIVATE_BYTES;
+    a->vram_bytes += 2;
+    remove_model(f, m, EVICTED_MANUAL);
+}
+
+static void clean_up(fake *f, engine_answer *a) {
+    for (int i = f->snapshot.model_count - 1; i >= 0; i--) {
+        engine_model_row *m = &f->snapshot.models[i];
+        if (m->leases == 0) free_model(f, m, a);
+        else memcpy(a->skipped[a->skipped_count++], m->name, sizeof m->name);
+    }
+    f->snapshot.prompt_entries = f->snapshot.prompt_bytes = 0;
+}
+
+static void obey(fake *f, const engine_message *m) {
+    engine_answer a = {.ok = true};
+    engine_model_row *row = find_model(f, m->model.model);
+    bool loaded = false;
+    if (m->kind == MESSAGE_CLEANUP) {
+        clean_up(f, &a);
+    } else if (m->kind == MESSAGE_UNLOAD) {
+        if (row == NULL) a.ok = error_set(&a.fault, ERROR_NOT_FOUND, "it is not cached");
+        else if (row->leases > 0) a.ok = error_set(&a.fault, ERROR_BUSY, "it is in use");
+        else free_model(f, row, &a);
+    } else {
+        if (strcmp(m->model.precision, "f16") == 0) raise(SIGKILL);
+        if (use_model(f, m->model.model, m->model.only_if_free, &loaded) == NULL)
+            a.ok = error_set(&a.fault, ERROR_BUSY, "there is no room");
+        a.seconds = loaded ? 0.25 : 0;
+    }
+    tell_snapshot(f);
+    f->message = (engine_message){.answer = a};
+    tell(f, MESSAGE_ANSWER, m->id, -1);
+}
+
+/* --- tasks --- */
+
 static void die_if_told(const fake *f, const job *j, const char *word, int signal_number) {
     const char *at = strstr(j->request.prompt, word);
     if (at == NULL || f->number >= strtoull(at + strlen(word), NULL, 10)) return;
@@ -71,21 +191,37 @@ static void send_image(fake *f, const job *j) {
     for (size_t i = 0; i < bytes; i++) rgb[i] = (unsigned char)(i / 7 + seed * 31);
     munmap(rgb, bytes);
     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+    tell_snapshot(f);
     f->message = (engine_message){.image = {j->image, width, height, seed}};
     tell(f, MESSAGE_IMAGE, j->id, fd);
     close(fd);
 }
 
 static void end(fake *f, job *j, engine_message_kind kind) {
+    engine_message last = f->message;
+    if (j->loaded) lease(f, j->request.model, -1);
+    tell_snapshot(f);
+    f->message = last;
     tell(f, kind, j->id, -1);
     *j = (job){0};
 }
 
+static void load(fake *f, job *j) {
+    bool loaded;
+    load_progress(f, j, find_model(f, j->request.model) != NULL ? MODEL_BYTES : 0);
+    use_model(f, j->request.model, false, &loaded);
+    lease(f, j->request.model, 1);
+    if (loaded) load_progress(f, j, MODEL_BYTES);
+    j->loaded = true;
+}
+
 static void slice(fake *f, job *j) {
     if (!j->loaded) {
-        progress(f, j, PHASE_LOAD);
+        load(f, j);
         progress(f, j, PHASE_ENCODE);
-        j->loaded = true;
+        f->snapshot.prompt_misses++;
+        f->snapshot.prompt_entries++;
+        f->snapshot.prompt_bytes += 100;
     } else if (j->step < j->request.steps) {
         progress(f, j, PHASE_DENOISE);
         if (says(j, "slow")) usleep(50 * 1000);
@@ -108,6 +244,7 @@ static void slice(fake *f, job *j) {
 
 static void take(fake *f, const engine_message *m) {
     if (m->kind == MESSAGE_STOP) exit(0);
+    if (m->kind >= MESSAGE_LOAD && m->kind <= MESSAGE_CLEANUP) obey(f, m);
     for (int i = 0; i < MAX_TASKS; i++) {
         job *j = &f->jobs[i];
         if (m->kind == MESSAGE_ADMIT && !j->used) {
@@ -127,10 +264,13 @@ static void take(fake *f, const engine_message *m) {
 int main(int argc, char **argv) {
     static fake f;
     static engine_message m;
-    for (int i = 1; i + 1 < argc; i++)
+    for (int i = 1; i + 1 < argc; i++) {
         if (strcmp(argv[i], "--engine") == 0) f.number = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--max-models") == 0) f.max_models = atoi(argv[i + 1]);
+    }
     f.message = (engine_message){.hello = {"fake", "gradients", 1}};
     tell(&f, MESSAGE_HELLO, "", -1);
+    tell_snapshot(&f);
     for (;;) {
         bool busy = false, got = true;
         for (int i = 0; i < MAX_TASKS; i++) busy |= f.jobs[i].used;
@@ -142,5 +282,6 @@ int main(int argc, char **argv) {
         }
         for (int i = 0; i < MAX_TASKS; i++)
             if (f.jobs[i].used) slice(&f, &f.jobs[i]);
+        if (clock_seconds() - f.told_at > SNAPSHOT_MS / 1000.0) tell_snapshot(&f);
     }
 }

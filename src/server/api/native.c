@@ -6,6 +6,8 @@
 
 #include "base/clock.h"
 #include "server/answer.h"
+#include "server/api/native_body.h"
+#include "server/api/native_models.h"
 #include "server/api/native_system.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
@@ -40,21 +42,6 @@ static task *find_task(services *s, http_exchange *x, const char *id) {
     error_set(&why, ERROR_NOT_FOUND, "there is no task '%.64s'", id);
     problem_answer(x, 0, &why);
     return NULL;
-}
-
-/* Parses the body, which must be an object; answers and returns false otherwise. */
-static bool read_body(http_exchange *x, json_document *doc) {
-    const buffer *body = http_request_body(x);
-    error why = {0};
-    if (!json_parse(buffer_text(body), body->size, "the request body", doc, &why)) {
-        problem_answer(x, why.code == ERROR_INVALID ? 400 : 0, &why);
-        return false;
-    }
-    if (yyjson_is_obj(json_root(doc).value)) return true;
-    json_document_free(doc);
-    error_set(&why, ERROR_INVALID, "the request body must be a JSON object");
-    problem_answer(x, 422, &why);
-    return false;
 }
 
 /* --- POST /api/tasks --- */
@@ -113,7 +100,7 @@ static task *submit(services *s, http_exchange *x) {
     }
     task *t = made != NULL ? queue_manager_find(s->queue, made) : NULL;
     json_document doc;
-    if (t != NULL || !read_body(x, &doc)) return t;
+    if (t != NULL || !native_read_body(x, &doc)) return t;
     task_request request;
     task_priority priority = PRIORITY_NORMAL;
     if (read_task(s, json_root(&doc), &request, &priority, &why) && dispatch_submit(s->dispatch, &request, priority, &t, &why)) {
@@ -162,7 +149,7 @@ static void patch_task(services *s, http_exchange *x, const char *id) {
     static const char *const known[] = {"priority", NULL};
     task *t = find_task(s, x, id);
     json_document doc;
-    if (t == NULL || !read_body(x, &doc)) return;
+    if (t == NULL || !native_read_body(x, &doc)) return;
     json body = json_root(&doc);
     task_priority priority = t->priority;
     error why = {0};
@@ -257,6 +244,10 @@ static const route routes[] = {
     {"GET", "/api/events", get_events},
     {"GET", "/api/images/{id}", get_image},
     {"GET", "/api/system/models", native_get_models},
+    {"POST", "/api/system/models/{id}/load", native_load_model},
+    {"POST", "/api/system/models/{id}/preload", native_preload_model},
+    {"POST", "/api/system/models/{id}/unload", native_unload_model},
+    {"POST", "/api/system/cleanup", native_cleanup},
     {"GET", "/health", native_get_health},
     {"GET", "/health/ready", native_get_ready},
     {"GET", "/", native_get_page},

@@ -8,36 +8,6 @@
 #include "server/problem.h"
 #include "server/services.h"
 
-static yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is_default) {
-    yyjson_mut_val *o = yyjson_mut_obj(doc);
-    yyjson_mut_obj_add_strcpy(doc, o, "id", m->name);
-    yyjson_mut_obj_add_strcpy(doc, o, "class", m->class_name);
-    yyjson_mut_obj_add_bool(doc, o, "default", is_default);
-    yyjson_mut_obj_add_uint(doc, o, "size_bytes", m->size_bytes);
-    yyjson_mut_obj_add_int(doc, o, "size_multiple", m->size_multiple);
-    yyjson_mut_obj_add_bool(doc, o, "guidance_embedded", m->guidance_embedded);
-    yyjson_mut_val *defaults = yyjson_mut_obj_add_obj(doc, o, "defaults");
-    yyjson_mut_obj_add_int(doc, defaults, "width", m->width);
-    yyjson_mut_obj_add_int(doc, defaults, "height", m->height);
-    yyjson_mut_obj_add_int(doc, defaults, "num_inference_steps", m->steps);
-    yyjson_mut_obj_add_real(doc, defaults, "guidance_scale", m->guidance);
-    yyjson_mut_obj_add_int(doc, defaults, "max_sequence_length", m->max_sequence_length);
-    return o;
-}
-
-void native_get_models(services *s, http_exchange *x, const char *id) {
-    (void)id;
-    const model_list *list = catalog_list(s->catalog);
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = yyjson_mut_obj(doc), *models = yyjson_mut_obj_add_arr(doc, root, "models");
-    for (size_t i = 0; i < list->count; i++) {
-        const model_info *m = &list->models[i];
-        yyjson_mut_arr_append(models, model_document(doc, m, strcmp(m->name, catalog_default(s->catalog)) == 0));
-    }
-    yyjson_mut_doc_set_root(doc, root);
-    answer_json(x, 200, NULL, doc);
-}
-
 static void answer_health(services *s, http_exchange *x, int status) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
