@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "fault.h"
-#include "models/autoencoder_kl.h"
+#include "models/autoencoder_tiling.h"
 #include "models/clip_text.h"
 #include "models/t5_encoder.h"
 #include "sampling/flow_match_euler.h"
@@ -59,11 +59,25 @@ static bool vae(void *context, error *e) {
     return ok;
 }
 
+static bool tiles(void *context, error *e) {
+    const part *p = context;
+    float latents[4 * 17 * 2] = {1, 2, 3};
+    autoencoder_kl *m;
+    autoencoder_tiles *t = NULL;
+    int tile;
+    bool ok = autoencoder_kl_load(p->device, p->folder, &p->options, &m, e) && autoencoder_kl_tile_for(m, 17, 2, SIZE_MAX, &tile, e) &&
+              autoencoder_tiles_new(m, latents, 17, 2, AUTOENCODER_MIN_TILE, &t, e);
+    for (bool more = ok; more && ok;) ok = autoencoder_tiles_decode_next(t, &more, e);
+    autoencoder_tiles_free(t);
+    autoencoder_kl_free(m);
+    return ok;
+}
+
 static void parts_fail_cleanly(void **state) {
     static const struct {
         fault_operation run;
         const char *folder;
-    } parts[] = {{clip, "clip_quick"}, {t5, "t5_silu"}, {vae, "vae_old"}};
+    } parts[] = {{clip, "clip_quick"}, {t5, "t5_silu"}, {vae, "vae_old"}, {tiles, "vae_old"}};
     part *p = *state;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         choose(p, parts[i].folder);
