@@ -1,0 +1,507 @@
+/* The tasks' database: what is written comes back the same after the process is gone, in order and only when it is really on disk; damaged, newer,
+ * held and unwritable files are told; a full disk refuses additions, keeps what was promised and goes on when there is space again. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "base/file.h"
+#include "queue/task_store.h"
+
+enum { KEPT = 600 };
+
+/* Everything a store handed out, on opening and since. */
+typedef struct fixture {
+    char folder[64], path[96];
+    task_store *store;
+    task_database_report report;
+    task *tasks[KEPT];
+    int task_count, skipped, profiles;
+    error skip;
+    stored_profile profile;
+    char settings[256];
+    int done, refused, order_broken;
+    uint64_t next_sequence;
+    error refusal;
+    int troubles, recoveries;
+    error trouble;
+    int removed;
+    char removed_id[TASK_ID_BYTES];
+} fixture;
+
+static void take_task(void *context, task *t) {
+    fixture *f = context;
+    assert_true(f->task_count < KEPT);
+    f->tasks[f->task_count++] = t;
+}
+
+static void skip_task(void *context, const error *why) {
+    fixture *f = context;
+    f->skipped++;
+    f->skip = *why;
+}
+
+static void take_profile(void *context, const stored_profile *p) {
+    fixture *f = context;
+    f->profiles++;
+    f->profile = *p;
+}
+
+static void take_setting(void *context, const char *key, const char *value) {
+    fixture *f = context;
+    size_t n = strlen(f->settings);
+    snprintf(f->settings + n, sizeof f->settings - n, "%s=%s;", key, value);
+}
+
+static void trouble(void *context, const error *why) {
+    fixture *f = context;
+    if (why == NULL) {
+        f->recoveries++;
+        return;
+    }
+    f->troubles++;
+    f->trouble = *why;
+}
+
+static void remove_files(void *context, const char *id, int images) {
+    fixture *f = context;
+    snprintf(f->removed_id, sizeof f->removed_id, "%s", id);
+    f->removed += images;
+}
+
+static bool open_store(fixture *f, error *e) {
+    const task_store_options options = {.path = f->path, .context = f, .trouble = trouble, .remove_files = remove_files};
+    const task_store_readers readers = {{f, take_task, skip_task}, f, take_profile, take_setting};
+    return task_store_open(&options, &readers, &f->report, &f->store, e);
+}
+
+static void forget(fixture *f) {
+    for (int i = 0; i < f->task_count; i++) {
+        arena_free(&f->tasks[i]->memory);
+        free(f->tasks[i]);
+    }
+    f->task_count = f->skipped = f->profiles = 0;
+    f->settings[0] = '\0';
+}
+
+static void close_store(fixture *f) {
+    task_store_free(f->store);
+    f->store = NULL;
+    forget(f);
+}
+
+static void reopen(fixture *f) {
+    close_store(f);
+    error e = {0};
+    bool ok = open_store(f, &e);
+    if (!ok) print_error("%s\n", e.text);
+    assert_true(ok);
+}
+
+static int set_up(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    snprintf(f->folder, sizeof f->folder, "/tmp/imagined-test-XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    snprintf(f->path, sizeof f->path, "%s/imagined.db", f->folder);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    close_store(f);
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", f->folder);
+    free(f);
+    return system(command);
+}
+
+static task make_task(int number, const char *prompt) {
+    const uint8_t random[10] = {0};
+    task t = {.status = TASK_QUEUED,
+              .priority = PRIORITY_NORMAL,
+              .sequence = (uint64_t)number,
+              .created_ms = 1700000000000 + number,
+              .request = {.model = "demo", .prompt = prompt, .precision = "auto", .width = 64, .height = 48, .steps = 4, .count = 1, .max_sequence_length = 77}};
+    task_id_format(number, random, t.id);
+    return t;
+}
+
+/* Tasks whose sequence numbers come back in the order in which they were handed over. */
+static void done(void *context, const char *id, const error *fault) {
+    fixture *f = context;
+    uint64_t ms = 0;
+    for (int i = 0; i < 10; i++) ms = ms << 5 | (uint64_t)(strchr(TASK_ID_DIGITS, id[i]) - TASK_ID_DIGITS);
+    f->order_broken += ms < f->next_sequence;
+    f->next_sequence = ms;
+    f->done++;
+    if (fault == NULL) return;
+    f->refused++;
+    f->refusal = *fault;
+}
+
+static void serve_until(fixture *f, const int *counter, int wanted) {
+    while (*counter < wanted) {
+        struct pollfd p = {.fd = task_store_fd(f->store), .events = POLLIN};
+        assert_int_equal(poll(&p, 1, 30000), 1);
+        task_store_service(f->store);
+    }
+}
+
+static void everything_comes_back(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    assert_int_equal(f->task_count, 0);
+    assert_string_equal(f->report.moved_to, "");
+    task t = make_task(7, "a fox, \"quoted\" \xC3\xBC\n");
+    t.request.negative_prompt = "";
+    t.request.owner = "alice";
+    t.request.deadline_ms = 1800000000000;
+    t.request.idempotency_key = "k-1";
+    t.request.body_hash = UINT64_MAX;
+    t.request.body_size = 99;
+    t.request.seed = UINT64_MAX;
+    t.request.count = 2;
+    t.request.guidance_scale = 3.3;
+    t.request.true_cfg_scale = 1.0 / 3;
+    t.status = TASK_FAILED;
+    t.priority = PRIORITY_LOW;
+    t.started_ms = 5;
+    t.finished_ms = 6;
+    t.charges = 2;
+    t.cancel_requested = true;
+    t.images[0] = (task_image){.stored = true, .seed = UINT64_MAX, .bytes = 1 << 20};
+    t.images[1].seed = 0;
+    error_field(&t.failure, ERROR_TOO_LARGE, "width", "it is too large: \xC3\xBC");
+    t.metrics.denoise_seconds = 0.1;
+    t.metrics.memory_peak = UINT64_MAX - 1;
+    assert_true(task_store_add_task(f->store, &t, done, f, &e));
+    const stored_profile p = {"demo", "bf16", "64x64|77|pair", 3, 1ull << 40, 5, 0.25, 1.5, 0.125, 2.5, 1700000000001};
+    assert_true(task_store_put_profile(f->store, &p, &e));
+    assert_true(task_store_put_setting(f->store, "paused", "by hand", &e) && task_store_put_setting(f->store, "gone", "x", &e) &&
+                task_store_put_setting(f->store, "gone", NULL, &e));
+    serve_until(f, &f->done, 1);
+    assert_int_equal(f->refused, 0);
+
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    const task *r = f->tasks[0];
+    assert_string_equal(r->id, t.id);
+    assert_string_equal(r->request.prompt, t.request.prompt);
+    assert_string_equal(r->request.negative_prompt, "");
+    assert_string_equal(r->request.owner, "alice");
+    assert_string_equal(r->request.idempotency_key, "k-1");
+    assert_string_equal(r->request.model, "demo");
+    assert_string_equal(r->request.precision, "auto");
+    assert_true(r->request.body_hash == UINT64_MAX && r->request.body_size == 99 && r->request.seed == UINT64_MAX);
+    assert_true(r->request.width == 64 && r->request.height == 48 && r->request.steps == 4 && r->request.count == 2 && r->request.max_sequence_length == 77);
+    assert_true(r->request.guidance_scale == 3.3 && r->request.true_cfg_scale == 1.0 / 3 && r->request.deadline_ms == 1800000000000);
+    assert_true(r->status == TASK_FAILED && r->priority == PRIORITY_LOW && r->sequence == 7 && r->charges == 2 && r->cancel_requested);
+    assert_true(r->created_ms == t.created_ms && r->started_ms == 5 && r->finished_ms == 6);
+    assert_true(r->images[0].stored && r->images[0].seed == UINT64_MAX && r->images[0].bytes == 1 << 20);
+    assert_true(!r->images[1].stored && r->images[1].seed == 0);
+    assert_int_equal(r->failure.code, ERROR_TOO_LARGE);
+    assert_string_equal(r->failure.field, "width");
+    assert_string_equal(r->failure.text, t.failure.text);
+    assert_true(r->metrics.denoise_seconds == 0.1 && r->metrics.memory_peak == UINT64_MAX - 1);
+    assert_int_equal(f->profiles, 1);
+    assert_memory_equal(&f->profile, &p, sizeof p);
+    assert_string_equal(f->settings, "paused=by hand;");
+}
+
+static void a_changed_task_replaces_its_row_and_a_closing_one_has_its_end(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task t = make_task(1, "x");
+    assert_true(task_store_add_task(f->store, &t, done, f, &e));
+    t.status = TASK_RUNNING;
+    assert_true(task_store_note_task(f->store, &t, &e));
+    t.closing = true;
+    t.end = TASK_COMPLETED;
+    t.finished_ms = 9;
+    assert_true(task_store_put_task(f->store, &t, done, f, &e));
+    serve_until(f, &f->done, 2);
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    assert_true(f->tasks[0]->status == TASK_COMPLETED && f->tasks[0]->finished_ms == 9 && !f->tasks[0]->closing);
+}
+
+static void notes_are_written_without_company(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task t = make_task(1, "x");
+    assert_true(task_store_note_task(f->store, &t, &e));
+    reopen(f); /* closing writes what waits */
+    assert_int_equal(f->task_count, 1);
+}
+
+static void deleting_removes_files_first_and_then_the_row(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task a = make_task(1, "a"), b = make_task(2, "b");
+    assert_true(task_store_add_task(f->store, &a, done, f, &e) && task_store_add_task(f->store, &b, done, f, &e));
+    assert_true(task_store_delete_task(f->store, a.id, 3, &e));
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    assert_string_equal(f->tasks[0]->id, b.id);
+    assert_int_equal(f->removed, 3);
+    assert_string_equal(f->removed_id, a.id);
+}
+
+static void tasks_come_back_in_the_order_of_submission(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    for (int i = 0; i < 500; i++) {
+        task t = make_task(i, "x");
+        assert_true(task_store_add_task(f->store, &t, done, f, &e));
+    }
+    serve_until(f, &f->done, 500);
+    assert_int_equal(f->refused, 0);
+    assert_int_equal(f->order_broken, 0);
+    reopen(f);
+    assert_int_equal(f->task_count, 500);
+    for (int i = 0; i < 500; i++) assert_int_equal(f->tasks[i]->sequence, i);
+}
+
+/* A process that is killed after it was told of the commit has everything on disk that it was told of. */
+static void what_was_told_survives_kill_9(void **state) {
+    fixture *f = *state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        error e;
+        if (!open_store(f, &e)) _exit(1);
+        for (int i = 0; i < 300; i++) {
+            task t = make_task(i, "x");
+            if (!task_store_add_task(f->store, &t, done, f, &e)) _exit(2);
+            struct pollfd p = {.fd = task_store_fd(f->store), .events = POLLIN};
+            if (poll(&p, 1, 0) == 1) task_store_service(f->store);
+            if (write(ends[1], &f->done, sizeof f->done) != sizeof f->done) _exit(3);
+        }
+        for (;;) pause();
+    }
+    close(ends[1]);
+    int told = 0, n;
+    for (int i = 0; i < 300 && read(ends[0], &n, sizeof n) == sizeof n; i++) told = n;
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, &n, 0), child);
+    assert_true(WIFSIGNALED(n));
+    close(ends[0]);
+    reopen(f);
+    assert_true(f->task_count >= told);
+    for (int i = 0; i < f->task_count; i++) assert_int_equal(f->tasks[i]->sequence, i); /* no hole */
+}
+
+static void write_file(const char *path, const void *bytes, size_t size) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, size), (ssize_t)size);
+    close(fd);
+}
+
+static void fill(fixture *f, int count) {
+    error e;
+    for (int i = 0; i < count; i++) {
+        task t = make_task(i, "some words that take up a little room in a page of the database");
+        assert_true(task_store_add_task(f->store, &t, NULL, NULL, &e));
+    }
+}
+
+static void a_damaged_database_is_moved_aside(void **state) {
+    fixture *f = *state;
+    static char junk[8192];
+    memset(junk, 'x', sizeof junk);
+    for (int how = 0; how < 3; how++) {
+        reopen(f);
+        assert_string_equal(f->report.moved_to, "");
+        fill(f, 200);
+        close_store(f);
+        struct stat info;
+        assert_int_equal(stat(f->path, &info), 0);
+        assert_true(info.st_size > 20000);
+        if (how == 0) write_file(f->path, junk, sizeof junk);            /* another file altogether */
+        if (how == 1) assert_int_equal(truncate(f->path, info.st_size / 2 / 4096 * 4096), 0); /* cut short */
+        if (how == 2) {                                                  /* pages overwritten */
+            int fd = open(f->path, O_WRONLY);
+            assert_int_equal(pwrite(fd, junk, 4096, 4096), 4096);
+            close(fd);
+        }
+        error e = {0};
+        assert_true(open_store(f, &e));
+        assert_int_equal(f->task_count, 0);
+        assert_int_equal(f->report.damage.code, ERROR_BAD_FILE);
+        assert_non_null(strstr(f->report.damage.text, f->path));
+        assert_true(file_exists(f->report.moved_to));
+        assert_true(strncmp(f->report.moved_to, f->path, strlen(f->path)) == 0);
+        close_store(f);
+        assert_int_equal(unlink(f->path), 0);
+    }
+}
+
+static void execute(const char *path, const char *sql) {
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void rows_that_cannot_be_read_stay_and_are_told(void **state) {
+    fixture *f = *state;
+    static const char *const damages[] = {
+        "UPDATE tasks SET status = 'dozing' WHERE sequence = 1",
+        "UPDATE tasks SET priority = '' WHERE sequence = 1",
+        "UPDATE tasks SET request = '{' WHERE sequence = 1",
+        "UPDATE tasks SET request = '{}' WHERE sequence = 1",
+        "UPDATE tasks SET request = json_set(request, '$.count', 17) WHERE sequence = 1",
+        "UPDATE tasks SET request = json_set(request, '$.count', 2) WHERE sequence = 1",
+        "UPDATE tasks SET request = json_set(request, '$.width', 'wide') WHERE sequence = 1",
+        "UPDATE tasks SET request = json_remove(request, '$.prompt') WHERE sequence = 1",
+        "UPDATE tasks SET images = 'x' WHERE sequence = 1",
+        "UPDATE tasks SET failure = '[' WHERE sequence = 1",
+        "UPDATE tasks SET metrics = '' WHERE sequence = 1",
+        "UPDATE tasks SET id = 'short' WHERE sequence = 1",
+    };
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        reopen(f);
+        fill(f, 3);
+        close_store(f);
+        execute(f->path, damages[i]);
+        reopen(f);
+        assert_string_equal(f->report.moved_to, "");
+        if (f->skipped != 1) print_error("%s\n", damages[i]);
+        assert_int_equal(f->skipped, 1);
+        assert_int_equal(f->skip.code, ERROR_BAD_FILE);
+        assert_non_null(strstr(f->skip.text, f->path));
+        assert_int_equal(f->task_count, 2);
+        reopen(f);
+        assert_int_equal(f->skipped, 1);
+        close_store(f);
+        assert_int_equal(unlink(f->path), 0);
+    }
+}
+
+static void a_newer_database_is_left_alone(void **state) {
+    fixture *f = *state;
+    reopen(f);
+    fill(f, 1);
+    close_store(f);
+    execute(f->path, "PRAGMA user_version = 9999");
+    error e = {0};
+    assert_false(open_store(f, &e));
+    assert_int_equal(e.code, ERROR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, f->path));
+    execute(f->path, "PRAGMA user_version = 1");
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+}
+
+static void a_database_is_held_by_one(void **state) {
+    fixture *f = *state;
+    reopen(f);
+    fixture other = *f;
+    other.store = NULL;
+    error e = {0};
+    /* Another process: locks of one process do not stand in its own way. */
+    pid_t child = fork();
+    if (child == 0) _exit(open_store(&other, &e) ? 0 : e.code == ERROR_BUSY && strstr(e.text, "second server") != NULL ? 42 : 1);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 42);
+}
+
+static void what_cannot_be_opened_is_named(void **state) {
+    fixture *f = *state;
+    error e = {0};
+    snprintf(f->path, sizeof f->path, "%s/nowhere/imagined.db", f->folder);
+    assert_false(open_store(f, &e));
+    assert_int_equal(e.code, ERROR_IO);
+    assert_non_null(strstr(e.text, f->path));
+    snprintf(f->path, sizeof f->path, "%s", f->folder); /* a folder */
+    assert_false(open_store(f, &e));
+    assert_non_null(strstr(e.text, f->path));
+    snprintf(f->path, sizeof f->path, "%s/imagined.db", f->folder);
+}
+
+/* A disk that takes nothing, without needing one: files of this process may not grow. (The signal that goes with it is ignored.) */
+static void limit_files(rlim_t bytes) {
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void a_disk_that_takes_nothing_refuses_additions_and_keeps_promises(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task first = make_task(1, "first"), second = make_task(2, "second");
+    assert_true(task_store_add_task(f->store, &first, done, f, &e));
+    serve_until(f, &f->done, 1);
+    limit_files(0);
+    assert_true(task_store_add_task(f->store, &second, done, f, &e));
+    serve_until(f, &f->troubles, 1);
+    assert_true(f->done == 2 && f->refused == 1);
+    assert_non_null(strstr(f->refusal.text, f->path));
+    first.status = TASK_COMPLETED;
+    assert_true(task_store_put_task(f->store, &first, done, f, &e)); /* promised */
+    assert_true(task_store_delete_task(f->store, second.id, 0, &e));
+    limit_files(RLIM_INFINITY);
+    serve_until(f, &f->recoveries, 1);
+    serve_until(f, &f->done, 3);
+    assert_int_equal(f->refused, 1);
+    assert_int_equal(f->troubles, 1);
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    assert_int_equal(f->tasks[0]->status, TASK_COMPLETED);
+}
+
+static void trouble_ends_by_itself(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task t = make_task(1, "x");
+    limit_files(0);
+    assert_true(task_store_add_task(f->store, &t, done, f, &e));
+    serve_until(f, &f->troubles, 1);
+    limit_files(RLIM_INFINITY);
+    serve_until(f, &f->recoveries, 1); /* nothing else is handed over: the store tries by itself */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(everything_comes_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_changed_task_replaces_its_row_and_a_closing_one_has_its_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(notes_are_written_without_company, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(deleting_removes_files_first_and_then_the_row, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tasks_come_back_in_the_order_of_submission, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_told_survives_kill_9, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_database_is_moved_aside, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(rows_that_cannot_be_read_stay_and_are_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_newer_database_is_left_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_database_is_held_by_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_cannot_be_opened_is_named, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_disk_that_takes_nothing_refuses_additions_and_keeps_promises, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(trouble_ends_by_itself, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
