@@ -31,12 +31,12 @@ struct graph {
     struct ggml_context *order;   /* holds cgraph */
     struct ggml_cgraph *cgraph;
     streaming *stream;  /* borrowed; NULL: every weight stays where it is */
-    segments *segments; /* of the stream's groups; cgraph is their order then */
+    segments *segments; /* cgraph cut by the stream's groups */
     ggml_gallocr_t allocator;
     ggml_backend_buffer_t input_buffer; /* apart, so that an input keeps its value from run to run */
     size_t input_bytes, node_bytes, needed_bytes; /* as sized */
     size_t claimed_bytes;                         /* of the device's ledger */
-    tensor_link *inputs, *outputs;
+    tensor_link *inputs, *outputs, *milestones;
     size_t scratch_bytes; /* of one thread */
     unsigned char *scratch;
     _Atomic(const char *) fault; /* what a kernel complained of */
@@ -111,6 +111,8 @@ struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t) {
     return t;
 }
 
+void graph_then(graph *g, struct ggml_tensor *t) { append(g, &g->milestones, t); }
+
 /* ── our own operations ── */
 
 typedef struct custom_run {
@@ -172,11 +174,9 @@ static bool order_nodes(graph *g, error *e) {
     if (g->order == NULL) return error_no_memory(e, "a graph", bytes);
     g->cgraph = ggml_new_graph_custom(g->order, count + 1, false);
     for (tensor_link *l = g->inputs; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
+    for (tensor_link *l = g->milestones; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
     for (tensor_link *l = g->outputs; l != NULL; l = l->next) ggml_build_forward_expand(g->cgraph, l->tensor);
-    if (g->stream == NULL) return true;
-    if (!segments_new(g->tensors, g->cgraph, g->stream, &g->segments, e)) return false;
-    g->cgraph = segments_order(g->segments);
-    return true;
+    return g->stream == NULL || segments_new(g->cgraph, g->stream, &g->segments, e);
 }
 
 static ggml_backend_buffer_type_t buffer_type(const graph *g) { return ggml_backend_get_default_buffer_type(device_backend(g->d)); }

@@ -33,7 +33,7 @@ void graph_free(graph *g); /* NULL is fine */
 void graph_allow_half(graph *g);
 bool graph_half_allowed(const graph *g);
 
-/* Before graph_reserve: the graph uses weights that are streamed (NULL: none are). Its operations are put in the order of their weights' groups. */
+/* Before graph_reserve: the graph uses weights that are streamed (NULL: none are). graph_then must see to it that they are used in their order. */
 void graph_stream(graph *g, streaming *s);
 
 struct ggml_context *graph_context(graph *g); /* for ggml's own operations */
@@ -43,6 +43,9 @@ void *graph_alloc(graph *g, size_t size);
 
 struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
 struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t readable after a run; returns it */
+/* What t needs is computed before anything that neither it nor the tensors named earlier need. Named after each block of a model, this is the order
+ * of the blocks. */
+void graph_then(graph *g, struct ggml_tensor *t);
 bool graph_reserve(graph *g, error *e);
 /* Instead of graph_reserve, for a graph that will not run: finds graph_needed_bytes and takes and refuses nothing. */
 bool graph_size(graph *g, error *e);

@@ -285,12 +285,15 @@ static bool size_groups(const weight_loader *l, size_t **out, error *e) {
     return true;
 }
 
-bool weight_loader_bounds(const weight_loader *l, size_t *all, size_t *least, error *e) {
+bool weight_loader_bounds(weight_loader *l, size_t *all, size_t *least, error *e) {
     size_t *bytes = NULL;
     *all = *least = 0;
     if (l->failed && e != NULL) *e = l->fault;
     bool ok = !l->failed && size_groups(l, &bytes, e) && residency_bounds(bytes, l->last_group + 1, all, least, e);
     free(bytes);
+    /* A place that nobody looks at: graphs are sized without the weights, which have memory of their own. */
+    for (size_t i = 0; i < tensor_store_count(l->store); i++)
+        if (l->taken[i].weight != NULL) l->taken[i].tensor->data = l;
     return ok;
 }
 
@@ -430,4 +433,4 @@ weight_residency weight_set_residency(const weight_set *s) {
     return (weight_residency){s->plan.resident, s->plan.streamed, s->plan.resident_bytes, s->plan.slot_bytes, pinned_bytes(s)};
 }
 
-streaming *weight_set_streaming(const weight_set *s) { return s->stream; }
+streaming *weight_set_streaming(const weight_set *s) { return s != NULL ? s->stream : NULL; }

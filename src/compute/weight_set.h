@@ -49,8 +49,8 @@ void weight_group(weight_loader *l, int n);
  * stay in the process's memory. finish fails with ERROR_OUT_OF_MEMORY when group 0 and two others exceed it. */
 void weight_loader_budget(weight_loader *l, size_t bytes);
 /* What the weights taken so far would take of the device (of the mapping, on the CPU): all of them, and the least budget that streaming can do
- * with. Nothing is allocated there. */
-bool weight_loader_bounds(const weight_loader *l, size_t *all, size_t *least, error *e);
+ * with. Nothing is allocated there. Afterwards the loader is good only to be freed, and the tensors for graph_size. */
+bool weight_loader_bounds(weight_loader *l, size_t *all, size_t *least, error *e);
 /* Consumes the loader, also on failure. Errors name the weight; the caller knows whose it is. */
 bool weight_loader_finish(weight_loader *l, weight_set **out, error *e);
 void weight_loader_free(weight_loader *l); /* when finish was never called; NULL is fine */
@@ -68,6 +68,6 @@ typedef struct weight_residency {
     size_t pinned_bytes;                  /* of main memory that hold the others for the device; part of private_bytes */
 } weight_residency;
 weight_residency weight_set_residency(const weight_set *s);
-streaming *weight_set_streaming(const weight_set *s); /* for graph_stream; NULL when every weight stays */
+streaming *weight_set_streaming(const weight_set *s); /* for graph_stream; NULL when every weight stays, or for NULL */
 
 #endif

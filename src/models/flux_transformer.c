@@ -135,19 +135,6 @@ static bool load(flux_transformer *t, device *d, const char *folder, const load_
     return open(t, d, folder, o, &l, e) && component_finish(&t->part, l, o, e);
 }
 
-bool flux_transformer_bounds(device *d, const char *folder, const load_options *o, size_t *all, size_t *least, error *e) {
-    const load_options mapped = {.precision = o->precision, .resident_bytes = SIZE_MAX};
-    weight_loader *l = NULL;
-    *all = *least = 0;
-    flux_transformer *t = calloc(1, sizeof *t);
-    if (t == NULL) return error_no_memory(e, "a transformer", sizeof *t);
-    bool ok = open(t, d, folder, &mapped, &l, e);
-    if (ok && !weight_loader_bounds(l, all, least, e)) ok = error_prefix(e, "%s: ", folder);
-    weight_loader_free(l);
-    flux_transformer_free(t);
-    return ok;
-}
-
 bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e) {
     *out = NULL;
     flux_transformer *t = calloc(1, sizeof *t);
@@ -211,12 +198,17 @@ static void build(flux_step *s) {
     if (t->image_in.weight->type != GGML_TYPE_F32) graph_allow_half(g);
     struct ggml_tensor *condition = condition_of(s);
     struct ggml_tensor *image = flux_apply(g, &t->image_in, s->latents), *text = flux_apply(g, &t->text_in, s->hidden);
-    for (int i = 0; i < t->config.num_layers; i++)
+    for (int i = 0; i < t->config.num_layers; i++) {
         flux_double_block_apply(g, &t->doubles[i], &t->dims, condition, s->rotation, &image, &text);
+        graph_then(g, image);
+        if (i + 1 < t->config.num_layers || t->config.num_single_layers > 0) graph_then(g, text); /* the last text is of use to single blocks only */
+    }
     if (t->config.num_single_layers > 0) {
         struct ggml_tensor *all = compute_concat(g, text, image, 1);
-        for (int i = 0; i < t->config.num_single_layers; i++)
+        for (int i = 0; i < t->config.num_single_layers; i++) {
             all = flux_single_block_apply(g, &t->singles[i], &t->dims, condition, s->rotation, all);
+            graph_then(g, all);
+        }
         image = flux_tokens(g, all, text_tokens, image_tokens);
     }
     struct ggml_tensor *modulation = flux_apply(g, &t->norm_out, condition); /* AdaLayerNormContinuous: scale first */
@@ -292,6 +284,20 @@ bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t
     bool ok = graph_size(s->graph, e);
     if (ok) *bytes = graph_needed_bytes(s->graph);
     flux_step_free(s);
+    return ok;
+}
+
+bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out, error *e) {
+    const load_options mapped = {.precision = o->precision, .resident_bytes = SIZE_MAX};
+    weight_loader *l = NULL;
+    *out = (flux_needs){0};
+    flux_transformer *t = calloc(1, sizeof *t);
+    if (t == NULL) return error_no_memory(e, "a transformer", sizeof *t);
+    bool ok = open(t, d, folder, &mapped, &l, e);
+    if (ok && !weight_loader_bounds(l, &out->weights, &out->least_weights, e)) ok = error_prefix(e, "%s: ", folder);
+    ok = ok && (shape == NULL || flux_step_measure(t, shape, &out->step, e));
+    weight_loader_free(l);
+    flux_transformer_free(t);
     return ok;
 }
 

@@ -30,9 +30,6 @@ typedef struct flux_transformer flux_transformer;
 /* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. With fewer resident_bytes than the weights take,
  * the leading blocks stay on the device and the others come while a step runs (weight_set.h); ERROR_OUT_OF_MEMORY when two blocks do not fit. */
 bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e);
-/* What loading with these options would take of the device for weights: all of them, and the least resident_bytes that it can do with. Nothing is
- * allocated there. On the CPU, which computes with the weights in their file, these are bytes of the mapping. */
-bool flux_transformer_bounds(device *d, const char *folder, const load_options *o, size_t *all, size_t *least, error *e);
 void flux_transformer_free(flux_transformer *t); /* NULL is fine */
 const flux_config *flux_transformer_config(const flux_transformer *t);
 component *flux_transformer_component(flux_transformer *t); /* for component_prefetch and memory figures; it keeps no graph there */
@@ -52,6 +49,14 @@ typedef struct flux_step_shape {
 
 /* ERROR_OUT_OF_MEMORY or ERROR_TOO_LARGE when the device cannot hold what the shape needs. */
 bool flux_step_new(flux_transformer *t, const flux_step_shape *shape, flux_step **out, error *e);
+/* What a transformer would take of a device, found without loading it. */
+typedef struct flux_needs {
+    size_t weights;       /* all of them. On the CPU, which computes with them in their file: bytes of the mapping */
+    size_t least_weights; /* the fewest resident_bytes that it can do with */
+    size_t step;          /* what a step takes beside the weights, however many of them are resident */
+} flux_needs;
+/* With these options, for steps of this shape (NULL: the weights alone). Nothing is allocated on the device. */
+bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out, error *e);
 /* Device memory that a step of this shape takes beside the weights. Nothing is allocated on the device. */
 bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t *bytes, error *e);
 void flux_step_free(flux_step *s); /* NULL is fine */

@@ -111,10 +111,11 @@ static bool stream_through(void *context, error *e) {
     const load_options o = {.precision = PRECISION_AUTO, .resident_bytes = s->budget};
     flux_transformer *t = NULL;
     flux_step *step = NULL;
-    size_t all, least;
-    bool ok = flux_transformer_bounds(s->d, s->folder, &o, &all, &least, e) && flux_transformer_load(s->d, s->folder, &o, &t, e) &&
-              flux_step_new(t, &(flux_step_shape){1, 1, 1, 1}, &step, e);
-    if (ok) assert_true(least == s->budget && flux_transformer_residency(t).streamed_groups > 0);
+    const flux_step_shape shape = {1, 1, 1, 1};
+    flux_needs needs;
+    bool ok = flux_transformer_measure(s->d, s->folder, &o, &shape, &needs, e) && flux_transformer_load(s->d, s->folder, &o, &t, e) &&
+              flux_step_new(t, &shape, &step, e);
+    if (ok) assert_true(needs.least_weights == s->budget && flux_transformer_residency(t).streamed_groups > 0);
     flux_step_free(step);
     flux_transformer_free(t);
     return ok;
@@ -129,9 +130,10 @@ static void streamed_weights_fail_cleanly(void **state) {
     make_folder(s.folder);
     random_flux_write(s.folder, &model);
     for (int i = 0; i < 2; i++) {
-        size_t all;
+        flux_needs needs;
         if (!device_open(devices[i], 1, &s.d, NULL)) continue;
-        assert_true(flux_transformer_bounds(s.d, s.folder, &LOAD_OPTIONS(PRECISION_AUTO), &all, &s.budget, NULL));
+        assert_true(flux_transformer_measure(s.d, s.folder, &LOAD_OPTIONS(PRECISION_AUTO), NULL, &needs, NULL));
+        s.budget = needs.least_weights;
         size_t count = fault_fail_each(stream_through, &s);
         print_message("    %s: %zu allocations\n", devices[i], count);
         assert_true(count >= 40);

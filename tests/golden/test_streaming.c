@@ -30,7 +30,7 @@ static const random_flux model = {.heads = 6, .doubles = 2, .singles = 4};
 static device *dev;
 static char folder[64];
 static float expected[2][NUMBERS]; /* without a budget */
-static size_t all, least;          /* bytes that the weights want and can do with */
+static size_t all, least, step;    /* bytes that the weights want and can do with, and what a step takes, as measured beforehand */
 
 static void fill(float *values, size_t count, uint32_t seed) {
     for (size_t i = 0; i < count; i++) {
@@ -93,13 +93,14 @@ static double denoise(flux_transformer *t, float latents[2][NUMBERS]) {
     fill(pooled, sizeof pooled / sizeof *pooled, 2);
     for (int i = 0; i < 2; i++) {
         if (!flux_step_new(t, &shapes[i], &steps[i], &e)) fail_msg("%s", e.text);
+        if (i == 0 && step > 0) assert_int_equal(flux_step_bytes(steps[i]), step);
         flux_step_condition(steps[i], hidden, pooled);
         fill(latents[i], NUMBERS, 3 + (uint32_t)i);
     }
     double start = clock_seconds();
-    for (int step = 0; step < STEPS; step++)
+    for (int n = 0; n < STEPS; n++)
         for (int i = 0; i < 2; i++) {
-            const float time = 1.0f - (float)step / STEPS;
+            const float time = 1.0f - (float)n / STEPS;
             if (!flux_step_run(steps[i], latents[i], (float[]){time, time}, NULL, velocity, &e)) fail_msg("%s", e.text);
             for (int k = 0; k < NUMBERS / BATCH * shapes[i].batch; k++) latents[i][k] -= velocity[k] / STEPS;
         }
@@ -155,9 +156,11 @@ static int without_budget(void **state) {
     print_message("    budget        resident streamed seconds a step\n    %9.2f MB  %-8d %-8d %.4f\n", (double)all / 1e6, r.resident_groups,
                   r.streamed_groups, denoise(t, expected));
     assert_true(r.streamed_groups == 0 && r.slot_bytes == 0 && r.pinned_bytes == 0);
-    size_t wanted;
-    assert_true(flux_transformer_bounds(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), &wanted, &least, NULL));
-    assert_int_equal(wanted, all);
+    flux_needs needs;
+    assert_true(flux_transformer_measure(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), &(flux_step_shape){ROWS, COLUMNS, TEXT, BATCH}, &needs, NULL));
+    assert_int_equal(needs.weights, all);
+    least = needs.least_weights;
+    step = needs.step;
     if (device_is_cpu(dev)) assert_true(mapped_and_resident() > all - (1 << 16));
     flux_transformer_free(t);
     return 0;

@@ -191,14 +191,15 @@ static void every_use_waits_for_its_copy_and_every_copy_for_the_last_use(void **
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_use_waits_for_its_copy_and_every_copy_for_the_last_use)};
     error e = {0};
-    size_t all;
+    flux_needs needs;
     if (!device_open(argc > 1 ? argv[1] : "vulkan", 2, &dev, &e)) {
         fprintf(stderr, "skipped: %s\n", e.text);
         return SKIPPED;
     }
     make_folder(folder);
     random_flux_write(folder, &model);
-    if (!flux_transformer_bounds(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), &all, &least, &e)) fprintf(stderr, "%s\n", e.text);
+    if (!flux_transformer_measure(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), NULL, &needs, &e)) fprintf(stderr, "%s\n", e.text);
+    least = needs.least_weights;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     remove_file(folder, "config.json");
     remove_file(folder, "diffusion_pytorch_model.safetensors");

@@ -138,23 +138,25 @@ static void what_encoders_measure_is_what_they_take(void **state) {
     assert_int_equal(ledger_total(device_ledger(dev)), 0);
 }
 
-/* Also where its weights are streamed, which puts its operations into another order. */
+/* Before the weights are loaded as after it, and however many of them are streamed. */
 static void what_a_step_measures_is_what_it_takes(void **state) {
     (void)state;
     char path[512];
     error e = {0};
-    size_t measured, all, least;
+    size_t measured;
+    flux_needs needs;
     flux_transformer *t;
     flux_step *s;
     const flux_step_shape shape = {8, 6, 5, 2};
     load_options o = LOAD_OPTIONS(PRECISION_F32);
-    good(flux_transformer_bounds(dev, golden_folder(path, "flux_plain"), &o, &all, &least, &e), &e);
-    const size_t budgets[] = {SIZE_MAX, all, least};
+    good(flux_transformer_measure(dev, golden_folder(path, "flux_plain"), &o, &shape, &needs, &e), &e);
+    const size_t budgets[] = {SIZE_MAX, needs.weights, needs.least_weights};
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
         o.resident_bytes = budgets[i];
         good(flux_transformer_load(dev, path, &o, &t, &e), &e);
         if (!device_is_cpu(dev)) assert_true(ledger_total(device_ledger(dev)) <= budgets[i]);
         good(flux_step_measure(t, &shape, &measured, &e), &e);
+        assert_int_equal(measured, needs.step);
         assert_int_equal(computing(), 0);
         good(flux_step_new(t, &shape, &s, &e), &e);
         measured_is_taken(measured, flux_step_bytes(s));
