@@ -18,6 +18,8 @@ int command_engine(int argc, char **argv) {
         .max_cache_gb = config_real(c, OPTION_MAX_CACHE_SIZE),
         .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
         .vram_limit_mb = (int)config_integer(c, OPTION_VRAM_LIMIT_MB),
+        .batch_images = (int)config_integer(c, OPTION_BATCH_IMAGES),
+        .prompt_cache_mb = (int)config_integer(c, OPTION_PROMPT_CACHE_MB),
         .log_level = (int)options_log_level(c),
     };
     log_configure(options_log_level(c), "engine");

@@ -58,16 +58,18 @@ static const char *level_name(int level) {
 static bool start(engine_client *c, error *e) {
     int ends[2];
     if (!engine_message_pair(ends, e)) return false;
-    char threads[16], max_models[16], max_cache[32], vram_limit[16], number[32];
+    char threads[16], max_models[16], max_cache[32], vram_limit[16], batch[16], prompts[16], number[32];
     snprintf(threads, sizeof threads, "%d", c->options.threads);
     snprintf(max_models, sizeof max_models, "%d", c->options.max_models);
     snprintf(max_cache, sizeof max_cache, "%.17g", c->options.max_cache_gb);
     snprintf(vram_limit, sizeof vram_limit, "%d", c->options.vram_limit_mb);
+    snprintf(batch, sizeof batch, "%d", c->options.batch_images);
+    snprintf(prompts, sizeof prompts, "%d", c->options.prompt_cache_mb);
     snprintf(number, sizeof number, "%" PRIu64, c->number + 1);
     const char *argv[] = {"imagined", "engine", "--device", c->device, "--threads", threads, "--max-models", max_models,
                     "--max-cache-size-gb", max_cache,
                     c->options.memory_efficient_loading ? "--memory-efficient-loading" : "--no-memory-efficient-loading", "--vram-limit-mb",
-                    vram_limit, "--log-level", level_name(c->options.log_level), "--engine", number, NULL};
+                    vram_limit, "--batch-images", batch, "--prompt-cache-mb", prompts, "--log-level", level_name(c->options.log_level), "--engine", number, NULL};
     bool ok = engine_start(c->executable, argv, ends[1], &c->pid, e);
     close(ends[1]);
     if (!ok) {

@@ -56,7 +56,9 @@ typedef struct engine_options {
     int max_models;
     double max_cache_gb;           /* × 2^30 bytes of weights */
     bool memory_efficient_loading; /* false: weights are read into memory and no file is held */
-    int vram_limit_mb; /* 0: no limit */
+    int vram_limit_mb;   /* 0: no limit */
+    int batch_images;    /* that share a step at most; 0: as many as pay */
+    int prompt_cache_mb; /* of encoded prompts; 0: none are kept */
     int log_level;
 } engine_options;
 

@@ -8,24 +8,71 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "engine/engine_room.h"
 #include "engine/front_link.h"
 #include "engine/held_tasks.h"
-#include "engine/model_manager.h"
+#include "engine/load_commands.h"
 #include "engine/process_memory.h"
 
 enum {
     NICENESS = 5,    /* enough for the front to answer while every core computes */
     OOM_SCORE = 500, /* of 1000: when memory ends, the engine is to go and not the front or somebody else */
+    TASK_SLICES_A_PRELOAD = 4, /* while tasks run, a part of a model to preload is loaded after so many of their slices */
 };
+
+static const double snapshot_seconds = 0.05;   /* between two snapshots, unless something changed that a user sees */
+static const double load_told_seconds = 0.1;   /* between two messages about one part's load */
 
 typedef struct process {
     front_link front;
-    device *device;
-    model_manager *models;
+    engine_room room;
     held_tasks held;
+    load_commands loads;
     bool peak_resets; /* the kernel's peak can be started anew for each task */
+    held_task *loading; /* whose slice loads a part now */
+    uint64_t part_bytes; /* of that part, in place so far */
+    double load_told;
+    engine_snapshot last; /* as it was told */
+    double last_told;
 } process;
+
+/* --- what the front sees of it all --- */
+
+static bool rows_differ(const engine_snapshot *a, const engine_snapshot *b) {
+    bool differ = a->model_count != b->model_count || a->loads != b->loads || a->prompt_entries != b->prompt_entries ||
+                  memcmp(a->evictions, b->evictions, sizeof a->evictions) != 0;
+    for (int32_t i = 0; !differ && i < a->model_count; i++)
+        differ = a->models[i].state != b->models[i].state || a->models[i].leases != b->models[i].leases ||
+                 strcmp(a->models[i].name, b->models[i].name) != 0;
+    return differ;
+}
+
+/* Before a result always; else when it is time, or when models or the cache of prompts changed. */
+static void tell_snapshot(process *p, bool always) {
+    double now = clock_seconds();
+    engine_snapshot s = {.number = p->last.number + 1, .steps = p->held.steps, .batched_steps = p->held.shared_steps,
+                         .batched_images = p->held.shared_images};
+    engine_room_rows(&p->room, &s);
+    if (!always && now - p->last_told < snapshot_seconds && !rows_differ(&s, &p->last)) return;
+    engine_room_figures(&p->room, &s);
+    front_link_snapshot(&p->front, &s);
+    p->last = s;
+    p->last_told = now;
+}
+
+/* Called while a part is loaded, which can take long. */
+static void on_loaded_bytes(void *context, size_t bytes) {
+    process *p = context;
+    p->part_bytes += bytes;
+    if (p->loading == NULL || clock_seconds() - p->load_told < load_told_seconds) return;
+    generation_state s = generation_get_state(p->loading->work);
+    s.bytes_done += p->part_bytes;
+    if (s.bytes_done > s.bytes_total) return; /* its total is told with the next part */
+    front_link_progress(&p->front, p->loading->id, &s, 0);
+    p->load_told = clock_seconds();
+}
 
 /* --- memory a task took --- */
 
@@ -49,7 +96,7 @@ static void admit(process *p, const engine_message *m) {
         log_line(LOG_WARNING, "task %s was admitted twice", m->id);
         return;
     }
-    if (!generation_new(p->models, &m->request, &work, &fault) || !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
+    if (!generation_new(&p->room, &m->request, &work, &fault) || !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
         generation_free(work);
         front_link_failed(&p->front, m->id, &fault);
         return;
@@ -73,12 +120,46 @@ static void set_suspended(process *p, const char *id, bool suspended) {
     if (t != NULL) t->claim.suspended = suspended; /* else it was faster */
 }
 
+static void answer(process *p, const char *id, const engine_answer *a) {
+    tell_snapshot(p, true);
+    front_link_answer(&p->front, id, a);
+}
+
+static void load_model(process *p, const engine_message *m) {
+    engine_answer a = {0};
+    if (!load_commands_add(&p->loads, m, &a.fault)) answer(p, m->id, &a);
+}
+
+static void unload_model(process *p, const engine_message *m) {
+    engine_answer a = {0};
+    engine_room_unload(&p->room, &m->model, &a);
+    answer(p, m->id, &a);
+}
+
+static void clean_up(process *p, const engine_message *m) {
+    engine_answer a = {0};
+    engine_room_cleanup(&p->room, &a);
+    answer(p, m->id, &a);
+}
+
+static void know_profile(process *p, const engine_profile *f) {
+    batch_key key = {.width = f->width, .height = f->height, .text_tokens = f->text_tokens, .guidance_pair = f->guidance_pair};
+    memcpy(key.model, f->model, sizeof key.model);
+    memcpy(key.precision, f->precision, sizeof key.precision);
+    batcher_prime(&p->held.batcher, &key, f->batch, f->step_seconds);
+}
+
 static void obey(process *p, const engine_message *m) {
     switch (m->kind) {
     case MESSAGE_ADMIT: admit(p, m); break;
     case MESSAGE_CANCEL: cancel(p, m->id); break;
     case MESSAGE_SUSPEND: set_suspended(p, m->id, true); break;
     case MESSAGE_RESUME: set_suspended(p, m->id, false); break;
+    case MESSAGE_LOAD:
+    case MESSAGE_PRELOAD: load_model(p, m); break;
+    case MESSAGE_UNLOAD: unload_model(p, m); break;
+    case MESSAGE_CLEANUP: clean_up(p, m); break;
+    case MESSAGE_KNOWN_PROFILE: know_profile(p, &m->profile); break;
     case MESSAGE_STOP: p->front.over = true; break;
     default: break; /* the engine's own kinds: from a front of this binary they cannot come */
     }
@@ -86,7 +167,8 @@ static void obey(process *p, const engine_message *m) {
 
 /* Reads all that has come; with nothing to do it waits for something to come. */
 static void listen_to_front(process *p) {
-    while (front_link_receive(&p->front, held_tasks_runnable(&p->held) ? 0 : -1)) obey(p, &p->front.in);
+    while (front_link_receive(&p->front, held_tasks_runnable(&p->held) || load_commands_waiting(&p->loads, false) ? 0 : -1))
+        obey(p, &p->front.in);
 }
 
 /* --- slices --- */
@@ -96,6 +178,8 @@ static void end_task(process *p, held_task *t, bool ok, const error *fault) {
     const held_task ended = *t;
     engine_metrics m = *generation_metrics(t->work);
     held_tasks_drop(&p->held, t);
+    vram_manager_cleanup_if_needed(p->room.vram);
+    tell_snapshot(p, true);
     m.memory_before = ended.memory_before;
     m.memory_after = process_memory_resident();
     m.memory_peak = ended.memory_peak;
@@ -108,8 +192,13 @@ static void end_task(process *p, held_task *t, bool ok, const error *fault) {
 static void run_own(process *p, held_task *t) {
     generated_image image = {0};
     error fault = {0};
+    p->loading = generation_get_state(t->work).phase == PHASE_LOAD ? t : NULL;
+    p->part_bytes = 0;
+    p->load_told = clock_seconds();
     bool ok = generation_advance(t->work, &image, &fault);
+    p->loading = NULL;
     note_peak(p);
+    if (ok && image.rgb != NULL) tell_snapshot(p, true);
     if (ok && image.rgb != NULL) ok = front_link_image(&p->front, t->id, &image, &fault);
     if (!ok || generation_get_state(t->work).finished) end_task(p, t, ok, &fault);
 }
@@ -123,7 +212,8 @@ static void run_step(process *p, const slice_party *party) {
     else if (!held_tasks_try_otherwise(&p->held, party, &fault)) end_task(p, party->members[0], false, &fault);
 }
 
-static void run_slice(process *p) {
+/* One slice of the tasks. */
+static void run_tasks(process *p) {
     slice_party party = held_tasks_next(&p->held);
     for (int i = 0; i < party.count; i++) {
         generation_state s = generation_get_state(party.members[i]->work);
@@ -132,6 +222,22 @@ static void run_slice(process *p) {
     if (p->front.over || party.count == 0) return;
     if (party.images > 0) run_step(p, &party);
     else run_own(p, party.members[0]);
+}
+
+/* One part of a model that the front wants. */
+static void run_load(process *p) {
+    char id[ENGINE_ID_BYTES];
+    engine_answer a = {0};
+    if (load_commands_advance(&p->loads, id, &a)) answer(p, id, &a);
+}
+
+/* Tasks first; in turn with a model that is waited for, and with one to be there in time, now and then. */
+static void run_slice(process *p) {
+    uint64_t slices = p->held.slice;
+    bool tasks = held_tasks_runnable(&p->held), pressing = load_commands_waiting(&p->loads, true);
+    if (tasks) run_tasks(p);
+    if (!p->front.over && (!tasks || pressing || slices % TASK_SLICES_A_PRELOAD == 0)) run_load(p);
+    tell_snapshot(p, false);
 }
 
 /* --- the process --- */
@@ -167,18 +273,25 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     p->front.socket = socket;
     p->front.engine = engine;
     p->peak_resets = process_memory_reset_peak();
-    const model_manager_options keeping = {
-        .max_models = options->max_models,
-        .max_cache_bytes = (uint64_t)(options->max_cache_gb * 0x1p30),
-        .copied = !options->memory_efficient_loading,
+    const engine_room_options room = {
+        .device = options->device,
+        .threads = options->threads,
+        .vram_limit = options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0,
+        .prompt_cache_bytes = options->prompt_cache_mb > 0 ? (size_t)options->prompt_cache_mb << 20 : 0,
+        .models = {.max_models = options->max_models,
+                   .max_cache_bytes = (uint64_t)(options->max_cache_gb * 0x1p30),
+                   .copied = !options->memory_efficient_loading,
+                   .progress = on_loaded_bytes,
+                   .context = p},
     };
-    bool ok = device_open(options->device, options->threads, &p->device, &fault) &&
-              model_manager_new(p->device, &keeping, &p->models, &fault);
+    bool ok = engine_room_open(&p->room, &room, &fault);
+    p->loads.models = p->room.models;
+    p->held.batcher.fixed = options->batch_images;
     if (ok) {
-        device_set_limit(p->device, options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0);
-        log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(p->device), device_name(p->device),
-                 device_threads(p->device));
-        front_link_hello(&p->front, p->device);
+        const device *d = p->room.device;
+        log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(d), device_name(d), device_threads(d));
+        front_link_hello(&p->front, d);
+        tell_snapshot(p, true);
     } else {
         log_line(LOG_ERROR, "%s", fault.text);
         front_link_failed(&p->front, "", &fault); /* the front tells its users why there is no engine */
@@ -188,8 +301,8 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
         if (!p->front.over) run_slice(p);
     }
     while (p->held.count > 0) held_tasks_drop(&p->held, &p->held.tasks[p->held.count - 1]);
-    model_manager_free(p->models);
-    device_free(p->device);
+    load_commands_drop(&p->loads);
+    engine_room_close(&p->room);
     free(p);
     return ok ? 0 : 1;
 }

@@ -14,11 +14,12 @@ typedef struct image_work {
 } image_work;
 
 struct generation {
-    model_manager *models;
+    engine_room *room;
     engine_request request;
     model_lease *lease;
     flux_pipeline *pipeline; /* the lease's */
     conditioning positive, negative;
+    int encoded; /* prompts that went through the encoders, and did not come from the cache */
     image_work images[ENGINE_MAX_IMAGES];
     uint8_t *rgb;
     generation_state state;
@@ -27,10 +28,10 @@ struct generation {
 
 static bool uses_guidance_pair(const engine_request *r) { return r->has_negative_prompt && r->true_cfg_scale > 1; }
 
-bool generation_new(model_manager *models, const engine_request *request, generation **out, error *e) {
+bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e) {
     generation *g = calloc(1, sizeof *g);
     if (g == NULL) return error_no_memory(e, "a task", sizeof *g);
-    g->models = models;
+    g->room = room;
     g->request = *request;
     g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .steps = request->steps};
     *out = g;
@@ -42,7 +43,7 @@ void generation_free(generation *g) {
     for (size_t i = 0; i < ENGINE_MAX_IMAGES; i++) flux_denoise_free(g->images[i].denoise);
     conditioning_free(&g->positive);
     conditioning_free(&g->negative);
-    model_manager_release(g->models, g->lease);
+    model_manager_release(g->room->models, g->lease);
     free(g->rgb);
     free(g);
 }
@@ -66,17 +67,26 @@ static bool check_against_model(const generation *g, error *e) {
     return true;
 }
 
-static bool load(generation *g, error *e) {
+static bool lease(generation *g, error *e) {
     precision p;
     if (!precision_parse(g->request.precision, &p))
         return error_field(e, ERROR_INVALID, "precision", "'%s' is no precision: auto, f32, bf16 or f16", g->request.precision);
     const model_key key = {g->request.model, g->request.model_folder, p};
-    if (!model_manager_load_model(g->models, &key, &g->lease, e)) return false;
+    if (!model_manager_lease(g->room->models, &key, LOAD_FOR_TASK, &g->lease, e)) return false;
     g->pipeline = model_lease_pipeline(g->lease);
     if (!check_against_model(g, e)) return false;
     size_t bytes;
-    if (!checked_mul((size_t)g->request.width * 3, (size_t)g->request.height, &bytes) || (g->rgb = malloc(bytes)) == NULL)
-        return error_no_memory(e, "the picture", (unsigned long long)g->request.width * 3 * (unsigned long long)g->request.height);
+    return (checked_mul((size_t)g->request.width * 3, (size_t)g->request.height, &bytes) && (g->rgb = malloc(bytes)) != NULL) ||
+           error_no_memory(e, "the picture", (unsigned long long)g->request.width * 3 * (unsigned long long)g->request.height);
+}
+
+/* One part of the model a slice. */
+static bool load(generation *g, error *e) {
+    bool more;
+    if ((g->lease == NULL && !lease(g, e)) || !model_lease_advance(g->lease, &more, e)) return false;
+    model_lease_progress(g->lease, &g->state.bytes_done, &g->state.bytes_total);
+    if (more) return true;
+    g->state.bytes_done = g->state.bytes_total = 0;
     g->state.phase = PHASE_ENCODE;
     return true;
 }
@@ -128,10 +138,26 @@ batch_key generation_batch_key(const generation *g) {
 
 /* ── slices ── */
 
+/* From the cache or through the encoders. *through tells which. */
+static bool encode_prompt(generation *g, const char *prompt, conditioning *out, bool *through, error *e) {
+    const engine_request *r = &g->request;
+    const prompt_key key = {r->model_folder, r->precision, prompt, flux_pipeline_encoders_stamp(g->pipeline), r->max_sequence_length};
+    *through = !prompt_cache_find(g->room->prompts, &key, out);
+    if (!*through) return true;
+    if (!flux_pipeline_encode(g->pipeline, prompt, r->max_sequence_length, out, e)) return false;
+    prompt_cache_keep(g->room->prompts, &key, out);
+    g->encoded++;
+    return true;
+}
+
+/* At most one prompt a slice goes through the encoders. */
 static bool encode(generation *g, error *e) {
     const engine_request *r = &g->request;
-    if (!flux_pipeline_encode(g->pipeline, r->prompt, r->max_sequence_length, &g->positive, e)) return false;
-    if (uses_guidance_pair(r) && !flux_pipeline_encode(g->pipeline, r->negative_prompt, r->max_sequence_length, &g->negative, e)) return false;
+    bool through = false;
+    if (g->positive.hidden == NULL && !encode_prompt(g, r->prompt, &g->positive, &through, e)) return false;
+    if (uses_guidance_pair(r) && through) return true;
+    if (uses_guidance_pair(r) && !encode_prompt(g, r->negative_prompt, &g->negative, &through, e)) return false;
+    g->metrics.encode_cached = g->encoded == 0;
     choose_next(g);
     return true;
 }

@@ -9,9 +9,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "compute/device.h"
 #include "engine/batcher.h"
-#include "engine/model_manager.h"
+#include "engine/engine_room.h"
 #include "engine/task_message.h"
 
 typedef struct generation generation;
@@ -33,8 +32,8 @@ typedef struct generation_state {
     uint64_t bytes_done, bytes_total; /* of weights, while loading; else 0 */
 } generation_state;
 
-/* Copies the request. The model is leased from `models` in the first slice. */
-bool generation_new(model_manager *models, const engine_request *request, generation **out, error *e);
+/* Copies the request. The model is leased in the first slice. The room outlives the generation. */
+bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e);
 void generation_free(generation *g); /* NULL is fine; gives the model back */
 generation_state generation_get_state(const generation *g);
 /* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). A denoising slice is one step of one image. After a failure

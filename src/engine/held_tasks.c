@@ -82,6 +82,9 @@ slice_party held_tasks_next(held_tasks *h) {
 void held_tasks_stepped(held_tasks *h, const slice_party *p, double seconds) {
     batch_key key = generation_batch_key(p->shares[0].task);
     batcher_note(&h->batcher, &key, p->images, seconds);
+    h->steps++;
+    h->shared_steps += p->images > 1;
+    h->shared_images += p->images > 1 ? (uint64_t)p->images : 0;
 }
 
 bool held_tasks_try_otherwise(held_tasks *h, const slice_party *p, const error *fault) {

@@ -21,6 +21,7 @@ typedef struct held_tasks {
     held_task tasks[HELD_TASKS_MAX]; /* in the order of their coming */
     int count;
     uint64_t slice; /* number of the latest */
+    uint64_t steps, shared_steps, shared_images; /* device runs of a step; those of more than one image, and the images in these */
     batcher batcher;
 } held_tasks;
 

@@ -8,11 +8,9 @@
 #include "base/utf8.h"
 #include "build_config.h"
 #include "engine/generation.h"
-#include "engine/model_manager.h"
 
 struct imagined {
-    device *device;
-    model_manager *models;
+    engine_room room;
     char description[160];
 };
 
@@ -33,23 +31,25 @@ bool imagined_open(const imagined_options *options, imagined **out, imagined_fau
         error_no_memory(&e, "the engine", sizeof *engine);
         return tell(why, &e);
     }
-    const model_manager_options keeping = {.max_models = options->max_models > 0 ? options->max_models : 2, .max_cache_bytes = MODEL_CACHE_BYTES};
-    const char *name = options->device != NULL ? options->device : "auto";
-    if (!device_open(name, options->threads, &engine->device, &e) ||
-        !model_manager_new(engine->device, &keeping, &engine->models, &e)) {
+    const engine_room_options room = {
+        .device = options->device != NULL ? options->device : "auto",
+        .threads = options->threads,
+        .vram_limit = options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0,
+        .prompt_cache_bytes = PROMPT_CACHE_BYTES,
+        .models = {.max_models = options->max_models > 0 ? options->max_models : 2, .max_cache_bytes = MODEL_CACHE_BYTES},
+    };
+    if (!engine_room_open(&engine->room, &room, &e)) {
         imagined_close(engine);
         return tell(why, &e);
     }
-    device_set_limit(engine->device, options->vram_limit_mb > 0 ? (size_t)options->vram_limit_mb << 20 : 0);
-    snprintf(engine->description, sizeof engine->description, "%s: %s", device_kind(engine->device), device_name(engine->device));
+    snprintf(engine->description, sizeof engine->description, "%s: %s", device_kind(engine->room.device), device_name(engine->room.device));
     *out = engine;
     return true;
 }
 
 void imagined_close(imagined *engine) {
     if (engine == NULL) return;
-    model_manager_free(engine->models);
-    device_free(engine->device);
+    engine_room_close(&engine->room);
     free(engine);
 }
 
@@ -79,6 +79,7 @@ static bool complete(const imagined_request *r, engine_request *full, error *e) 
         if (!copy_text(full->negative_prompt, sizeof full->negative_prompt, r->negative_prompt, "negative_prompt", e)) return false;
         full->has_negative_prompt = true;
     }
+    snprintf(full->model, sizeof full->model, "%s", m.name);
     full->width = r->width != 0 ? r->width : m.width;
     full->height = r->height != 0 ? r->height : m.height;
     full->steps = r->steps != 0 ? r->steps : m.steps;
@@ -114,7 +115,7 @@ bool imagined_generate(imagined *engine, const imagined_request *request, imagin
     generation *g = NULL;
     *out = (imagined_image){0};
     bool ok = full != NULL || error_no_memory(&e, "the request", sizeof *full);
-    ok = ok && complete(request, full, &e) && generation_new(engine->models, full, &g, &e) && run(g, progress, context, out, &e);
+    ok = ok && complete(request, full, &e) && generation_new(&engine->room, full, &g, &e) && run(g, progress, context, out, &e);
     if (ok) {
         out->seed = full->seed;
         out->steps = full->steps;

@@ -187,13 +187,16 @@ size_t model_manager_release_idle_compute(model_manager *m) {
     return bytes;
 }
 
+bool model_manager_evict_one(model_manager *m, eviction_cause cause) {
+    slot *oldest = oldest_idle(m, true);
+    if (oldest != NULL) evict(oldest, cause);
+    return oldest != NULL;
+}
+
 bool model_manager_make_room_for(model_manager *m, size_t bytes, eviction_cause cause) {
     if (device_available(m->device) < bytes) model_manager_release_idle_compute(m);
-    while (device_available(m->device) < bytes) {
-        slot *oldest = oldest_idle(m, true);
-        if (oldest == NULL) return false;
-        evict(oldest, cause);
-    }
+    while (device_available(m->device) < bytes)
+        if (!model_manager_evict_one(m, cause)) return false;
     return true;
 }
 

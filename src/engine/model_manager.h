@@ -78,6 +78,8 @@ size_t model_manager_release_idle_compute(model_manager *m);
 /* Makes `bytes` of the device's memory available, by compute buffers of idle models first, then by idle models that hold some, least recently used
  * first. True when they are available. */
 bool model_manager_make_room_for(model_manager *m, size_t bytes, eviction_cause cause);
+/* Evicts the idle model that was used least recently, of those that hold enough of the device's memory to be worth it. False when there is none. */
+bool model_manager_evict_one(model_manager *m, eviction_cause cause);
 /* Device bytes (on the CPU: private ones) that model_manager_make_room_for could give back. */
 size_t model_manager_idle_bytes(const model_manager *m);
 

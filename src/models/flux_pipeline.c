@@ -96,7 +96,8 @@ static bool encode_pooled(flux_pipeline *p, const char *prompt, conditioning *c,
     if (length == 0) length = CLIP_TOKENS;
     if (length > (size_t)config->max_position_embeddings) length = (size_t)config->max_position_embeddings;
     int32_t *ids = calloc(length, sizeof *ids);
-    c->pooled = calloc((size_t)config->hidden_size, sizeof *c->pooled);
+    c->pooled_count = (size_t)config->hidden_size;
+    c->pooled = calloc(c->pooled_count, sizeof *c->pooled);
     bool ok = (ids != NULL && c->pooled != NULL) || error_no_memory(e, "the prompt", length * sizeof *ids);
     ok = ok && tokenizer_encode(p->parts.clip_tokenizer, prompt, strlen(prompt), length, ids, NULL, e) &&
          clip_text_encode(p->clip, ids, (int)length, 1, c->pooled, NULL, e);
@@ -109,6 +110,7 @@ static bool encode_hidden(flux_pipeline *p, const char *prompt, int tokens, cond
     if (tokens < 1 || !checked_mul((size_t)tokens, (size_t)t5_encoder_config_of(p->t5)->d_model, &values))
         return error_field(e, ERROR_INVALID, "max_sequence_length", "%d tokens: from 1 to 512 are possible", tokens);
     int32_t *ids = calloc((size_t)tokens, sizeof *ids);
+    c->hidden_count = values;
     c->hidden = calloc(values, sizeof *c->hidden);
     c->tokens = tokens;
     bool ok = (ids != NULL && c->hidden != NULL) || error_no_memory(e, "the prompt", values * sizeof *c->hidden);
@@ -129,4 +131,36 @@ void conditioning_free(conditioning *c) {
     free(c->pooled);
     free(c->hidden);
     *c = (conditioning){0};
+}
+
+size_t conditioning_bytes(const conditioning *c) { return (c->pooled_count + c->hidden_count) * sizeof(float); }
+
+bool conditioning_copy(const conditioning *from, conditioning *out, error *e) {
+    *out = *from;
+    out->pooled = malloc(from->pooled_count * sizeof *out->pooled);
+    out->hidden = malloc(from->hidden_count * sizeof *out->hidden);
+    if (out->pooled == NULL || out->hidden == NULL) {
+        conditioning_free(out);
+        return error_no_memory(e, "the prompt", conditioning_bytes(from));
+    }
+    memcpy(out->pooled, from->pooled, from->pooled_count * sizeof *out->pooled);
+    memcpy(out->hidden, from->hidden, from->hidden_count * sizeof *out->hidden);
+    return true;
+}
+
+/* FNV-1a. */
+static uint64_t stamp(uint64_t hash, const void *data, size_t size) {
+    for (size_t i = 0; i < size; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
+    return hash;
+}
+
+uint64_t flux_pipeline_encoders_stamp(const flux_pipeline *p) {
+    uint64_t hash = 14695981039346656037u;
+    for (int kind = PART_CLIP_TEXT; kind <= PART_T5_ENCODER; kind++) {
+        const buffer *identity = &p->parts.files[kind].identity;
+        hash = stamp(hash, identity->data, identity->size);
+    }
+    for (size_t i = 0; i < p->parts.watch.count; i++) /* the tokenizers' files are among these */
+        hash = stamp(hash, &p->parts.watch.files[i].stamp, sizeof p->parts.watch.files[i].stamp);
+    return hash;
 }

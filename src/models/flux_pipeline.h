@@ -44,9 +44,14 @@ typedef struct conditioning {
     float *pooled;  /* [pooled dim], CLIP's */
     float *hidden;  /* [joint dim × tokens], T5's */
     int tokens;
+    size_t pooled_count, hidden_count; /* numbers in them */
 } conditioning;
 /* Encodes a prompt (valid UTF-8), padded and cut to `tokens` T5 tokens. The result is yours: conditioning_free. */
 bool flux_pipeline_encode(flux_pipeline *p, const char *prompt, int tokens, conditioning *out, error *e);
 void conditioning_free(conditioning *c); /* takes a zeroed one */
+bool conditioning_copy(const conditioning *from, conditioning *out, error *e); /* the copy is yours */
+size_t conditioning_bytes(const conditioning *c);
+/* A number that stands for the files which a prompt is encoded with, as they were when the pipeline was loaded: another content, another number. */
+uint64_t flux_pipeline_encoders_stamp(const flux_pipeline *p);
 
 #endif

@@ -137,6 +137,8 @@ static bool start(server *s, error *e) {
                    .max_cache_gb = o->max_cache_gb,
                    .memory_efficient_loading = o->memory_efficient_loading,
                    .vram_limit_mb = o->vram_limit_mb,
+                   .batch_images = o->batch_images,
+                   .prompt_cache_mb = o->prompt_cache_mb,
                    .log_level = o->log_level},
         .preload = o->preload,
         .engine_idle_seconds = o->engine_idle_seconds,

@@ -22,6 +22,8 @@ typedef struct server_options {
     double max_cache_gb;       /* MAX_CACHE_SIZE_GB, × 2^30 bytes of weights */
     bool memory_efficient_loading; /* MEMORY_EFFICIENT_LOADING */
     int vram_limit_mb;         /* IMAGINED_VRAM_LIMIT_MB; 0: none */
+    int batch_images;          /* IMAGINED_BATCH_IMAGES */
+    int prompt_cache_mb;       /* IMAGINED_PROMPT_CACHE_MB */
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
     const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */

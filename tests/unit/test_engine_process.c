@@ -23,37 +23,79 @@
 #include "engine/engine_process.h"
 #include "engine/generation.h"
 #include "engine/held_tasks.h"
+#include "engine/load_commands.h"
 #include "engine/process_memory.h"
 
-/* --- stand-ins: a device, a model manager, a generation whose prompt says what happens --- */
+/* --- stand-ins: a room with a device and models, a generation whose prompt says what happens --- */
 
 struct device {
     int threads;
 };
 
-bool device_open(const char *name, int threads, device **out, error *e) {
-    if (strcmp(name, "none") == 0) return error_set(e, ERROR_DEVICE, "there is no device 'none'");
-    *out = calloc(1, sizeof **out);
-    (*out)->threads = threads;
-    return true;
-}
-void device_free(device *d) { free(d); }
 const char *device_kind(const device *d) { return "stand-in"; }
 const char *device_name(const device *d) { return "a stand-in"; }
 int device_threads(const device *d) { return d->threads; }
-void device_set_limit(device *d, size_t bytes) {}
+bool precision_parse(const char *text, precision *out) { return strcmp(text, "auto") == 0; }
 
 struct model_manager {
-    int out; /* generations alive: none may be when the manager goes */
+    int out;      /* generations and leases alive: none may be when the room goes */
+    int cached;   /* models that were loaded by command */
 };
 
-bool model_manager_new(device *d, const model_manager_options *options, model_manager **out, error *e) {
-    *out = calloc(1, sizeof **out);
+struct model_lease {
+    model_manager *models;
+    int parts; /* still to load */
+};
+
+bool engine_room_open(engine_room *room, const engine_room_options *o, error *e) {
+    *room = (engine_room){0};
+    if (strcmp(o->device, "none") == 0) return error_set(e, ERROR_DEVICE, "there is no device 'none'");
+    room->device = calloc(1, sizeof *room->device);
+    room->device->threads = o->threads;
+    room->models = calloc(1, sizeof *room->models);
     return true;
 }
-void model_manager_free(model_manager *m) {
-    if (m != NULL && m->out != 0) _exit(99);
-    free(m);
+
+void engine_room_close(engine_room *room) {
+    if (room->models != NULL && room->models->out != 0) _exit(99);
+    free(room->models);
+    free(room->device);
+}
+
+void engine_room_rows(const engine_room *room, engine_snapshot *s) { s->loads = (uint64_t)room->models->cached; }
+void engine_room_figures(engine_room *room, engine_snapshot *s) { s->taken_ms = 1; }
+vram_freed vram_manager_cleanup_if_needed(vram_manager *m) { return (vram_freed){0}; }
+
+void engine_room_unload(engine_room *room, const engine_model_name *model, engine_answer *out) {
+    out->ok = strcmp(model->model, "gone") != 0 || error_set(&out->fault, ERROR_NOT_FOUND, "it is not here");
+}
+
+void engine_room_cleanup(engine_room *room, engine_answer *out) {
+    out->ok = true;
+    out->ram_bytes = 5;
+    room->models->cached = 0;
+}
+
+bool model_manager_lease(model_manager *m, const model_key *key, load_purpose purpose, model_lease **out, error *e) {
+    if (strcmp(key->name, "full") == 0 && purpose == LOAD_AHEAD_IF_FREE) return error_set(e, ERROR_BUSY, "there is no room");
+    *out = calloc(1, sizeof **out);
+    (*out)->models = m;
+    (*out)->parts = 5;
+    m->out++;
+    return true;
+}
+
+bool model_lease_advance(model_lease *l, bool *more, error *e) {
+    usleep(1000);
+    *more = --l->parts > 0;
+    if (!*more) l->models->cached++;
+    return true;
+}
+
+void model_manager_release(model_manager *m, model_lease *l) {
+    if (l == NULL) return;
+    m->out--;
+    free(l);
 }
 
 struct generation {
@@ -64,14 +106,14 @@ struct generation {
     uint8_t *rgb;
 };
 
-bool generation_new(model_manager *models, const engine_request *request, generation **out, error *e) {
+bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e) {
     if (strcmp(request->prompt, "refused") == 0) return error_set(e, ERROR_INVALID, "refused");
     generation *g = calloc(1, sizeof *g);
-    g->models = models;
+    g->models = room->models;
     g->request = *request;
     g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .steps = request->steps};
     g->rgb = malloc((size_t)request->width * (size_t)request->height * 3);
-    models->out++;
+    room->models->out++;
     *out = g;
     return true;
 }
@@ -163,6 +205,8 @@ enum { NUMBER = 7 };
 typedef struct front {
     int socket;
     pid_t pid;
+    uint64_t snapshots; /* number of the last */
+    bool fresh;         /* the message before was a snapshot */
     engine_message last;
 } front;
 
@@ -174,7 +218,7 @@ static front start_with(const char *device_name) {
     if (pid == 0) {
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         close(ends[0]);
-        _exit(engine_process_run(ends[1], NUMBER, &(engine_options){device_name, 3, 2, 3}));
+        _exit(engine_process_run(ends[1], NUMBER, &(engine_options){.device = device_name, .threads = 3, .max_models = 2, .log_level = 3}));
     }
     close(ends[1]);
     return (front){.socket = ends[0], .pid = pid};
@@ -196,17 +240,32 @@ static void admit_as(front *f, const char *id, const char *prompt, int steps, in
 
 static void admit(front *f, const char *id, const char *prompt, int steps, int count) { admit_as(f, id, prompt, steps, count, 2, false); }
 
-/* The next message into f->last; false at the end. *fd may be NULL when no descriptor may come. */
-static bool next(front *f, int *fd) {
-    int received;
+static bool receive(front *f, int *fd) {
     bool got = false;
     error e = {0};
-    if (!engine_message_receive(f->socket, 10000, &f->last, &received, &got, &e)) {
+    if (!engine_message_receive(f->socket, 10000, &f->last, fd, &got, &e)) {
         if (strstr(e.text, "is gone") == NULL) fail_msg("%s", e.text);
         return false;
     }
     if (!got) fail_msg("nothing came for 10 s");
     assert_int_equal(f->last.engine, NUMBER);
+    return true;
+}
+
+/* The next message but snapshots into f->last; false at the end. *fd may be NULL when no descriptor may come. Snapshots are numbered and come before
+ * each result. */
+static bool next(front *f, int *fd) {
+    int received;
+    f->fresh = false;
+    for (;;) {
+        if (!receive(f, &received)) return false;
+        if (f->last.kind != MESSAGE_SNAPSHOT) break;
+        assert_int_equal(f->last.snapshot.number, f->snapshots + 1);
+        f->snapshots++;
+        f->fresh = true;
+    }
+    bool result = f->last.kind == MESSAGE_IMAGE || f->last.kind == MESSAGE_DONE || f->last.kind == MESSAGE_ANSWER;
+    if (result && !f->fresh) fail_msg("a result came without a snapshot before it");
     if (fd != NULL) *fd = received;
     else if (received >= 0) close(received);
     return true;
@@ -508,6 +567,78 @@ static void a_suspended_task_keeps_its_place(void **state) {
     assert_int_equal(end(&f), 0);
 }
 
+static void command(front *f, engine_message_kind kind, const char *id, const char *model, bool only_if_free) {
+    static engine_message m;
+    m = (engine_message){.kind = kind, .engine = NUMBER};
+    snprintf(m.id, sizeof m.id, "%s", id);
+    if (model != NULL) {
+        m.model = (engine_model_name){.precision = "auto", .folder = "/models/x", .only_if_free = only_if_free};
+        snprintf(m.model.model, sizeof m.model.model, "%s", model);
+    }
+    assert_true(engine_message_send(f->socket, &m, -1, NULL));
+}
+
+static void commands_are_answered(void **state) {
+    (void)state;
+    front f = start();
+    command(&f, MESSAGE_LOAD, "1", "x", false);
+    expect(&f, MESSAGE_ANSWER, "1");
+    assert_true(f.last.answer.ok && f.last.answer.seconds > 0.005);
+    command(&f, MESSAGE_PRELOAD, "2", "full", false);
+    expect(&f, MESSAGE_ANSWER, "2");
+    assert_true(f.last.answer.ok);
+    command(&f, MESSAGE_PRELOAD, "3", "full", true);
+    expect(&f, MESSAGE_ANSWER, "3");
+    assert_false(f.last.answer.ok);
+    assert_int_equal(f.last.answer.fault.code, ERROR_BUSY);
+    command(&f, MESSAGE_UNLOAD, "4", "gone", false);
+    expect(&f, MESSAGE_ANSWER, "4");
+    assert_int_equal(f.last.answer.fault.code, ERROR_NOT_FOUND);
+    command(&f, MESSAGE_CLEANUP, "5", NULL, false);
+    expect(&f, MESSAGE_ANSWER, "5");
+    assert_true(f.last.answer.ok);
+    assert_int_equal(f.last.answer.ram_bytes, 5);
+    /* More than it takes: the last are refused, the others done in order. */
+    char id[8];
+    for (int i = 0; i < LOAD_COMMANDS_MAX; i++) {
+        snprintf(id, sizeof id, "p%d", i);
+        command(&f, MESSAGE_PRELOAD, id, "x", false);
+    }
+    for (int i = 0; i < LOAD_COMMANDS_MAX; i++) {
+        snprintf(id, sizeof id, "p%d", i);
+        expect(&f, MESSAGE_ANSWER, id);
+    }
+    command(&f, MESSAGE_LOAD, "unfinished", "x", false);
+    assert_int_equal(end(&f), 0);
+}
+
+/* Slices of the task that pass from the command to its answer. */
+static int slices_until_answered(front *f, engine_message_kind kind, const char *id) {
+    int slices = 0;
+    command(f, kind, id, "x", false);
+    do {
+        assert_true(next(f, NULL));
+        slices += f->last.kind == MESSAGE_PROGRESS;
+    } while (f->last.kind == MESSAGE_PROGRESS);
+    assert_int_equal(f->last.kind, MESSAGE_ANSWER);
+    assert_string_equal(f->last.id, id);
+    return slices;
+}
+
+/* A model of five parts: one that is waited for goes turn about with the task, one for later takes a slice now and then. */
+static void models_load_between_the_slices_of_tasks(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 1000, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    assert_in_range(slices_until_answered(&f, MESSAGE_LOAD, "now"), 4, 7);
+    assert_in_range(slices_until_answered(&f, MESSAGE_PRELOAD, "later"), 16, 23);
+    command(&f, MESSAGE_PRELOAD, "last", "x", false);
+    send_to(&f, MESSAGE_SUSPEND, "a", NULL); /* now there is a gap */
+    expect(&f, MESSAGE_ANSWER, "last");
+    assert_int_equal(end(&f), 0);
+}
+
 static void stop_ends_it_between_slices(void **state) {
     (void)state;
     front f = start();
@@ -617,6 +748,8 @@ int main(void) {
         cmocka_unit_test(who_spoils_a_shared_step_fails_alone),
         cmocka_unit_test(urgent_overtakes_at_the_next_slice),
         cmocka_unit_test(a_suspended_task_keeps_its_place),
+        cmocka_unit_test(commands_are_answered),
+        cmocka_unit_test(models_load_between_the_slices_of_tasks),
         cmocka_unit_test(stop_ends_it_between_slices),
         cmocka_unit_test(it_ends_within_a_slice_of_the_front),
         cmocka_unit_test(an_abort_ends_the_process_by_its_signal),
