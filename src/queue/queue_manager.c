@@ -1,37 +1,91 @@
 #include "queue/queue_manager.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-/* One list, newest first. Every walk is linear: with the ten thousand tasks a server may hold that is tens of microseconds an event.
- *
- * Invariants: stats.queued, stats.active and `finished` count the tasks of the list in those states; completed, failed and cancelled count
- * forgotten tasks too. */
-struct queue_manager {
-    queue_limits limits;
-    queue_hooks hooks;
-    task *newest;
-    uint64_t submitted; /* sequence numbers given out */
-    size_t prepared;    /* tasks that are neither accepted nor discarded */
-    size_t finished;
-    queue_stats stats;
+#include "queue/deadlines.h"
+#include "queue/forecast.h"
+#include "queue/lanes.h"
+#include "queue/task_index.h"
+
+enum {
+    MAX_HELD = 64,
+    RETRY_UNKNOWN = 5, /* seconds, while nobody knows how fast the queue moves */
+    RETRY_MAX = 120,
+    FORECAST_MAX_AGE_MS = 1000,
+    FORECAST_WORK_PER_MS = 10000, /* so that forecasts take a tenth of a processor at most */
 };
 
+/* How fast places in the queue become free. */
+typedef struct departures {
+    double mean_ms; /* between two of them; 0: not known */
+    int64_t last_ms;
+    uint64_t refused; /* clients told to come again, less those who found room since */
+} departures;
+
+/* What positions and estimates are answered from. It changes while the queue does not. */
+typedef struct outlook {
+    forecast forecast;
+    bool stale;
+} outlook;
+
+/* One list of all tasks, newest first; those not final are in `index` as well (as are all), in their lanes, and by their deadlines.
+ *
+ * Invariants: stats.queued, stats.active and `finished` count the tasks of the list in those states; completed, failed and cancelled count
+ * forgotten tasks too. held are the tasks in the engine's hands: active or suspended. A task is among the lanes' heads or behind one iff it `waits`. */
+struct queue_manager {
+    queue_limits limits;
+    policy_settings settings;
+    queue_hooks hooks;
+    task *newest;
+    task_index index;
+    lanes lanes;
+    deadlines deadlines;
+    profile_table *profiles;
+    task *held[MAX_HELD];
+    size_t held_count;
+    task *finished_first, *finished_last; /* in the order of their ends */
+    uint64_t numbers;                     /* given out to submissions and starts */
+    size_t prepared;                      /* tasks that are neither accepted nor discarded */
+    size_t finished;
+    size_t waiting[PRIORITY_LOW + 1];
+    int64_t now_ms; /* the latest time it was told */
+    bool paused, holding;
+    char pause_reason[POLICY_REASON_BYTES], hold_reason[POLICY_REASON_BYTES];
+    departures departures;
+    queue_stats stats;
+    policy_decision decision;
+    outlook *outlook;
+};
+
+/* --- life --- */
+
 bool queue_manager_new(const queue_limits *limits, queue_manager **out, error *e) {
+    if (limits->max_active + limits->max_suspended > MAX_HELD)
+        return error_set(e, ERROR_INVALID, "%zu tasks at once and %zu suspended are too many: %d together are allowed", limits->max_active,
+                         limits->max_suspended, MAX_HELD);
     queue_manager *q = calloc(1, sizeof *q);
     if (q == NULL) return error_no_memory(e, "the queue", sizeof *q);
     q->limits = *limits;
+    q->settings = (policy_settings){.age_ms = limits->age_ms,
+                                    .affinity_ms = limits->affinity_ms,
+                                    .max_active = (uint32_t)limits->max_active,
+                                    .max_suspended = (uint32_t)limits->max_suspended};
+    q->outlook = calloc(1, sizeof *q->outlook);
+    bool ok = q->outlook != NULL || error_no_memory(e, "the queue", sizeof *q->outlook);
+    if (!ok || !lanes_new(limits->max_active + limits->max_suspended, &q->lanes, e) || !profile_table_new(&q->profiles, e)) {
+        queue_manager_free(q);
+        return false;
+    }
+    q->outlook->stale = true;
     *out = q;
     return true;
 }
 
 void queue_manager_set_hooks(queue_manager *q, const queue_hooks *hooks) { q->hooks = *hooks; }
-
-static void changed(queue_manager *q, task *t) {
-    if (q->hooks.changed != NULL) q->hooks.changed(q->hooks.context, t);
-}
 
 static void task_free(task *t) {
     arena_free(&t->memory);
@@ -44,8 +98,71 @@ void queue_manager_free(queue_manager *q) {
         next = t->next;
         task_free(t);
     }
+    lanes_free(&q->lanes);
+    task_index_free(&q->index);
+    deadlines_free(&q->deadlines);
+    profile_table_free(q->profiles);
+    if (q->outlook != NULL) forecast_free(&q->outlook->forecast);
+    free(q->outlook);
     free(q);
 }
+
+/* --- bookkeeping --- */
+
+/* What the order depends on is another than before. */
+static void disturb(queue_manager *q) { q->outlook->stale = true; }
+
+static void changed(queue_manager *q, task *t) {
+    disturb(q);
+    if (q->hooks.changed != NULL) q->hooks.changed(q->hooks.context, t);
+}
+
+static void tick(queue_manager *q, int64_t now_ms) {
+    if (now_ms > q->now_ms) q->now_ms = now_ms;
+}
+
+static bool held(const task *t) { return task_status_holds_slot(t->status) || t->suspended; }
+
+static bool waits(const task *t) { return t->status == TASK_QUEUED && !t->closing && !(t->suspended && t->cancel_requested); }
+
+static void begin_to_wait(queue_manager *q, task *t) {
+    lanes_wait(&q->lanes, t);
+    q->waiting[t->priority]++;
+}
+
+static void end_waiting(queue_manager *q, task *t) {
+    lanes_stop_waiting(&q->lanes, t);
+    q->waiting[t->priority]--;
+}
+
+static void hold_task(queue_manager *q, task *t) { q->held[q->held_count++] = t; }
+
+static void let_go(queue_manager *q, const task *t) {
+    size_t i = 0;
+    while (q->held[i] != t) i++;
+    q->held[i] = q->held[--q->held_count];
+}
+
+static void count_departure(queue_manager *q, int64_t now_ms) {
+    departures *d = &q->departures;
+    double gap = (double)(now_ms - d->last_ms);
+    if (d->last_ms != 0 && gap >= 0) d->mean_ms = d->mean_ms > 0 ? d->mean_ms * 0.8 + gap * 0.2 : gap > 1 ? gap : 1;
+    d->last_ms = now_ms;
+    if (d->refused > 0) d->refused--;
+}
+
+int queue_manager_retry_after(queue_manager *q, int64_t now_ms) {
+    departures *d = &q->departures;
+    if (queue_manager_paused(q)) return RETRY_MAX;
+    double turn = (double)++d->refused;
+    if (!(d->mean_ms > 0)) return RETRY_UNKNOWN;
+    /* A queue that has come to a halt is as slow as its halt is long. */
+    double since = (double)(now_ms - d->last_ms), mean = since > d->mean_ms ? since : d->mean_ms;
+    double seconds = mean * turn / 1000.0;
+    return seconds <= 1 ? 1 : seconds >= RETRY_MAX ? RETRY_MAX : (int)(seconds + 0.999);
+}
+
+/* --- tasks come --- */
 
 static bool draw_id(int64_t now_ms, char id[TASK_ID_BYTES], error *e) {
     uint8_t random[10];
@@ -57,23 +174,37 @@ static bool draw_id(int64_t now_ms, char id[TASK_ID_BYTES], error *e) {
     return true;
 }
 
+/* A place in every table, so that nothing can fail later. */
+static bool make_places(queue_manager *q, task *t, error *e) {
+    t->place = (task_place){.head = SIZE_MAX, .deadline = SIZE_MAX, .batch = task_batch_key(&t->request)};
+    return task_index_reserve(&q->index, q->prepared + 1, e) && deadlines_reserve(&q->deadlines, q->prepared + 1, e) &&
+           lanes_enter(&q->lanes, t, e);
+}
+
+static void estimate(queue_manager *q, task *t) {
+    task_estimate e;
+    if (profile_table_estimate(q->profiles, &t->request, &e)) t->place.cost = task_estimate_seconds(&e, &t->request);
+    else t->place.cost = task_step_pixels(&t->request) * 1e-6; /* seconds of some machine: what counts is how tasks compare */
+    t->place.peak_bytes = e.peak_bytes;
+}
+
 bool queue_manager_prepare_task(queue_manager *q, const task_request *request, task_priority priority, int64_t now_ms, task **out,
                                 error *e) {
+    tick(q, now_ms);
     if (q->stats.queued + q->prepared >= q->limits.max_queued)
         return error_set(e, ERROR_BUSY, "the queue is full: %zu tasks wait already; try again later", q->limits.max_queued);
     task *t = calloc(1, sizeof *t);
     if (t == NULL) return error_no_memory(e, "a task", sizeof *t);
-    if (!draw_id(now_ms, t->id, e)) {
+    t->request = *request;
+    t->priority = priority;
+    bool ok = draw_id(now_ms, t->id, e) &&
+              (task_keep_texts(t) || error_no_memory(e, "a task's texts", strlen(request->prompt))) && make_places(q, t, e);
+    if (!ok) {
         task_free(t);
         return false;
     }
-    t->request = *request;
-    if (!task_keep_texts(t)) {
-        task_free(t);
-        return error_no_memory(e, "a task's texts", strlen(request->prompt));
-    }
-    t->priority = priority;
-    t->sequence = q->submitted++;
+    estimate(q, t);
+    t->sequence = q->numbers++;
     t->created_ms = now_ms;
     t->steps = request->steps;
     for (int i = 0; i < request->count; i++) t->images[i].seed = request->seed + (uint64_t)i;
@@ -84,18 +215,27 @@ bool queue_manager_prepare_task(queue_manager *q, const task_request *request, t
 
 static void add(queue_manager *q, task *t) {
     t->next = q->newest;
+    if (q->newest != NULL) q->newest->place.newer = t;
     q->newest = t;
+    task_index_add(&q->index, t);
+}
+
+static void add_waiting(queue_manager *q, task *t) {
     q->stats.queued++;
+    deadlines_add(&q->deadlines, t);
+    begin_to_wait(q, t);
 }
 
 void queue_manager_accept_task(queue_manager *q, task *t) {
     q->prepared--;
     add(q, t);
+    add_waiting(q, t);
     changed(q, t);
 }
 
 void queue_manager_discard_task(queue_manager *q, task *t) {
     q->prepared--;
+    lanes_leave(&q->lanes, t);
     task_free(t);
 }
 
@@ -106,50 +246,98 @@ bool queue_manager_submit_task(queue_manager *q, const task_request *request, ta
     return true;
 }
 
-task *queue_manager_find(queue_manager *q, const char *id) {
-    for (task *t = q->newest; t != NULL; t = t->next)
-        if (strcmp(t->id, id) == 0) return t;
-    return NULL;
+/* --- tasks go --- */
+
+static policy_view view(queue_manager *q, const queue_situation *s, policy_held table[MAX_HELD]) {
+    for (size_t i = 0; i < q->held_count; i++) {
+        const task *t = q->held[i];
+        table[i] = (policy_held){.started = t->started,
+                                 .batch = t->charges > 0 ? 0 : t->place.batch,
+                                 .priority = (uint8_t)t->priority,
+                                 .suspended = t->suspended,
+                                 .fixed = t->closing || t->place.through || t->cancel_requested,
+                                 .cancel_owed = t->place.cancel_owed && !t->place.through && !t->closing};
+    }
+    const task *due = deadlines_first(&q->deadlines);
+    return (policy_view){.settings = q->settings,
+                         .now_ms = q->now_ms,
+                         .heads = q->lanes.heads,
+                         .head_count = q->lanes.head_count,
+                         .held = table,
+                         .held_count = q->held_count,
+                         .keys = q->lanes.key_figures,
+                         .loaded = q->lanes.loaded,
+                         .virtual_time = q->lanes.virtual_time,
+                         .available_bytes = s->available_bytes,
+                         .earliest_deadline_ms = due != NULL ? due->request.deadline_ms : 0,
+                         .engine_ready = s->engine_ready,
+                         .can_suspend = s->can_suspend,
+                         .open = !s->draining && !queue_manager_paused(q)};
 }
 
-static bool waits(const task *t) { return t->status == TASK_QUEUED && !t->closing; }
-
-static bool comes_before(const task *a, const task *b) {
-    return a->priority != b->priority ? a->priority < b->priority : a->sequence < b->sequence;
+void queue_manager_decide(queue_manager *q, const queue_situation *now, int64_t now_ms, queue_decision *out) {
+    policy_held table[MAX_HELD];
+    policy_decision *d = &q->decision;
+    tick(q, now_ms);
+    policy_view v = view(q, now, table);
+    policy_decide(&v, d);
+    *out = (queue_decision){.action = d->action, .reason = d->reason};
+    switch (d->action) {
+    case POLICY_NONE: break;
+    case POLICY_ADMIT:
+        if (d->passed != POLICY_NO_INDEX) lanes_set_passed(&q->lanes, d->passed, q->now_ms);
+        out->task = q->lanes.tasks[d->index];
+        break;
+    case POLICY_RESUME: out->task = q->lanes.tasks[d->index]; break;
+    case POLICY_SUSPEND:
+    case POLICY_CANCEL: out->task = q->held[d->index]; break;
+    case POLICY_EXPIRE: out->task = deadlines_first(&q->deadlines); break;
+    }
 }
 
-task *queue_manager_get_next_task(queue_manager *q) {
-    return q->stats.active >= q->limits.max_active ? NULL : queue_manager_peek_task(q);
+void queue_manager_expired(const task *t, error *e) {
+    double allowed = (double)(t->request.deadline_ms - t->created_ms) / 1000.0;
+    const char *where = t->suspended ? "it was suspended for urgent ones" : t->status == TASK_QUEUED ? "it still waited for its turn" : "it was still running";
+    error_field(e, ERROR_TIMEOUT, "deadline_seconds", "the task was not finished %.3f seconds after its submission, which is its deadline: %s", allowed,
+                where);
 }
 
-task *queue_manager_peek_task(queue_manager *q) {
-    if (q->stats.queued == 0) return NULL;
-    task *best = NULL;
-    for (task *t = q->newest; t != NULL; t = t->next)
-        if (waits(t) && (best == NULL || comes_before(t, best))) best = t;
-    return best;
+int64_t queue_manager_next_deadline(const queue_manager *q) {
+    const task *due = deadlines_first(&q->deadlines);
+    return due != NULL ? due->request.deadline_ms : 0;
 }
 
-size_t queue_manager_position(const queue_manager *q, const task *t) {
-    if (!waits(t)) return 0;
-    size_t position = 1;
-    for (const task *other = q->newest; other != NULL; other = other->next)
-        position += waits(other) && comes_before(other, t);
-    return position;
+static task *next_task(queue_manager *q, uint32_t max_active) {
+    const queue_situation ready = {.engine_ready = true};
+    policy_held table[MAX_HELD];
+    policy_decision d;
+    policy_view v = view(q, &ready, table);
+    v.settings.max_active = max_active;
+    v.earliest_deadline_ms = 0;
+    for (size_t i = 0; i < v.held_count; i++) table[i].cancel_owed = false;
+    policy_decide(&v, &d);
+    return d.action == POLICY_ADMIT || d.action == POLICY_RESUME ? q->lanes.tasks[d.index] : NULL;
 }
 
-/* The state a task is in has a counter; finished ones are counted for good. */
-static void leave_state(queue_manager *q, const task *t) {
-    if (t->status == TASK_QUEUED) q->stats.queued--;
-    else if (task_status_holds_slot(t->status)) q->stats.active--;
-}
+task *queue_manager_get_next_task(queue_manager *q) { return next_task(q, q->settings.max_active); }
+task *queue_manager_peek_task(queue_manager *q) { return next_task(q, UINT32_MAX); }
 
 void queue_manager_start(queue_manager *q, task *t, int64_t now_ms) {
-    leave_state(q, t);
+    tick(q, now_ms);
+    end_waiting(q, t);
+    estimate(q, t); /* as is known by now */
+    t->started = q->numbers++;
+    lanes_start(&q->lanes, t, t->started, false);
+    hold_task(q, t);
+    q->stats.queued--;
+    q->stats.active++;
     t->status = TASK_LOADING;
     t->started_ms = now_ms;
     t->metrics.wait_seconds = (double)(now_ms - t->created_ms) / 1000.0;
-    q->stats.active++;
+    t->place.cancel_owed = t->place.through = false;
+    if (!t->place.waited) histogram_add(&q->stats.waits[t->priority], t->metrics.wait_seconds);
+    t->place.waited = true;
+    count_departure(q, now_ms);
     changed(q, t);
 }
 
@@ -159,48 +347,118 @@ void queue_manager_run(queue_manager *q, task *t) {
     changed(q, t);
 }
 
-/* The finished task that finished first, but not `kept`. */
-static task *oldest_finished(queue_manager *q, const task *kept) {
-    task *oldest = NULL;
-    for (task *t = q->newest; t != NULL; t = t->next) {
-        if (!task_status_is_final(t->status) || t == kept) continue;
-        if (oldest == NULL || t->finished_ms < oldest->finished_ms ||
-            (t->finished_ms == oldest->finished_ms && t->sequence < oldest->sequence))
-            oldest = t;
+void queue_manager_suspend_task(queue_manager *q, task *t, int64_t now_ms) {
+    tick(q, now_ms);
+    t->place.held_status = t->status;
+    t->place.suspended_ms = now_ms;
+    t->status = TASK_QUEUED;
+    t->suspended = true;
+    lanes_stop(&q->lanes, t);
+    begin_to_wait(q, t);
+    q->stats.active--;
+    q->stats.queued++;
+    q->stats.suspended++;
+    changed(q, t);
+}
+
+void queue_manager_resume_task(queue_manager *q, task *t, int64_t now_ms) {
+    tick(q, now_ms);
+    end_waiting(q, t);
+    t->suspended = false;
+    t->status = t->place.held_status;
+    t->metrics.wait_seconds += (double)(now_ms - t->place.suspended_ms) / 1000.0;
+    lanes_start(&q->lanes, t, 0, true);
+    q->stats.suspended--;
+    q->stats.queued--;
+    q->stats.active++;
+    changed(q, t);
+}
+
+void queue_manager_through(queue_manager *q, task *t) {
+    t->place.through = true;
+    disturb(q);
+}
+
+/* From the engine's hands, or from where it waits, to nowhere. */
+static void leave(queue_manager *q, task *t) {
+    if (task_status_holds_slot(t->status)) {
+        lanes_stop(&q->lanes, t);
+        q->stats.active--;
+    } else {
+        if (waits(t)) end_waiting(q, t);
+        q->stats.queued--;
     }
-    return oldest;
+    if (held(t)) let_go(q, t);
+    q->stats.suspended -= t->suspended;
+    t->suspended = false;
 }
 
-static void forget(queue_manager *q, task *forgotten) {
-    task **link = &q->newest;
-    while (*link != forgotten) link = &(*link)->next;
-    *link = forgotten->next;
+/* --- ends --- */
+
+static void forget(queue_manager *q, task *t) {
+    *(t->place.newer != NULL ? &t->place.newer->next : &q->newest) = t->next;
+    if (t->next != NULL) t->next->place.newer = t->place.newer;
+    *(t->place.before != NULL ? &t->place.before->place.behind : &q->finished_first) = t->place.behind;
+    *(t->place.behind != NULL ? &t->place.behind->place.before : &q->finished_last) = t->place.before;
+    task_index_remove(&q->index, t);
     q->finished--;
-    if (q->hooks.forgotten != NULL) q->hooks.forgotten(q->hooks.context, forgotten);
-    task_free(forgotten);
+    if (q->hooks.forgotten != NULL) q->hooks.forgotten(q->hooks.context, t);
+    task_free(t);
 }
 
-static void count_end(queue_manager *q, const task *t) {
+/* Takes its place among the finished by the time of its end: the last, but for restored tasks and a clock that was set back. */
+static void add_finished(queue_manager *q, task *t) {
     if (t->status == TASK_COMPLETED) q->stats.completed++;
     else if (t->status == TASK_FAILED) q->stats.failed++;
     else q->stats.cancelled++;
     q->finished++;
+    task *before = q->finished_last;
+    while (before != NULL && before->finished_ms > t->finished_ms) before = before->place.before;
+    task *behind = before != NULL ? before->place.behind : q->finished_first;
+    t->place.before = before;
+    t->place.behind = behind;
+    *(before != NULL ? &before->place.behind : &q->finished_first) = t;
+    *(behind != NULL ? &behind->place.before : &q->finished_last) = t;
 }
 
-void queue_manager_restore_task(queue_manager *q, task *t) {
-    if (t->sequence >= q->submitted) q->submitted = t->sequence + 1;
-    add(q, t);
-    if (task_status_is_final(t->status)) {
-        q->stats.queued--;
-        count_end(q, t);
-        return;
+static void forget_oldest(queue_manager *q, const task *kept) {
+    while (q->finished > 1 && q->finished > q->limits.keep_finished) {
+        task *oldest = q->finished_first;
+        forget(q, oldest != kept ? oldest : oldest->place.behind);
     }
+}
+
+bool queue_manager_restore_task(queue_manager *q, task *t, error *e) {
+    bool final = task_status_is_final(t->status);
+    if (final) {
+        t->place = (task_place){.head = SIZE_MAX, .deadline = SIZE_MAX};
+        if (!task_index_reserve(&q->index, q->prepared + 1, e)) return false;
+    } else if (!make_places(q, t, e)) {
+        return false;
+    }
+    if (t->sequence >= q->numbers) q->numbers = t->sequence + 1;
+    add(q, t);
+    if (final) {
+        add_finished(q, t);
+        return true;
+    }
+    estimate(q, t);
     t->status = TASK_QUEUED;
     t->started_ms = 0;
+    t->suspended = false;
+    add_waiting(q, t);
+    disturb(q);
+    return true;
 }
 
 void queue_manager_close(queue_manager *q, task *t, task_status end, const error *why, int64_t now_ms) {
     if (t->closing) return;
+    tick(q, now_ms);
+    if (waits(t)) {
+        end_waiting(q, t);
+        count_departure(q, now_ms);
+    }
+    deadlines_remove(&q->deadlines, t);
     t->closing = true;
     t->end = end;
     t->finished_ms = now_ms;
@@ -209,16 +467,21 @@ void queue_manager_close(queue_manager *q, task *t, task_status end, const error
 }
 
 void queue_manager_finish(queue_manager *q, task *t) {
-    leave_state(q, t);
+    bool had_run = held(t);
+    leave(q, t);
     t->closing = false;
     t->status = t->end;
     t->phase[0] = '\0';
-    count_end(q, t);
+    if (t->status == TASK_COMPLETED) histogram_add(&q->stats.runs, (double)(t->finished_ms - t->started_ms) / 1000.0);
+    else if (had_run) lanes_refund(&q->lanes, t, 1 - task_done_fraction(t));
+    lanes_leave(&q->lanes, t);
+    add_finished(q, t);
     changed(q, t);
-    while (q->finished > 1 && q->finished > q->limits.keep_finished) forget(q, oldest_finished(q, t));
+    forget_oldest(q, t);
 }
 
 void queue_manager_put_back(queue_manager *q, task *t, bool charged, const char *reason, int64_t now_ms) {
+    if (t->closing) return;
     if (t->cancel_requested) {
         queue_manager_close(q, t, TASK_CANCELLED, NULL, now_ms);
         return;
@@ -230,13 +493,16 @@ void queue_manager_put_back(queue_manager *q, task *t, bool charged, const char 
         queue_manager_close(q, t, TASK_FAILED, &why, now_ms);
         return;
     }
-    leave_state(q, t);
+    leave(q, t);
+    lanes_refund(&q->lanes, t, 1);
     t->status = TASK_QUEUED;
     t->started_ms = 0;
     t->phase[0] = '\0';
     t->step = t->image = 0;
     t->metrics.wait_seconds = 0;
+    t->place.through = t->place.cancel_owed = false;
     q->stats.queued++;
+    begin_to_wait(q, t);
     changed(q, t);
 }
 
@@ -252,21 +518,97 @@ void queue_manager_cancelled(queue_manager *q, task *t, int64_t now_ms) { end(q,
 bool queue_manager_cancel_task(queue_manager *q, task *t, int64_t now_ms, bool *at_once, error *e) {
     if (task_status_is_final(t->status))
         return error_set(e, ERROR_INVALID, "task %s is %s already: it cannot be cancelled", t->id, task_status_name(t->status));
-    *at_once = t->closing ? t->end == TASK_CANCELLED : t->status == TASK_QUEUED;
+    *at_once = t->closing ? t->end == TASK_CANCELLED : !held(t);
     if (t->closing) return true;
+    if (*at_once) {
+        t->cancel_requested = true;
+        queue_manager_close(q, t, TASK_CANCELLED, NULL, now_ms);
+        return true;
+    }
+    if (!t->cancel_requested) {
+        if (waits(t)) end_waiting(q, t); /* suspended: it is not to go on */
+        t->place.cancel_owed = true;
+    }
     t->cancel_requested = true;
-    if (*at_once) queue_manager_close(q, t, TASK_CANCELLED, NULL, now_ms);
-    else changed(q, t);
+    changed(q, t);
     return true;
+}
+
+void queue_manager_cancel_told(queue_manager *q, task *t) {
+    (void)q;
+    t->place.cancel_owed = false;
 }
 
 bool queue_manager_set_priority(queue_manager *q, task *t, task_priority p, error *e) {
     if (task_status_is_final(t->status))
         return error_set(e, ERROR_INVALID, "task %s is %s already: its priority means nothing any more", t->id,
                          task_status_name(t->status));
-    t->priority = p;
-    changed(q, t);
+    bool waiting = waits(t);
+    if (waiting) q->waiting[t->priority]--;
+    bool ok = t->priority == p || lanes_set_priority(&q->lanes, t, p, waiting, e);
+    if (waiting) q->waiting[t->priority]++;
+    if (ok) changed(q, t);
+    return ok;
+}
+
+/* --- the queue as a whole --- */
+
+void queue_manager_pause(queue_manager *q, const char *reason) {
+    q->paused = true;
+    snprintf(q->pause_reason, sizeof q->pause_reason, "%s", reason != NULL ? reason : "");
+}
+
+void queue_manager_resume(queue_manager *q) { q->paused = false; }
+
+void queue_manager_hold(queue_manager *q, const char *reason) {
+    q->holding = true;
+    snprintf(q->hold_reason, sizeof q->hold_reason, "%s", reason != NULL ? reason : "");
+}
+
+void queue_manager_release(queue_manager *q) { q->holding = false; }
+bool queue_manager_paused(const queue_manager *q) { return q->paused || q->holding; }
+bool queue_manager_paused_by_operator(const queue_manager *q) { return q->paused; }
+const char *queue_manager_pause_reason(const queue_manager *q) { return q->holding ? q->hold_reason : q->paused ? q->pause_reason : ""; }
+
+void queue_manager_set_loaded(queue_manager *q, const char *const *models, size_t count) {
+    lanes_set_loaded(&q->lanes, models, count);
+    disturb(q);
+}
+
+profile_table *queue_manager_profiles(queue_manager *q) { return q->profiles; }
+task *queue_manager_find(queue_manager *q, const char *id) { return task_index_find(&q->index, id); }
+
+/* A new forecast if this one is out of date, and making it would not keep the server from its work. */
+static void look_ahead(const queue_manager *q, int64_t now_ms) {
+    outlook *o = q->outlook;
+    int64_t age = now_ms - o->forecast.made_ms;
+    bool known = o->forecast.number != 0, due = o->stale || age >= FORECAST_MAX_AGE_MS || age < 0;
+    if (known && (!due || (age >= 0 && (uint64_t)age < o->forecast.work / FORECAST_WORK_PER_MS))) return;
+    o->stale = !forecast_make(&o->forecast, &q->lanes, q->held, q->held_count, &q->settings, q->profiles, now_ms);
+}
+
+size_t queue_manager_position(const queue_manager *q, const task *t) {
+    if (!waits(t)) return 0;
+    look_ahead(q, q->now_ms);
+    if (t->place.forecast == q->outlook->forecast.number && t->place.position > 0) return t->place.position;
+    size_t position = 0; /* it came, or came back, after the forecast */
+    for (int p = 0; p <= (int)t->priority; p++) position += q->waiting[p];
+    return position;
+}
+
+bool queue_manager_eta(const queue_manager *q, const task *t, int64_t now_ms, double *seconds) {
+    bool active = task_status_holds_slot(t->status) && !t->closing;
+    if (!active && (!waits(t) || queue_manager_paused(q))) return false;
+    look_ahead(q, now_ms);
+    const forecast *f = &q->outlook->forecast;
+    if (t->place.forecast != f->number || t->place.end_seconds < 0) return false;
+    *seconds = t->place.end_seconds - (double)(now_ms - f->made_ms) / 1000.0;
+    if (*seconds < 0) *seconds = 0;
     return true;
+}
+
+policy_rank queue_manager_rank(const queue_manager *q, const task *t, int64_t now_ms) {
+    return policy_rank_of(t->priority, t->created_ms, now_ms, q->settings.age_ms);
 }
 
 queue_stats queue_manager_get_queue_stats(const queue_manager *q) { return q->stats; }

@@ -1,5 +1,6 @@
 #include "queue/task.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -30,6 +31,30 @@ bool task_priority_parse(const char *text, task_priority *out) {
 
 bool task_status_is_final(task_status s) { return s >= TASK_COMPLETED; }
 bool task_status_holds_slot(task_status s) { return s == TASK_LOADING || s == TASK_RUNNING; }
+
+bool task_has_guidance_pair(const task_request *r) { return r->negative_prompt != NULL && r->true_cfg_scale > 1; }
+
+void task_shape(const task_request *r, int batch, char out[TASK_SHAPE_BYTES]) {
+    snprintf(out, TASK_SHAPE_BYTES, "%s|%s|%dx%d|%s|%d", r->model, r->precision, r->width, r->height,
+             task_has_guidance_pair(r) ? "pair" : "single", batch);
+}
+
+double task_step_pixels(const task_request *r) {
+    return (double)r->width * r->height * r->steps * r->count * (task_has_guidance_pair(r) ? 2 : 1);
+}
+
+double task_done_fraction(const task *t) {
+    double all = (double)t->request.steps * t->request.count, done = (double)t->image * t->request.steps + t->step;
+    return all <= 0 || done <= 0 ? 0 : done < all ? done / all : 1;
+}
+
+uint64_t task_batch_key(const task_request *r) {
+    char shape[TASK_SHAPE_BYTES];
+    task_shape(r, r->max_sequence_length, shape); /* text of another length is another shape as well */
+    uint64_t hash = 14695981039346656037u;        /* FNV-1a */
+    for (const char *c = shape; *c != '\0'; c++) hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    return hash != 0 ? hash : 1;
+}
 
 bool task_id_valid(const char *text) {
     static const char digits[] = TASK_ID_DIGITS;
@@ -65,6 +90,7 @@ bool task_copy(const task *from, task *to, error *e) {
     *to = *from;
     to->memory = (arena){0};
     to->next = NULL;
+    to->place = (task_place){.head = SIZE_MAX, .deadline = SIZE_MAX};
     if (task_keep_texts(to)) return true;
     arena_free(&to->memory);
     *to = (task){0};

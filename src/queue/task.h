@@ -54,12 +54,36 @@ typedef struct task_plan {
     char steps[TASK_PLAN_STEPS][TASK_PLAN_TEXT_BYTES];
 } task_plan;
 
+struct lane;
+
+/* Where the queue manager has put a task: its business alone, and no part of a copy. */
+typedef struct task_place {
+    struct lane *lane;            /* its kind; NULL once it is final */
+    struct task *before, *behind; /* its neighbours, in its lane while it waits, among the finished once it is */
+    struct task *newer;           /* the task submitted next */
+    size_t head, deadline;        /* indices among the heads and the deadlines; SIZE_MAX: not there */
+    uint64_t batch;               /* policy_head.batch */
+    uint64_t peak_bytes;          /* measured need of memory; 0: not known */
+    double cost;                  /* of service, charged to its key at its start */
+    int64_t passed_ms;            /* when it first gave way for affinity; 0: not yet */
+    int64_t suspended_ms;
+    task_status held_status;      /* while suspended: loading or running */
+    bool cancel_owed, cancel_told; /* the engine must be told of the wish; it was */
+    bool through;                 /* the engine is through with it */
+    bool waited;                  /* its wait was counted */
+    uint64_t forecast;            /* number of the forecast that knows it; 0: none */
+    size_t position;              /* by that forecast, 1 for the next; 0: it holds a slot */
+    double end_seconds;           /* by that forecast, from then on; below 0: not known */
+} task_place;
+
 typedef struct task {
     char id[TASK_ID_BYTES];
     task_status status;
     task_priority priority;
     task_request request;                        /* strings in .memory */
     uint64_t sequence;                           /* order of submission */
+    uint64_t started;                            /* order of starts, from the same numbers; 0: not yet */
+    bool suspended;                              /* queued, while the engine keeps what is done of it */
     int64_t created_ms, started_ms, finished_ms; /* Unix milliseconds; 0 not yet */
     char phase[16];                              /* "load", "encode", "denoise", "decode" or "" */
     int step, steps, image;
@@ -77,7 +101,19 @@ typedef struct task {
     } metrics;
     arena memory;      /* everything the task owns besides itself */
     struct task *next; /* the manager's list */
+    task_place place;
 } task;
+
+enum { TASK_SHAPE_BYTES = 256 };
+/* "model|precision|WxH|guidance|batch": measured figures are kept by it. */
+void task_shape(const task_request *r, int batch, char out[TASK_SHAPE_BYTES]);
+/* Equal for requests whose images can share steps, and as good as never for others; not 0. */
+uint64_t task_batch_key(const task_request *r);
+bool task_has_guidance_pair(const task_request *r); /* classifier-free guidance: each step runs twice */
+/* Pixels times steps over all its images, doubled for a guidance pair: its work where no times are known. */
+double task_step_pixels(const task_request *r);
+/* What of it is done, 0…1, by the steps of its images. */
+double task_done_fraction(const task *t);
 
 /* A copy that owns its texts, in *to's own arena, and is in no list. On failure *to is empty. */
 bool task_copy(const task *from, task *to, error *e);

@@ -333,7 +333,7 @@ static void restored_tasks_have_their_old_places(void **state) {
         t->priority = PRIORITY_NORMAL;
         t->sequence = (uint64_t)(10 + i);
         t->charges = 2;
-        queue_manager_restore_task(q, t);
+        assert_true(queue_manager_restore_task(q, t, NULL));
     }
     queue_stats s = queue_manager_get_queue_stats(q);
     assert_true(s.queued == 2 && s.active == 0 && s.completed == 1 && s.failed == 1);
