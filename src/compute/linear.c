@@ -58,12 +58,20 @@ VECTORIZED static void dot_rows_bf16(const uint16_t *w, const float *x, const fl
         for (int64_t t = 0; t < l->tokens; t++) y[t * l->out + r] = dot_bf16(x + t * l->in, w + r * l->in, l->in) + (bias != NULL ? bias[r] : 0.0f);
 }
 
+/* Part of a bias (of any float type) as f32; NULL where there is none. */
+static const float *bias_part(const struct ggml_tensor *bias, int64_t first, int64_t count, float *wide) {
+    if (bias == NULL) return NULL;
+    if (bias->type == GGML_TYPE_F32) return (const float *)bias->data + first;
+    widen(bias->type, (const char *)bias->data + (size_t)first * ggml_type_size(bias->type), wide, count);
+    return wide;
+}
+
 static void few_tokens(struct ggml_tensor *dst, const linear *l, int64_t chunk, float *scratch) {
     const struct ggml_tensor *w = dst->src[1];
-    const float *x = dst->src[0]->data, *bias = dst->src[2] != NULL ? dst->src[2]->data : NULL;
+    const float *x = dst->src[0]->data;
     int64_t first = chunk * l->dot_rows, rows = min_i64(l->dot_rows, l->out - first);
-    float *y = (float *)dst->data + first;
-    if (bias != NULL) bias += first;
+    float *y = (float *)dst->data + first, wide[MAX_DOT_ROWS];
+    const float *bias = bias_part(dst->src[2], first, rows, wide);
     if (w->type == GGML_TYPE_BF16 && l->tokens <= 2) dot_rows_bf16((const uint16_t *)w->data + first * l->in, x, bias, y, l, rows);
     else dot_rows(widen_rows(w, first, rows, scratch), x, bias, y, l, rows);
 }
@@ -77,10 +85,10 @@ static const char *linear_kernel(struct ggml_tensor *dst, const void *parameters
     int64_t panel = chunk / l->token_blocks * PANEL_ROWS, token = chunk % l->token_blocks * TOKEN_BLOCK;
     int64_t rows = min_i64(PANEL_ROWS, l->out - panel), tokens = min_i64(TOKEN_BLOCK, l->tokens - token);
     const float *w = widen_rows(dst->src[1], panel, rows, scratch), *x = (const float *)dst->src[0]->data + token * l->in;
-    float *y = (float *)dst->data + token * l->out + panel;
-    if (dst->src[2] != NULL)
-        for (int64_t t = 0; t < tokens; t++) memcpy(y + t * l->out, (const float *)dst->src[2]->data + panel, (size_t)rows * sizeof *y);
-    dnnl_status_t status = dnnl_sgemm('N', 'T', tokens, rows, l->in, 1.0f, x, l->in, w, l->in, dst->src[2] != NULL ? 1.0f : 0.0f, y, l->out);
+    float *y = (float *)dst->data + token * l->out + panel, wide[PANEL_ROWS];
+    const float *bias = bias_part(dst->src[2], panel, rows, wide);
+    for (int64_t t = 0; bias != NULL && t < tokens; t++) memcpy(y + t * l->out, bias, (size_t)rows * sizeof *y);
+    dnnl_status_t status = dnnl_sgemm('N', 'T', tokens, rows, l->in, 1.0f, x, l->in, w, l->in, bias != NULL ? 1.0f : 0.0f, y, l->out);
     return status == dnnl_success ? NULL : "oneDNN refused a matrix product";
 }
 

@@ -6,7 +6,7 @@
 
 #include "compute/graph.h"
 
-/* y = W x + b. x [in, …], w [in, out] of any weight type, b [out] or NULL → [out, …]. torch.nn.Linear. */
+/* y = W x + b. x [in, …], w [in, out] of any weight type, b [out] or NULL → [out, …]. b is f32; on the CPU of any float type. torch.nn.Linear. */
 struct ggml_tensor *compute_linear(graph *g, struct ggml_tensor *x, struct ggml_tensor *w, struct ggml_tensor *b);
 
 /* Cross-correlation with zero padding. x [W, H, C, N], w [kw, kh, C, OC], b [OC] or NULL → [W', H', OC, N]. torch.nn.Conv2d with

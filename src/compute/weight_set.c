@@ -46,6 +46,7 @@ struct weight_loader {
     weight_set *set;
     error fault;
     bool failed;
+    bool bias; /* what is taken now is a bias of compute_linear */
 };
 
 static bool fail(weight_loader *l) {
@@ -141,12 +142,12 @@ static bool can_multiply(const device *d, enum ggml_type type) {
     return can;
 }
 
-/* The type that a weight has on the device. Vectors are f32. The CPU widens 16-bit weights exactly while it multiplies, so they stay as they
- * are; GPUs would round the activations instead, so PRECISION_F32 uploads f32. Convolution kernels on GPUs are f32, small as they are. */
+/* The type that a weight has on the device. Vectors are f32, but for biases on the CPU, which compute_linear widens. The CPU widens 16-bit weights
+ * exactly while it multiplies, so they stay as they are; GPUs would round the activations instead, so PRECISION_F32 uploads f32. Convolution kernels on GPUs are f32, small as they are. */
 static enum ggml_type target_type(const weight_loader *l, const weight *w) {
     const device *d = l->set->d;
     enum ggml_type stored = type_of(w->type);
-    if (w->rank < 2) return GGML_TYPE_F32;
+    if (w->rank < 2) return l->bias && device_is_cpu(d) ? stored : GGML_TYPE_F32;
     if (!device_is_cpu(d) && w->rank != 2) return GGML_TYPE_F32;
     switch (l->precision) {
     case PRECISION_BF16: return can_multiply(d, GGML_TYPE_BF16) ? GGML_TYPE_BF16 : GGML_TYPE_F32;
@@ -214,6 +215,18 @@ struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape
         return NULL;
     }
     return check_shape(l, w, rank, shape) ? take(l, w) : NULL;
+}
+
+struct ggml_tensor *weight_take_bias(weight_loader *l, int64_t size, const char *format, ...) {
+    char name[MAX_NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args); /* an over-long one is cut and then found nowhere */
+    va_end(args);
+    l->bias = true;
+    struct ggml_tensor *t = weight_take(l, 1, &size, "%s", name);
+    l->bias = false;
+    return t;
 }
 
 /* ── placing ── */

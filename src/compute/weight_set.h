@@ -7,7 +7,8 @@
  *
  * On the CPU a weight whose type can be computed with is used in place, in the mapping (no copy); others get a private copy.
  * On other devices all are uploaded. Matrices and convolution kernels (rank ≥ 2) follow the precision; vectors (norm weights,
- * biases) become f32 — on the CPU as well — since they are small and every operation wants them so. PRECISION_F32 is exact
+ * biases) become f32, since they are small and every operation wants them so — on the CPU as well, but for biases taken as
+ * such, which altogether are not that small: in Flux.1-dev, 12 MB. PRECISION_F32 is exact
  * whatever the file holds: bf16 and f16 weights widen without loss, during the multiplication or before it.
  * The tensors live as long as the set; the set needs its device, and its store if it uses weights in place.
  *
@@ -42,6 +43,8 @@ bool weight_has(const weight_loader *l, const char *format, ...) __attribute__((
  * when it is missing or mis-shaped; later calls then return NULL at once. */
 struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same for a vector of `size` that only ever is the bias of a compute_linear: on the CPU it stays as the file has it, in place. */
+struct ggml_tensor *weight_take_bias(weight_loader *l, int64_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Weights first taken from now on belong to group n: 0, as at first, is always on the device; 1, 2, … (at most WEIGHT_MAX_GROUP) are used one
  * after the other, in this order, by every graph. */
 void weight_group(weight_loader *l, int n);

@@ -54,7 +54,7 @@ static layer_norm take_norm(weight_loader *l, const char *name, int64_t size) {
 static linear take_linear(weight_loader *l, int64_t layer, const char *name, int64_t out, int64_t in) {
     int64_t shape[2] = {out, in};
     return (linear){weight_take(l, 2, shape, "encoder.layers.%d.%s.weight", (int)layer, name),
-                    weight_take(l, 1, &out, "encoder.layers.%d.%s.bias", (int)layer, name)};
+                    weight_take_bias(l, out, "encoder.layers.%d.%s.bias", (int)layer, name)};
 }
 
 static layer_norm take_layer_norm(weight_loader *l, int64_t layer, const char *name, int64_t size) {

@@ -10,7 +10,7 @@ static const float norm_eps = 1e-6f;
 flux_linear flux_take_linear(weight_loader *l, const char *name, int64_t out, int64_t in) {
     return (flux_linear){
         .weight = weight_take(l, 2, (int64_t[]){out, in}, "%s.weight", name),
-        .bias = weight_take(l, 1, &out, "%s.bias", name),
+        .bias = weight_take_bias(l, out, "%s.bias", name),
     };
 }
 

@@ -61,7 +61,7 @@ static size_t merge_slot(const bpe *b, uint64_t pair) {
 static bool reserve_merges(bpe *b, size_t count, const char *source, error *e) {
     size_t slots = 16;
     if (count > MAX_PIECES) return error_set(e, ERROR_BAD_FILE, "%s: more than %d merges", source, MAX_PIECES);
-    while (slots < 2 * count) slots *= 2;
+    while (slots / 5 * 4 < count) slots *= 2; /* a slot at least stays empty: searches end there */
     b->merges = malloc(slots * sizeof *b->merges);
     if (b->merges == NULL) return error_no_memory(e, "the merges", slots * sizeof *b->merges);
     b->merge_mask = slots - 1;

@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/arena.h"
+#include "base/buffer.h"
 
+/* Every loaded model keeps two of these tables: they are packed. */
 typedef struct vocabulary_slot {
-    const char *piece; /* NULL: empty */
+    uint32_t at; /* of the piece in `text`; 0: the slot is empty */
     uint32_t size, hash;
     int32_t id;
 } vocabulary_slot;
@@ -20,7 +21,7 @@ typedef struct vocabulary {
     size_t count;   /* pieces */
     size_t longest; /* bytes of the longest piece */
     int32_t ids;    /* largest id + 1 */
-    arena memory;
+    buffer text;    /* a byte that is nobody's, then the pieces one behind the other */
 } vocabulary;
 
 /* Room for `pieces` of them; call once, on a zeroed struct. False when memory is short. */

@@ -93,10 +93,12 @@ static void check(const char *what, double got, double want, double scale, doubl
     if (!(fabs(got - want) <= tolerance * scale)) fail_msg("%s: %.9g, should be %.9g", what, got, want);
 }
 
-static void linear_of(enum ggml_type type, int64_t in, int64_t out, int64_t tokens, bool with_bias) {
+/* bias_type GGML_TYPE_COUNT: no bias */
+static void linear_of(enum ggml_type type, int64_t in, int64_t out, int64_t tokens, enum ggml_type bias_type) {
     bench b = start();
     struct ggml_tensor *x = input(&b, GGML_TYPE_F32, in, tokens, 1, 1), *w = input(&b, type, in, out, 1, 1);
-    struct ggml_tensor *bias = with_bias ? input(&b, GGML_TYPE_F32, out, 1, 1, 1) : NULL;
+    bool with_bias = bias_type != GGML_TYPE_COUNT;
+    struct ggml_tensor *bias = with_bias ? input(&b, bias_type, out, 1, 1, 1) : NULL;
     run(&b, compute_linear(b.g, x, w, bias));
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t o = 0; o < out; o++) {
@@ -108,14 +110,19 @@ static void linear_of(enum ggml_type type, int64_t in, int64_t out, int64_t toke
 }
 
 static void linear_multiplies_weights_of_every_type(void **state) {
+    static const enum ggml_type biases[] = {GGML_TYPE_F32, GGML_TYPE_COUNT, GGML_TYPE_BF16, GGML_TYPE_F16};
     (void)state;
     static const enum ggml_type types[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K};
     static const int64_t tokens[] = {1, 2, 6, 7, 40, 600};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++) linear_of(types[i], 256, 203, tokens[t], t % 2 == 0);
-    linear_of(GGML_TYPE_F32, 37, 5, 3, true);
-    linear_of(GGML_TYPE_BF16, 37, 5, 33, true);
-    linear_of(GGML_TYPE_F16, 1, 1, 1, false);
+        for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++) linear_of(types[i], 256, 203, tokens[t], biases[t % 4]);
+    for (size_t i = 0; i < 4; i++) {
+        linear_of(GGML_TYPE_F32, 37, 5, 3, biases[i]);
+        linear_of(GGML_TYPE_BF16, 37, 5, 33, biases[i]);
+        linear_of(GGML_TYPE_BF16, 64, 401, 40, biases[i]); /* more than one panel, the last one not full */
+        linear_of(GGML_TYPE_BF16, 64, 401, 2, biases[i]);
+        linear_of(GGML_TYPE_F16, 1, 1, 1, biases[i]);
+    }
 }
 
 static void conv_of(enum ggml_type type, int64_t width, int64_t height, int64_t channels, int64_t out, int64_t kernel, int64_t batch, int stride,

@@ -105,6 +105,26 @@ static void others_become_exact_copies(void **state) {
     weight_set_free(s);
 }
 
+static void biases_stay_in_place(void **state) {
+    fixture *f = *state;
+    for (precision p = PRECISION_AUTO; p < PRECISION_INT8; p++) {
+        weight_loader *l = loader(f, p);
+        weight_set *s;
+        struct ggml_tensor *bias = weight_take_bias(l, 2, "%s", "vector");
+        assert_true(weight_loader_finish(l, &s, NULL));
+        assert_int_equal(bias->type, GGML_TYPE_BF16);
+        assert_ptr_equal(bias->data, tensor_store_find(f->store, "p.vector")->data);
+        assert_int_equal(weight_set_private_bytes(s), 0);
+        weight_set_free(s);
+    }
+    error e = {0};
+    weight_set *s;
+    weight_loader *l = loader(f, PRECISION_AUTO);
+    assert_null(weight_take_bias(l, 3, "vector"));
+    assert_false(weight_loader_finish(l, &s, &e));
+    assert_non_null(strstr(e.text, "p.vector"));
+}
+
 static void a_precision_rounds_matrices_alone(void **state) {
     fixture *f = *state;
     static const struct {
@@ -191,6 +211,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(weights_are_used_in_place),    TEST(others_become_exact_copies),         TEST(a_precision_rounds_matrices_alone),
+        TEST(biases_stay_in_place),
         TEST(faults_are_named),             TEST(any_size_and_presence_can_be_asked),
         TEST(progress_adds_up_to_the_files),
     };
