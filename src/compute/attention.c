@@ -1,5 +1,6 @@
 /* Scaled dot-product attention. On the CPU: blocks of queries of one head, scores by sgemm into scratch, a softmax of rows, and sgemm with
- * the values. The scores of a block are sized to stay in the cache. */
+ * the values. The scores of a block are sized to stay in the cache. Elsewhere: the device's fused attention where precision allows and it has one,
+ * else composed of products and a softmax, whose scores are made for a slice of the queries at a time where the graph bounds them. */
 #include <math.h>
 #include <oneapi/dnnl/dnnl.h>
 
@@ -121,16 +122,60 @@ static struct ggml_tensor *attention_fused(graph *g, struct ggml_tensor *q, stru
     return ggml_reshape_3d(c, mixed, v->ne[0] * q->ne[1], q->ne[2], q->ne[3]);
 }
 
-static struct ggml_tensor *attention_composed(struct ggml_context *c, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
-                                              struct ggml_tensor *bias) {
-    struct ggml_tensor *scores = ggml_mul_mat(c, ggml_cont(c, ggml_permute(c, k, 0, 2, 1, 3)), ggml_cont(c, ggml_permute(c, q, 0, 2, 1, 3)));
+/* Scores, softmax and values for some of the queries, all in memory at once. k and v come with heads outside and what is multiplied inside. */
+static struct ggml_tensor *attend_queries(struct ggml_context *c, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
+                                          struct ggml_tensor *bias) {
+    struct ggml_tensor *scores = ggml_mul_mat(c, k, ggml_cont(c, ggml_permute(c, q, 0, 2, 1, 3)));
     ggml_prec_set_acc(scores, GGML_PREC_F32);
     ggml_prec_set_src(scores, GGML_PREC_F32, 1);
     scores = ggml_soft_max_ext(c, scores, bias, scale, 0.0f);
-    struct ggml_tensor *mixed = ggml_mul_mat(c, ggml_cont(c, ggml_permute(c, v, 1, 2, 0, 3)), scores);
+    struct ggml_tensor *mixed = ggml_mul_mat(c, v, scores);
     ggml_prec_set_acc(mixed, GGML_PREC_F32);
     ggml_prec_set_src(mixed, GGML_PREC_F32, 1);
-    return ggml_reshape_3d(c, ggml_cont(c, ggml_permute(c, mixed, 0, 2, 1, 3)), v->ne[0] * q->ne[1], q->ne[2], q->ne[3]);
+    return ggml_reshape_3d(c, ggml_cont(c, ggml_permute(c, mixed, 0, 2, 1, 3)), v->ne[1] * q->ne[1], q->ne[2], q->ne[3]);
+}
+
+static struct ggml_tensor *queries_of(struct ggml_context *c, struct ggml_tensor *q, int64_t first, int64_t count) {
+    return ggml_view_4d(c, q, q->ne[0], q->ne[1], count, q->ne[3], q->nb[1], q->nb[2], q->nb[3], (size_t)first * q->nb[2]);
+}
+
+static struct ggml_tensor *bias_of(struct ggml_context *c, struct ggml_tensor *bias, int64_t first, int64_t count) {
+    if (bias == NULL) return NULL;
+    return ggml_cont(c, ggml_view_3d(c, bias, bias->ne[0], count, bias->ne[2], bias->nb[1], bias->nb[2], (size_t)first * bias->nb[1]));
+}
+
+typedef struct slices {
+    struct ggml_tensor *q, *k, *v, *bias;
+    float scale;
+    int64_t count;
+} slices;
+
+/* Slices from `first` to before `last`, joined in halves: each result is copied a few times, not as often as there are slices. */
+static struct ggml_tensor *attend_slices(struct ggml_context *c, const slices *s, int64_t first, int64_t last) {
+    if (last - first > 1) {
+        int64_t middle = first + (last - first) / 2;
+        struct ggml_tensor *before = attend_slices(c, s, first, middle);
+        return ggml_concat(c, before, attend_slices(c, s, middle, last), 1);
+    }
+    int64_t from = first * s->q->ne[2] / s->count, count = last * s->q->ne[2] / s->count - from;
+    return attend_queries(c, queries_of(c, s->q, from, count), s->k, s->v, s->scale, bias_of(c, s->bias, from, count));
+}
+
+/* How many slices keep the scores of one within `bytes`. */
+static int64_t slices_for(const struct ggml_tensor *q, const struct ggml_tensor *k, size_t bytes) {
+    double scores = (double)k->ne[2] * (double)q->ne[2] * (double)q->ne[1] * (double)q->ne[3] * sizeof(float);
+    if (bytes == 0 || scores <= (double)bytes) return 1;
+    int64_t most = max_i64(1, min_i64(ATTENTION_MAX_SLICES, q->ne[2] / MIN_QUERIES)); /* fewer queries make other, slower products */
+    return scores / (double)bytes >= (double)most ? most : min_i64(most, (int64_t)ceil(scores / (double)bytes));
+}
+
+static struct ggml_tensor *attention_composed(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
+                                              struct ggml_tensor *bias) {
+    struct ggml_context *c = graph_context(g);
+    slices s = {.q = q, .bias = bias, .scale = scale, .count = slices_for(q, k, graph_attention_slice(g))};
+    s.k = ggml_cont(c, ggml_permute(c, k, 0, 2, 1, 3));
+    s.v = ggml_cont(c, ggml_permute(c, v, 1, 2, 0, 3));
+    return s.count == 1 ? attend_queries(c, q, s.k, s.v, scale, bias) : attend_slices(c, &s, 0, s.count);
 }
 
 struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
@@ -138,5 +183,5 @@ struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct gg
     if (device_is_cpu(graph_device(g))) return attention_cpu(g, q, k, v, scale, bias);
     struct ggml_tensor *result = NULL;
     if (bias == NULL && graph_half_allowed(g)) result = attention_fused(g, q, k, v, scale);
-    return result != NULL ? result : attention_composed(graph_context(g), q, k, v, scale, bias);
+    return result != NULL ? result : attention_composed(g, q, k, v, scale, bias);
 }

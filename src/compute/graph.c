@@ -42,6 +42,7 @@ struct graph {
     _Atomic(const char *) fault; /* what a kernel complained of */
     arena memory;
     bool half_allowed;
+    size_t attention_slice; /* bytes of scores; 0: not bounded */
     bool failed; /* an allocation failed while building */
 };
 
@@ -80,6 +81,8 @@ void graph_free(graph *g) {
 
 void graph_allow_half(graph *g) { g->half_allowed = true; }
 bool graph_half_allowed(const graph *g) { return g->half_allowed; }
+void graph_set_attention_slice(graph *g, size_t bytes) { g->attention_slice = bytes; }
+size_t graph_attention_slice(const graph *g) { return g->attention_slice; }
 void graph_stream(graph *g, streaming *s) { g->stream = s; }
 struct ggml_context *graph_context(graph *g) { return g->tensors; }
 device *graph_device(const graph *g) { return g->d; }

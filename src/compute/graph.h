@@ -32,6 +32,12 @@ void graph_free(graph *g); /* NULL is fine */
  * all the same. */
 void graph_allow_half(graph *g);
 bool graph_half_allowed(const graph *g);
+/* Bounds what attention added from now on writes to memory for scores, where the device has no fused attention for it: queries go in slices whose
+ * scores take at most `bytes`, as far as ATTENTION_MAX_SLICES allow. 0, as at first: all at once. Each such attention needs ATTENTION_SLICE_NODES
+ * more in max_nodes. The CPU's kernel never writes them. */
+void graph_set_attention_slice(graph *g, size_t bytes);
+size_t graph_attention_slice(const graph *g);
+enum { ATTENTION_MAX_SLICES = 64, ATTENTION_SLICE_NODES = 128 };
 
 /* Before graph_reserve: the graph uses weights that are streamed (NULL: none are). graph_then must see to it that they are used in their order. */
 void graph_stream(graph *g, streaming *s);

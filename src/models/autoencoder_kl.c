@@ -181,7 +181,7 @@ static struct ggml_tensor *apply_decoder(const autoencoder_kl *m, graph *g, stru
 
 static bool new_graph(const autoencoder_kl *m, graph **out, error *e) {
     size_t resnets = (size_t)(m->config.blocks * (m->config.layers_per_block + 1)) + 2;
-    return graph_new(m->part.device, 512 + 64 * resnets, out, e);
+    return component_new_graph(&m->part, 512 + 64 * resnets, 1, out, e);
 }
 
 static bool is_built(const autoencoder_kl *m, int width, int height, int batch) {

@@ -73,6 +73,18 @@ void component_release(component *c) {
     c->graph = NULL;
 }
 
+void component_set_attention_slice(component *c, size_t bytes) {
+    if (bytes != c->attention_slice) component_release(c);
+    c->attention_slice = bytes;
+}
+
+bool component_new_graph(const component *c, size_t max_nodes, size_t attentions, graph **out, error *e) {
+    if (c->attention_slice > 0) max_nodes += attentions * ATTENTION_SLICE_NODES;
+    if (!graph_new(c->device, max_nodes, out, e)) return false;
+    graph_set_attention_slice(*out, c->attention_slice);
+    return true;
+}
+
 void component_prefetch(const component *c) {
     for (size_t i = 0; component_mapped_bytes(c) > 0 && i < tensor_store_file_count(c->store); i++) {
         const void *address;

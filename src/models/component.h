@@ -33,6 +33,7 @@ typedef struct component {
     weight_set *weights;
     size_t claimed_bytes; /* of the device's ledger, for a store read into memory */
     graph *graph; /* NULL until the first run, and after component_release */
+    size_t attention_slice; /* component_set_attention_slice */
 } component;
 
 /* folder/config.json, which must hold an object. The document is yours: json_document_free, also on failure. */
@@ -50,6 +51,10 @@ void component_free(component *c); /* takes a zeroed or half-opened one */
 
 /* Gives back the graph and its compute buffer; the next run builds them again. */
 void component_release(component *c);
+/* Bounds the scores that attention writes to memory (graph_set_attention_slice); 0: all at once. Another bound releases the graph. */
+void component_set_attention_slice(component *c, size_t bytes);
+/* A graph for the component's device with that bound and room for the slices of `attentions`. */
+bool component_new_graph(const component *c, size_t max_nodes, size_t attentions, graph **out, error *e);
 /* Asks the kernel to read the mapped weight files into the page cache, in the background. */
 void component_prefetch(const component *c);
 

@@ -119,7 +119,7 @@ static bool take_graph(void *context, error *e) {
     batch *b = context;
     const flux_denoise *d = b->items[0];
     if (!flux_pipeline_ensure(d->pipeline, FLUX_TRANSFORMER, e)) return false;
-    const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, b->count * branches(d)};
+    const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, b->count * branches(d), d->request.attention_slice};
     return flux_steps_take(&d->pipeline->steps, d->pipeline->transformer, &shape, d->values, &b->slot, e);
 }
 

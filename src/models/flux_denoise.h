@@ -22,6 +22,7 @@ typedef struct flux_denoise_request {
     const conditioning *positive;
     const conditioning *negative; /* NULL: no classifier-free guidance */
     double true_cfg_scale;
+    size_t attention_slice; /* of the steps' graphs (flux_step_shape); 0: attention all at once */
 } flux_denoise_request;
 
 typedef struct flux_denoise flux_denoise; /* its latent, its schedule, where it stands */

@@ -259,10 +259,12 @@ static bool describe(flux_transformer *t, const flux_step_shape *shape, flux_ste
     s->transformer = t;
     s->shape = *shape;
     size_t nodes = (size_t)t->config.num_layers * NODES_A_DOUBLE_BLOCK + (size_t)t->config.num_single_layers * NODES_A_SINGLE_BLOCK + OTHER_NODES;
+    if (shape->attention_slice > 0) nodes += (size_t)(t->config.num_layers + t->config.num_single_layers) * ATTENTION_SLICE_NODES;
     if (!graph_new(t->part.device, nodes, &s->graph, e)) {
         flux_step_free(s);
         return false;
     }
+    graph_set_attention_slice(s->graph, shape->attention_slice);
     graph_stream(s->graph, weight_set_streaming(t->part.weights));
     build(s);
     *out = s;
@@ -301,6 +303,21 @@ bool flux_transformer_measure(device *d, const char *folder, const load_options 
     return ok;
 }
 
+bool flux_step_slice_for(flux_transformer *t, const flux_step_shape *shape, size_t available_bytes, size_t *slice, error *e) {
+    flux_step_shape s = *shape;
+    if (!check_shape(t, &s, e)) return false;
+    size_t tokens = (size_t)s.rows * (size_t)s.columns + (size_t)s.text_tokens, bytes = 0, scores;
+    if (!checked_mul(tokens, tokens * (size_t)t->dims.heads * (size_t)s.batch * sizeof(float), &scores))
+        return error_set(e, ERROR_TOO_LARGE, "%d pictures of %d × %d tokens are more than any memory holds", s.batch, s.columns, s.rows);
+    for (size_t parts = 1; parts <= ATTENTION_MAX_SLICES; parts *= 2) {
+        *slice = s.attention_slice = parts == 1 ? 0 : scores / parts + 1;
+        if (!flux_step_measure(t, &s, &bytes, e)) return false;
+        if (bytes <= available_bytes) return true;
+    }
+    return error_set(e, ERROR_OUT_OF_MEMORY, "a denoising step needs %zu MiB even with attention in slices; %zu MiB are there", bytes >> 20,
+                     available_bytes >> 20);
+}
+
 void flux_step_free(flux_step *s) {
     if (s == NULL) return;
     graph_free(s->graph);
@@ -309,7 +326,7 @@ void flux_step_free(flux_step *s) {
 
 bool flux_step_has_shape(const flux_step *s, const flux_step_shape *shape) {
     return s->shape.rows == shape->rows && s->shape.columns == shape->columns && s->shape.text_tokens == shape->text_tokens &&
-           s->shape.batch == shape->batch;
+           s->shape.batch == shape->batch && s->shape.attention_slice == shape->attention_slice;
 }
 
 size_t flux_step_bytes(const flux_step *s) { return graph_buffer_bytes(s->graph); }

@@ -45,6 +45,7 @@ typedef struct flux_step_shape {
     int rows, columns; /* image tokens, 1 … FLUX_MAX_SIDE each way */
     int text_tokens;   /* 1 … FLUX_MAX_TEXT_TOKENS */
     int batch;         /* 1 … FLUX_MAX_BATCH */
+    size_t attention_slice; /* bytes of attention's scores in memory at once, where the device writes them (graph_set_attention_slice); 0: all */
 } flux_step_shape;
 
 /* ERROR_OUT_OF_MEMORY or ERROR_TOO_LARGE when the device cannot hold what the shape needs. */
@@ -59,6 +60,9 @@ typedef struct flux_needs {
 bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out, error *e);
 /* Device memory that a step of this shape takes beside the weights. Nothing is allocated on the device. */
 bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t *bytes, error *e);
+/* The largest attention_slice with which a step of this shape, whatever its own bound, takes at most `available_bytes` beside the weights; 0 where it
+ * needs none. ERROR_OUT_OF_MEMORY, with the smallest slices' figure, where none does. */
+bool flux_step_slice_for(flux_transformer *t, const flux_step_shape *shape, size_t available_bytes, size_t *slice, error *e);
 void flux_step_free(flux_step *s); /* NULL is fine */
 bool flux_step_has_shape(const flux_step *s, const flux_step_shape *shape);
 size_t flux_step_bytes(const flux_step *s); /* compute memory it holds */

@@ -174,7 +174,8 @@ static bool set_buckets(t5_encoder *m, error *e) {
 
 /* The graph for a shape, without memory. */
 static bool describe(t5_encoder *m, int count, int batch, error *e) {
-    if (!graph_new(m->part.device, 256 + 64 * (size_t)m->config.num_layers, &m->part.graph, e)) return false;
+    size_t layers = (size_t)m->config.num_layers;
+    if (!component_new_graph(&m->part, 256 + 64 * layers, layers, &m->part.graph, e)) return false;
     graph *g = m->part.graph;
     m->count = count;
     m->batch = batch;
