@@ -32,7 +32,6 @@ typedef struct process {
     load_commands loads;
     bool peak_resets; /* the kernel's peak can be started anew for each task */
     held_task *loading; /* whose slice loads a part now */
-    uint64_t part_bytes; /* of that part, in place so far */
     double load_told;
     engine_snapshot last; /* as it was told */
     double last_told;
@@ -65,11 +64,8 @@ static void tell_snapshot(process *p, bool always) {
 /* Called while a part is loaded, which can take long. */
 static void on_loaded_bytes(void *context, size_t bytes) {
     process *p = context;
-    p->part_bytes += bytes;
     if (p->loading == NULL || clock_seconds() - p->load_told < load_told_seconds) return;
     generation_state s = generation_get_state(p->loading->work);
-    s.bytes_done += p->part_bytes;
-    if (s.bytes_done > s.bytes_total) return; /* its total is told with the next part */
     front_link_progress(&p->front, p->loading->id, &s, 0);
     p->load_told = clock_seconds();
 }
@@ -193,7 +189,6 @@ static void run_own(process *p, held_task *t) {
     generated_image image = {0};
     error fault = {0};
     p->loading = generation_get_state(t->work).phase == PHASE_LOAD ? t : NULL;
-    p->part_bytes = 0;
     p->load_told = clock_seconds();
     bool ok = generation_advance(t->work, &image, &fault);
     p->loading = NULL;

@@ -48,7 +48,12 @@ void generation_free(generation *g) {
     free(g);
 }
 
-generation_state generation_get_state(const generation *g) { return g->state; }
+generation_state generation_get_state(const generation *g) {
+    generation_state s = g->state;
+    if (s.phase == PHASE_LOAD && g->lease != NULL) model_lease_progress(g->lease, &s.bytes_done, &s.bytes_total);
+    return s;
+}
+
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
 
 /* The front validated the request against the same folder, but the folder may have changed since. */
@@ -84,9 +89,7 @@ static bool lease(generation *g, error *e) {
 static bool load(generation *g, error *e) {
     bool more;
     if ((g->lease == NULL && !lease(g, e)) || !model_lease_advance(g->lease, &more, e)) return false;
-    model_lease_progress(g->lease, &g->state.bytes_done, &g->state.bytes_total);
     if (more) return true;
-    g->state.bytes_done = g->state.bytes_total = 0;
     g->state.phase = PHASE_ENCODE;
     return true;
 }

@@ -29,7 +29,7 @@ typedef struct generation_state {
     int image, images;
     int step, steps; /* finished and all steps of this image */
     bool finished;
-    uint64_t bytes_done, bytes_total; /* of weights, while loading; else 0 */
+    uint64_t bytes_done, bytes_total; /* of weights, while loading, also in the middle of a slice; else 0 */
 } generation_state;
 
 /* Copies the request. The model is leased in the first slice. The room outlives the generation. */

@@ -98,6 +98,10 @@ typedef struct task {
     struct {
         double load_seconds, encode_seconds, denoise_seconds, decode_seconds, wait_seconds;
         uint64_t memory_before, memory_after, memory_peak;
+        uint64_t device_peak;   /* most of the device's memory that was the engine's at once */
+        uint64_t largest_batch; /* images that shared a step with one of this task's, itself among them */
+        double mean_batch;      /* over its steps */
+        uint64_t encode_cached; /* 1: its prompts had been encoded before */
     } metrics;
     arena memory;      /* everything the task owns besides itself */
     struct task *next; /* the manager's list */

@@ -88,6 +88,8 @@ static const field metrics_fields[] = {
     {"denoise_seconds", offsetof(task, metrics.denoise_seconds), NUMBER}, {"decode_seconds", offsetof(task, metrics.decode_seconds), NUMBER},
     {"wait_seconds", offsetof(task, metrics.wait_seconds), NUMBER},     {"memory_before", offsetof(task, metrics.memory_before), SIZE},
     {"memory_after", offsetof(task, metrics.memory_after), SIZE},       {"memory_peak", offsetof(task, metrics.memory_peak), SIZE},
+    {"device_peak", offsetof(task, metrics.device_peak), SIZE},         {"largest_batch", offsetof(task, metrics.largest_batch), SIZE},
+    {"mean_batch", offsetof(task, metrics.mean_batch), NUMBER},         {"encode_cached", offsetof(task, metrics.encode_cached), SIZE},
 };
 
 static void add_fields(yyjson_mut_doc *doc, yyjson_mut_val *o, const field *fields, size_t count, const void *from) {

@@ -269,6 +269,10 @@ static void on_done(void *context, const engine_message *m) {
     t->metrics.memory_before = m->metrics.memory_before;
     t->metrics.memory_after = m->metrics.memory_after;
     t->metrics.memory_peak = m->metrics.memory_peak;
+    t->metrics.device_peak = m->metrics.device_peak;
+    t->metrics.largest_batch = (uint64_t)m->metrics.largest_batch;
+    t->metrics.mean_batch = m->metrics.mean_batch;
+    t->metrics.encode_cached = m->metrics.encode_cached;
     s->done = true;
     for (int i = s->first; i < t->request.count; i++) {
         if (s->received[i]) continue;

@@ -80,6 +80,10 @@ static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t) {
     yyjson_mut_obj_add_uint(doc, m, "memory_before", t->metrics.memory_before);
     yyjson_mut_obj_add_uint(doc, m, "memory_after", t->metrics.memory_after);
     yyjson_mut_obj_add_uint(doc, m, "memory_peak", t->metrics.memory_peak);
+    yyjson_mut_obj_add_uint(doc, m, "device_peak", t->metrics.device_peak);
+    yyjson_mut_obj_add_uint(doc, m, "largest_batch", t->metrics.largest_batch);
+    yyjson_mut_obj_add_real(doc, m, "mean_batch", t->metrics.mean_batch);
+    yyjson_mut_obj_add_bool(doc, m, "encode_cached", t->metrics.encode_cached != 0);
     return m;
 }
 
