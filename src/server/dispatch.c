@@ -28,6 +28,7 @@ struct dispatch {
     engine_client *engine;
     engine_view *view;
     engine_care *care;
+    engine_profiles *profiles;
     encoder *encoder;
     loop_watch *engine_watch, *encoder_watch;
     int watched_fd;
@@ -170,6 +171,7 @@ static void on_ready(void *context, const engine_message *m) {
     d->trouble[0] = '\0';
     engine_view_ready(d->view, m);
     engine_care_engine_ready(d->care);
+    engine_profiles_begin_telling(d->profiles);
     log_line(LOG_INFO, "the engine (process %ld) is ready on %s, threads: %d", (long)engine_client_pid(d->engine), d->device,
              m->hello.threads);
 }
@@ -202,6 +204,8 @@ static void on_plan(void *context, const engine_message *m) {
 }
 
 static void on_snapshot(void *context, const engine_snapshot *s) { engine_view_snapshot_came(((dispatch *)context)->view, s); }
+
+static void on_profile(void *context, const engine_profile *p) { engine_profiles_add(((dispatch *)context)->profiles, p); }
 
 static void on_answer(void *context, const char *command, const engine_answer *a) {
     engine_view_answer_came(((dispatch *)context)->view, command, a);
@@ -367,7 +371,10 @@ static bool computes(const dispatch *d, const char *model) {
 static int care_for_engine(dispatch *d) {
     const task *next = d->draining || dispatch_idle(d) ? NULL : queue_manager_peek_task(d->options.queue);
     if (next != NULL && !computes(d, next->request.model)) engine_care_next_model(d->care, next->request.model);
-    if (engine_client_ready(d->engine)) d->retry |= engine_view_send(d->view, d->engine);
+    if (engine_client_ready(d->engine)) {
+        d->retry |= engine_profiles_tell(d->profiles, d->engine);
+        d->retry |= engine_view_send(d->view, d->engine);
+    }
     bool waits = !d->draining && queue_manager_peek_task(d->options.queue) != NULL;
     return engine_care_settle(d->care, d->engine, waits || !dispatch_idle(d) || engine_view_busy(d->view));
 }
@@ -411,9 +418,9 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->options = *options;
     d->watched_fd = -1;
     d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
-    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, NULL, on_answer};
+    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer};
     bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
-    ok = ok && engine_view_new(&d->view, e) &&
+    ok = ok && engine_view_new(&d->view, e) && engine_profiles_new(&d->profiles, e) &&
          engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
          engine_client_new(&options->engine, &events, &d->engine, e);
@@ -433,6 +440,7 @@ void dispatch_free(dispatch *d) {
     loop_timer_free(d->timer);
     engine_client_free(d->engine);
     engine_care_free(d->care);
+    engine_profiles_free(d->profiles);
     engine_view_free(d->view);
     encoder_free(d->encoder);
     free(d->slots);
@@ -469,6 +477,8 @@ bool dispatch_draining(const dispatch *d) { return d->draining; }
 bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine) || engine_client_stopped(d->engine); }
 pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_pid(d->engine); }
 const engine_view *dispatch_engine(const dispatch *d) { return d->view; }
+const engine_options *dispatch_engine_options(const dispatch *d) { return &d->options.engine; }
+const engine_profiles *dispatch_profiles(const dispatch *d) { return d->profiles; }
 
 const char *dispatch_engine_state(const dispatch *d) {
     return engine_client_stopped(d->engine) ? "stopped" : engine_client_ready(d->engine) ? "ready" : "starting";

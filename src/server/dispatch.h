@@ -8,6 +8,7 @@
 #include "engine/engine_client.h"
 #include "queue/queue_manager.h"
 #include "server/catalog.h"
+#include "server/engine_profiles.h"
 #include "server/engine_view.h"
 #include "server/loop.h"
 #include "server/picture_store.h"
@@ -51,6 +52,8 @@ const char *dispatch_engine_state(const dispatch *d); /* "ready", "starting" or 
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
 pid_t dispatch_engine_pid(const dispatch *d);   /* 0 while there is none */
 const engine_view *dispatch_engine(const dispatch *d);
+const engine_options *dispatch_engine_options(const dispatch *d);
+const engine_profiles *dispatch_profiles(const dispatch *d);
 /* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining. */
 bool dispatch_command(dispatch *d, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
                       uint64_t *handle, error *e);

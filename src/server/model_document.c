@@ -1,5 +1,7 @@
 #include "server/model_document.h"
 
+#include <string.h>
+
 #include "base/clock.h"
 
 static const char *state_name(engine_model_state s) {
@@ -55,7 +57,33 @@ static void add_rows(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *name, c
     yyjson_mut_obj_add_val(doc, o, "cached", rows);
 }
 
-yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is_default, const engine_view *v) {
+yyjson_mut_val *model_profile_document(yyjson_mut_doc *doc, const engine_profile *p) {
+    yyjson_mut_val *o = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, o, "model", p->model);
+    yyjson_mut_obj_add_strcpy(doc, o, "precision", p->precision);
+    yyjson_mut_obj_add_int(doc, o, "width", p->width);
+    yyjson_mut_obj_add_int(doc, o, "height", p->height);
+    yyjson_mut_obj_add_int(doc, o, "text_tokens", p->text_tokens);
+    yyjson_mut_obj_add_bool(doc, o, "guidance_pair", p->guidance_pair);
+    yyjson_mut_obj_add_int(doc, o, "batch", p->batch);
+    yyjson_mut_obj_add_uint(doc, o, "peak_bytes", p->peak_bytes);
+    yyjson_mut_obj_add_uint(doc, o, "reserve_bytes", p->reserve_bytes);
+    yyjson_mut_obj_add_real(doc, o, "step_seconds", p->step_seconds);
+    yyjson_mut_obj_add_real(doc, o, "load_seconds", p->load_seconds);
+    yyjson_mut_obj_add_real(doc, o, "encode_seconds", p->encode_seconds);
+    yyjson_mut_obj_add_real(doc, o, "decode_seconds", p->decode_seconds);
+    return o;
+}
+
+static void add_profiles(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *name, const engine_profiles *profiles) {
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, o, "profiles");
+    for (size_t i = 0; i < engine_profiles_count(profiles); i++) {
+        const engine_profile *p = engine_profiles_at(profiles, i);
+        if (strcmp(p->model, name) == 0) yyjson_mut_arr_append(list, model_profile_document(doc, p));
+    }
+}
+
+yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is_default, const engine_view *v, const engine_profiles *profiles) {
     yyjson_mut_val *o = yyjson_mut_obj(doc);
     yyjson_mut_obj_add_strcpy(doc, o, "id", m->name);
     yyjson_mut_obj_add_strcpy(doc, o, "class", m->class_name);
@@ -70,5 +98,6 @@ yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is
     yyjson_mut_obj_add_real(doc, defaults, "guidance_scale", m->guidance);
     yyjson_mut_obj_add_int(doc, defaults, "max_sequence_length", m->max_sequence_length);
     add_rows(doc, o, m->name, v);
+    add_profiles(doc, o, m->name, profiles);
     return o;
 }

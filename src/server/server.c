@@ -123,7 +123,7 @@ static bool start(server *s, error *e) {
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
-    if (!watch_signals(s, e) || !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) ||
+    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) ||
         !waits_new(s->loop, v, &v->waits, e) || !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const dispatch_options dispatching = {
@@ -156,6 +156,7 @@ static void stop(server *s) {
     dispatch_free(v->dispatch);
     waits_free(v->waits);
     events_free(v->events);
+    machine_figures_free(v->machine);
     idempotency_free(v->idempotency);
     queue_manager_free(v->queue);
     catalog_free(v->catalog);

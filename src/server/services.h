@@ -8,6 +8,7 @@
 #include "server/events.h"
 #include "server/http.h"
 #include "server/idempotency.h"
+#include "server/machine_figures.h"
 #include "server/picture_store.h"
 #include "server/waits.h"
 
@@ -19,6 +20,8 @@ typedef struct services {
     waits *waits;
     events *events;
     idempotency *idempotency;
+    machine_figures *machine;
+    int vram_state; /* of engine/vram_manager, as it was shown last: it falls late */
     const http_server *http;
 } services;
 

@@ -6,7 +6,7 @@
  * below number N.
  *
  * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
- * "f16" kills it. */
+ * "f16" kills it. GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -211,6 +211,7 @@ static void load(fake *f, job *j) {
     load_progress(f, j, find_model(f, j->request.model) != NULL ? MODEL_BYTES : 0);
     use_model(f, j->request.model, false, &loaded);
     lease(f, j->request.model, 1);
+    tell_snapshot(f);
     if (loaded) load_progress(f, j, MODEL_BYTES);
     j->loaded = true;
 }
@@ -269,6 +270,8 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--max-models") == 0) f.max_models = atoi(argv[i + 1]);
     }
     f.message = (engine_message){.hello = {"fake", "gradients", 1}};
+    const char *device = getenv("GRADIENT_DEVICE");
+    if (device != NULL && sscanf(device, "%15[^:]:%127[^\n]", f.message.hello.device_kind, f.message.hello.device_name) != 2) return 1;
     tell(&f, MESSAGE_HELLO, "", -1);
     tell_snapshot(&f);
     for (;;) {

@@ -105,8 +105,18 @@ def test_a_task_from_its_beginning_to_its_end(server):
     assert all(data["id"] == task for _, _, data in told)
     denoise = [(d["image"], d["step"]) for _, name, d in told if name == "progress" and d["phase"] == "denoise"]
     assert denoise == sorted(set(denoise)) and (1, 3) in denoise  # 50 ms a step: none is missed by who reads
-    assert set(told[names.index("progress")][2]) == {"id", "status", "phase", "step", "steps", "image", "n"}
+    progress = {d["phase"]: set(d) for _, name, d in told if name == "progress"}
+    assert progress["denoise"] == {"id", "status", "phase", "step", "steps", "image", "n"}
     assert told[-1][2] == server.task(task)
+
+
+def test_loading_tells_its_bytes(make_server, listen):
+    server = make_server()
+    listener = listen(on=server)
+    listener.until(lambda _, name, __: name == "state")
+    task = server.submit()
+    told = [d for _, name, d in listener.until(ended(task)) if name == "progress" and d["phase"] == "load"]
+    assert [(d["bytes"], d["bytes_total"]) for d in told] == [(0, 1000000), (1000000, 1000000)]
 
 
 def test_a_task_that_is_over_tells_its_end_only_and_is_not_asked_again(server):

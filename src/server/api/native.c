@@ -8,6 +8,7 @@
 #include "server/answer.h"
 #include "server/api/native_body.h"
 #include "server/api/native_models.h"
+#include "server/api/native_stats.h"
 #include "server/api/native_system.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
@@ -248,6 +249,7 @@ static const route routes[] = {
     {"POST", "/api/system/models/{id}/preload", native_preload_model},
     {"POST", "/api/system/models/{id}/unload", native_unload_model},
     {"POST", "/api/system/cleanup", native_cleanup},
+    {"GET", "/api/system/stats", native_get_stats},
     {"GET", "/health", native_get_health},
     {"GET", "/health/ready", native_get_ready},
     {"GET", "/", native_get_page},

@@ -1,0 +1,224 @@
+#include "server/api/native_stats.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/vram_manager.h"
+#include "server/answer.h"
+#include "server/machine_figures.h"
+#include "server/model_document.h"
+#include "server/services.h"
+
+/* The shape of "vram", "models", "queue" and "optimizations" is a contract: keys may be added, none renamed. */
+
+static const char *const eviction_names[EVICTION_CAUSES] = {"count", "bytes", "vram", "manual"};
+
+/* --- memory --- */
+
+/* The kind of the engine's device: as the last one told, else as it was asked for. */
+static const char *primary_kind(const services *s) {
+    const char *told = engine_view_device_kind(dispatch_engine(s->dispatch)), *asked = dispatch_engine_options(s->dispatch)->device;
+    if (told[0] != '\0') return told;
+    return strcmp(asked, "auto") != 0 ? asked : "cpu";
+}
+
+/* The whole device, now where the front can read it, else as the engine told last. */
+static void read_primary(services *s, device_figures *out) {
+    const engine_view *v = dispatch_engine(s->dispatch);
+    const engine_snapshot *told = engine_view_snapshot(v);
+    if (strcmp(primary_kind(s), "cpu") == 0) {
+        machine_figures_main_memory(out);
+    } else if (!machine_figures_gpu(s->machine, engine_view_device_name(v), out)) {
+        *out = (device_figures){.total = told->total_bytes, .free = told->free_bytes, .source = "engine"};
+        strncpy(out->name, engine_view_device_name(v), sizeof out->name - 1);
+    }
+}
+
+static vram_stats primary_stats(services *s, const device_figures *whole) {
+    const engine_snapshot *told = engine_view_snapshot(dispatch_engine(s->dispatch));
+    const vram_figures figures = {
+        .total = whole->total,
+        .free = whole->free < whole->total ? whole->free : whole->total,
+        .limit = (size_t)dispatch_engine_options(s->dispatch)->vram_limit_mb << 20,
+        .weights = told->weight_bytes,
+        .compute = told->compute_bytes,
+        .staging = told->staging_bytes,
+        .cache = told->cache_bytes,
+        .peak = told->peak_bytes,
+    };
+    vram_stats stats = vram_stats_of(&figures, (vram_state)s->vram_state);
+    s->vram_state = (int)stats.state;
+    return stats;
+}
+
+static double one_decimal(double x) { return round(x * 10) / 10; }
+
+static void add_vram(yyjson_mut_doc *doc, yyjson_mut_val *root, const services *s, const vram_stats *v, const device_figures *whole) {
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "vram");
+    /* Whole MiB that add up. */
+    uint64_t total = v->bound >> 20, free_mb = v->bound_free >> 20;
+    yyjson_mut_obj_add_strcpy(doc, o, "device", primary_kind(s));
+    yyjson_mut_obj_add_uint(doc, o, "total_vram_mb", total);
+    yyjson_mut_obj_add_uint(doc, o, "used_vram_mb", total - free_mb);
+    yyjson_mut_obj_add_uint(doc, o, "free_vram_mb", free_mb);
+    yyjson_mut_obj_add_real(doc, o, "utilization_percent", one_decimal(v->utilization_percent));
+    yyjson_mut_obj_add_str(doc, o, "state", vram_state_name(v->state));
+    yyjson_mut_obj_add_bool(doc, o, "limited", v->limited);
+    if (v->figures.limit > 0) yyjson_mut_obj_add_uint(doc, o, "limit_mb", v->figures.limit >> 20);
+    else yyjson_mut_obj_add_null(doc, o, "limit_mb");
+    yyjson_mut_obj_add_str(doc, o, "source", whole->source);
+    yyjson_mut_val *uses = yyjson_mut_obj_add_obj(doc, o, "ledger");
+    yyjson_mut_obj_add_uint(doc, uses, "weights", v->figures.weights);
+    yyjson_mut_obj_add_uint(doc, uses, "compute", v->figures.compute);
+    yyjson_mut_obj_add_uint(doc, uses, "staging", v->figures.staging);
+    yyjson_mut_obj_add_uint(doc, uses, "cache", v->figures.cache);
+    yyjson_mut_obj_add_uint(doc, uses, "foreign", v->foreign);
+    yyjson_mut_obj_add_uint(doc, uses, "peak", v->figures.peak);
+    yyjson_mut_obj_add_uint(doc, uses, "pinned", engine_view_snapshot(dispatch_engine(s->dispatch))->pinned_bytes);
+}
+
+static void add_device(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *kind, const device_figures *f, bool primary) {
+    yyjson_mut_val *o = yyjson_mut_arr_add_obj(doc, list);
+    yyjson_mut_obj_add_strcpy(doc, o, "device", kind);
+    yyjson_mut_obj_add_strcpy(doc, o, "name", f->name);
+    yyjson_mut_obj_add_uint(doc, o, "total_bytes", f->total);
+    yyjson_mut_obj_add_uint(doc, o, "free_bytes", f->free);
+    yyjson_mut_obj_add_uint(doc, o, "used_bytes", f->total - f->free);
+    yyjson_mut_obj_add_str(doc, o, "source", f->source);
+    yyjson_mut_obj_add_bool(doc, o, "primary", primary);
+}
+
+/* The primary one, main memory where it is not that, and the other GPUs that NVML knows. */
+static void add_devices(yyjson_mut_doc *doc, yyjson_mut_val *root, services *s, const device_figures *primary) {
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, root, "devices");
+    device_figures f;
+    const char *kind = primary_kind(s);
+    add_device(doc, list, kind, primary, true);
+    if (strcmp(kind, "cpu") == 0) return;
+    machine_figures_main_memory(&f);
+    add_device(doc, list, "cpu", &f, false);
+    for (int i = 0; machine_figures_gpu_at(s->machine, i, &f); i++) {
+        bool is_primary = strcmp(primary->source, "nvml") == 0 && i == primary->index;
+        if (!is_primary) add_device(doc, list, "cuda", &f, false);
+    }
+}
+
+/* --- models --- */
+
+static void add_models(yyjson_mut_doc *doc, yyjson_mut_val *root, const services *s) {
+    const engine_view *v = dispatch_engine(s->dispatch);
+    const engine_snapshot *told = engine_view_snapshot(v);
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "models");
+    yyjson_mut_obj_add_int(doc, o, "cached_models", told->model_count);
+    yyjson_mut_obj_add_int(doc, o, "max_models", dispatch_engine_options(s->dispatch)->max_models);
+    yyjson_mut_val *rows = yyjson_mut_obj_add_arr(doc, o, "models");
+    for (int i = 0; i < told->model_count; i++)
+        yyjson_mut_arr_append(rows, model_row_document(doc, &told->models[i], engine_view_device_kind(v)));
+    yyjson_mut_obj_add_uint(doc, o, "cached_bytes", told->cached_weight_bytes);
+    yyjson_mut_obj_add_uint(doc, o, "loads", told->loads);
+    yyjson_mut_val *evictions = yyjson_mut_obj_add_obj(doc, o, "evictions");
+    for (int i = 0; i < EVICTION_CAUSES; i++) yyjson_mut_obj_add_uint(doc, evictions, eviction_names[i], told->evictions[i]);
+}
+
+static void add_prompt_cache(yyjson_mut_doc *doc, yyjson_mut_val *root, const engine_snapshot *told) {
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "prompt_cache");
+    yyjson_mut_obj_add_uint(doc, o, "hits", told->prompt_hits);
+    yyjson_mut_obj_add_uint(doc, o, "misses", told->prompt_misses);
+    yyjson_mut_obj_add_uint(doc, o, "entries", told->prompt_entries);
+    yyjson_mut_obj_add_uint(doc, o, "bytes", told->prompt_bytes);
+    yyjson_mut_obj_add_uint(doc, o, "max_bytes", told->prompt_max_bytes);
+}
+
+static void add_batching(yyjson_mut_doc *doc, yyjson_mut_val *root, const engine_snapshot *told) {
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "batching");
+    yyjson_mut_obj_add_uint(doc, o, "steps", told->steps);
+    yyjson_mut_obj_add_uint(doc, o, "batched_steps", told->batched_steps);
+    yyjson_mut_obj_add_uint(doc, o, "batched_images", told->batched_images);
+}
+
+static void add_profiles(yyjson_mut_doc *doc, yyjson_mut_val *root, const engine_profiles *profiles) {
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, root, "profiles");
+    for (size_t i = 0; i < engine_profiles_count(profiles); i++)
+        yyjson_mut_arr_append(list, model_profile_document(doc, engine_profiles_at(profiles, i)));
+}
+
+/* --- choices --- */
+
+static void add_choice(yyjson_mut_doc *doc, yyjson_mut_val *o, yyjson_mut_val *reasons, const char *key, const engine_choice *c) {
+    yyjson_mut_obj_add_strcpy(doc, o, key, c->value);
+    yyjson_mut_obj_add_strcpy(doc, reasons, key, c->reason);
+}
+
+static void add_optimizations(yyjson_mut_doc *doc, yyjson_mut_val *root, const engine_snapshot *told) {
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "optimizations"), *reasons = yyjson_mut_obj(doc);
+    engine_choice dtype = told->dtype;
+    if (dtype.value[0] == '\0') strcpy(dtype.value, "torch.float32"); /* no engine has told yet */
+    yyjson_mut_obj_add_bool(doc, o, "amp_enabled", told->amp_enabled);
+    yyjson_mut_obj_add_bool(doc, o, "xformers_available", false);
+    yyjson_mut_obj_add_bool(doc, o, "flash_attention_available", told->flash_attention_available);
+    add_choice(doc, o, reasons, "optimal_dtype", &dtype);
+    add_choice(doc, o, reasons, "attention", &told->attention);
+    add_choice(doc, o, reasons, "vae", &told->vae);
+    add_choice(doc, o, reasons, "tf32", &told->tf32);
+    yyjson_mut_obj_add_val(doc, o, "reasons", reasons);
+}
+
+/* --- queue and engine --- */
+
+static void add_queue(yyjson_mut_doc *doc, yyjson_mut_val *root, const services *s) {
+    queue_stats q = queue_manager_get_queue_stats(s->queue);
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "queue");
+    yyjson_mut_obj_add_uint(doc, o, "queued", q.queued);
+    yyjson_mut_obj_add_uint(doc, o, "active", q.active);
+    yyjson_mut_obj_add_uint(doc, o, "completed", q.completed);
+    yyjson_mut_obj_add_uint(doc, o, "failed", q.failed);
+    yyjson_mut_obj_add_uint(doc, o, "cancelled", q.cancelled);
+}
+
+static void add_engine(yyjson_mut_doc *doc, yyjson_mut_val *root, services *s) {
+    const engine_view *v = dispatch_engine(s->dispatch);
+    const engine_snapshot *told = engine_view_snapshot(v);
+    pid_t pid = dispatch_engine_pid(s->dispatch);
+    process_figures p;
+    machine_figures_process(s->machine, pid, &p);
+    yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "engine");
+    yyjson_mut_obj_add_str(doc, o, "state", dispatch_engine_state(s->dispatch));
+    if (pid > 0) yyjson_mut_obj_add_int(doc, o, "pid", pid);
+    else yyjson_mut_obj_add_null(doc, o, "pid");
+    yyjson_mut_obj_add_strcpy(doc, o, "device_name", engine_view_device_name(v));
+    yyjson_mut_obj_add_int(doc, o, "threads", engine_view_threads(v));
+    yyjson_mut_obj_add_uint(doc, o, "snapshot", told->number);
+    if (told->number > 0) yyjson_mut_obj_add_int(doc, o, "snapshot_age_ms", clock_unix_ms() - told->taken_ms);
+    else yyjson_mut_obj_add_null(doc, o, "snapshot_age_ms");
+    yyjson_mut_val *memory = yyjson_mut_obj_add_obj(doc, o, "process");
+    yyjson_mut_obj_add_uint(doc, memory, "resident_bytes", p.resident);
+    yyjson_mut_obj_add_uint(doc, memory, "anonymous_bytes", p.anonymous);
+    yyjson_mut_obj_add_uint(doc, memory, "file_bytes", p.file);
+    yyjson_mut_obj_add_uint(doc, memory, "peak_bytes", p.peak);
+    yyjson_mut_obj_add_uint(doc, memory, "swapped_bytes", p.swapped);
+    yyjson_mut_obj_add_uint(doc, memory, "proportional_bytes", p.proportional);
+    yyjson_mut_obj_add_uint(doc, memory, "private_dirty_bytes", p.private_dirty);
+}
+
+void native_get_stats(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    const engine_snapshot *told = engine_view_snapshot(dispatch_engine(s->dispatch));
+    device_figures whole;
+    read_primary(s, &whole);
+    vram_stats vram = primary_stats(s, &whole);
+    add_vram(doc, root, s, &vram, &whole);
+    add_devices(doc, root, s, &whole);
+    add_models(doc, root, s);
+    add_queue(doc, root, s);
+    add_optimizations(doc, root, told);
+    add_prompt_cache(doc, root, told);
+    add_batching(doc, root, told);
+    add_engine(doc, root, s);
+    add_profiles(doc, root, dispatch_profiles(s->dispatch));
+    yyjson_mut_doc_set_root(doc, root);
+    http_add_header(x, "cache-control", "no-store");
+    answer_json(x, 200, NULL, doc);
+}

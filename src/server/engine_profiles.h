@@ -1,0 +1,23 @@
+/* What tasks took, as engines measured it: by model, precision, shape and batch; told to each new engine, and shown.
+ *
+ * Bounded: the profile that was measured longest ago leaves first. One thread. */
+#ifndef IMAGINED_SERVER_ENGINE_PROFILES_H
+#define IMAGINED_SERVER_ENGINE_PROFILES_H
+
+#include "engine/engine_client.h"
+
+enum { ENGINE_PROFILES_MAX = 512 };
+
+typedef struct engine_profiles engine_profiles;
+
+bool engine_profiles_new(engine_profiles **out, error *e);
+void engine_profiles_free(engine_profiles *p); /* NULL is fine */
+/* Takes in a measurement in place of the one of the same key. Copied. */
+void engine_profiles_add(engine_profiles *p, const engine_profile *measured);
+/* Tells an engine that has become ready of them: as many as its socket takes each time. True when some are left to tell. */
+void engine_profiles_begin_telling(engine_profiles *p);
+bool engine_profiles_tell(engine_profiles *p, engine_client *c);
+size_t engine_profiles_count(const engine_profiles *p);
+const engine_profile *engine_profiles_at(const engine_profiles *p, size_t index); /* the oldest first */
+
+#endif
