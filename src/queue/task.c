@@ -91,7 +91,9 @@ bool task_copy(const task *from, task *to, error *e) {
     to->memory = (arena){0};
     to->next = NULL;
     to->place = (task_place){.head = SIZE_MAX, .deadline = SIZE_MAX};
-    if (task_keep_texts(to)) return true;
+    if (from->plan != NULL) to->plan = arena_alloc(&to->memory, sizeof *to->plan);
+    if (to->plan != NULL) *to->plan = *from->plan;
+    if ((from->plan == NULL || to->plan != NULL) && task_keep_texts(to)) return true;
     arena_free(&to->memory);
     *to = (task){0};
     return error_no_memory(e, "a task's copy", sizeof *to + strlen(from->request.prompt));

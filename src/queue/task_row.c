@@ -8,7 +8,7 @@
 /* Parameters and columns in this order, everywhere. */
 #define COLUMNS \
     "id, status, priority, sequence, owner, model, request, created_ms, started_ms, finished_ms, deadline_ms, charges, cancel_requested, images, failure, " \
-    "metrics, idempotency_key, body_hash, body_size"
+    "metrics, plan, idempotency_key, body_hash, body_size"
 enum column {
     ID,
     STATUS,
@@ -26,6 +26,7 @@ enum column {
     IMAGES,
     FAILURE,
     METRICS,
+    PLAN,
     IDEMPOTENCY_KEY,
     BODY_HASH,
     BODY_SIZE,
@@ -57,7 +58,7 @@ const char task_row_schema[] = "CREATE TABLE tasks ("
                                " lease_expires INTEGER"
                                ") WITHOUT ROWID;";
 
-const char task_row_insert[] = "INSERT OR REPLACE INTO tasks (" COLUMNS ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const char task_row_insert[] = "INSERT OR REPLACE INTO tasks (" COLUMNS ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const char task_row_select[] = "SELECT " COLUMNS " FROM tasks ORDER BY sequence";
 
 /* --- the JSON: tables of names and places, so that writing and reading cannot differ --- */
@@ -179,6 +180,14 @@ static bool bind_images(sqlite3_stmt *s, const task *t) {
     return bind_document(s, IMAGES, doc, list);
 }
 
+static bool bind_plan(sqlite3_stmt *s, const task_plan *plan) {
+    if (plan == NULL) return bind_text(s, PLAN, NULL);
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *list = yyjson_mut_arr(doc);
+    for (int i = 0; i < plan->count; i++) yyjson_mut_arr_add_str(doc, list, plan->steps[i]);
+    return bind_document(s, PLAN, doc, list);
+}
+
 static bool bind_failure(sqlite3_stmt *s, const error *failure) {
     if (failure->code == ERROR_NONE) return bind_text(s, FAILURE, NULL);
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -197,7 +206,7 @@ bool task_row_bind(sqlite3_stmt *s, const task *t) {
            bind_fields(s, REQUEST, request_fields, COUNT(request_fields), r) && bind_number(s, CREATED, t->created_ms) &&
            bind_number(s, STARTED, t->started_ms) && bind_number(s, FINISHED, t->finished_ms) && bind_number(s, DEADLINE, r->deadline_ms) &&
            bind_number(s, CHARGES, t->charges) && bind_number(s, CANCEL_REQUESTED, t->cancel_requested) && bind_images(s, t) &&
-           bind_failure(s, &t->failure) && bind_fields(s, METRICS, metrics_fields, COUNT(metrics_fields), t) &&
+           bind_failure(s, &t->failure) && bind_fields(s, METRICS, metrics_fields, COUNT(metrics_fields), t) && bind_plan(s, t->plan) &&
            bind_text(s, IDEMPOTENCY_KEY, r->idempotency_key) && bind_number(s, BODY_HASH, (int64_t)r->body_hash) &&
            bind_number(s, BODY_SIZE, (int64_t)r->body_size);
 }
@@ -252,6 +261,20 @@ static bool read_images(sqlite3_stmt *s, const char *source, task *t, error *e) 
     return ok;
 }
 
+static bool read_plan(sqlite3_stmt *s, const char *source, task *t, error *e) {
+    if (sqlite3_column_type(s, PLAN) == SQLITE_NULL) return true;
+    json_document doc;
+    if (!open_document(s, PLAN, source, &doc, e)) return false;
+    yyjson_val *list = json_root(&doc).value;
+    t->plan = arena_alloc(&t->memory, sizeof *t->plan);
+    for (size_t i = 0; t->plan != NULL && i < yyjson_arr_size(list) && i < TASK_PLAN_STEPS; i++) {
+        const char *text = yyjson_get_str(yyjson_arr_get(list, i));
+        snprintf(t->plan->steps[t->plan->count++], sizeof t->plan->steps[0], "%s", text != NULL ? text : "");
+    }
+    json_document_free(&doc);
+    return t->plan != NULL || error_no_memory(e, "a task's plan", sizeof *t->plan);
+}
+
 static error_code code_named(const char *name) {
     for (int c = ERROR_INVALID; c <= ERROR_INTERNAL; c++)
         if (name != NULL && strcmp(error_code_name((error_code)c), name) == 0) return (error_code)c;
@@ -285,7 +308,7 @@ bool task_row_read(sqlite3_stmt *s, task **out, error *e) {
     task *t = calloc(1, sizeof *t);
     if (t == NULL) return error_no_memory(e, "a task", sizeof *t);
     if (!read_names(s, source, t, e) || !read_request(s, source, t, e) || !read_metrics(s, source, t, e) || !read_images(s, source, t, e) ||
-        !read_failure(s, source, t, e)) {
+        !read_plan(s, source, t, e) || !read_failure(s, source, t, e)) {
         if (e != NULL && e->code == ERROR_INVALID) e->code = ERROR_BAD_FILE;
         arena_free(&t->memory);
         free(t);

@@ -383,6 +383,13 @@ bool task_store_put_task(task_store *s, const task *t, task_store_done done, voi
 
 bool task_store_note_task(task_store *s, const task *t, error *e) { return hand_over_task(s, NOTE_TASK, t, NULL, NULL, e); }
 
+void task_store_hurry(task_store *s) {
+    pthread_mutex_lock(&s->mutex);
+    s->urgent |= s->waiting.first != NULL;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->mutex);
+}
+
 bool task_store_delete_task(task_store *s, const char *id, int images, error *e) {
     change *c = change_new(DELETE_TASK, id, NULL, NULL, e);
     if (c == NULL) return false;

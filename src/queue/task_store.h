@@ -48,6 +48,7 @@ bool task_store_add_task(task_store *s, const task *t, task_store_done done, voi
 bool task_store_put_task(task_store *s, const task *t, task_store_done done, void *context, error *e);
 /* A change that nobody waits for: it goes with the next that somebody does, or soon. */
 bool task_store_note_task(task_store *s, const task *t, error *e);
+void task_store_hurry(task_store *s); /* notes that wait go now */
 bool task_store_delete_task(task_store *s, const char *id, int images, error *e);
 bool task_store_put_profile(task_store *s, const stored_profile *p, error *e);
 bool task_store_put_setting(task_store *s, const char *key, const char *value, error *e); /* value NULL: none */

@@ -66,11 +66,14 @@ static void tell(dispatch *d, const task *t, task_change what) { d->options.chan
 
 /* --- ends --- */
 
-static void tell_finished(dispatch *d, task *t) {
+/* The end that the queue was told of is on disk. */
+static void ended(void *context, task *t) {
+    dispatch *d = context;
     if (t->status == TASK_FAILED) log_line(LOG_ERROR, "task %s failed: %s", t->id, t->failure.text);
     else log_line(LOG_INFO, "task %s %s", t->id, task_status_name(t->status));
     tell(d, t, CHANGE_ENDED);
     d->options.finished(d->options.context, t);
+    settle(d);
 }
 
 static void fail(dispatch *d, slot *s, const error *why) {
@@ -81,16 +84,14 @@ static void fail(dispatch *d, slot *s, const error *why) {
     /* A file that is gone here is no fault of the request: as NOT_FOUND its client would be told that the address is wrong. */
     error told = *why;
     if (told.code == ERROR_NOT_FOUND) told.code = ERROR_IO;
-    queue_manager_fail(d->options.queue, t, &told, clock_unix_ms());
-    tell_finished(d, t);
+    queue_manager_close(d->options.queue, t, TASK_FAILED, &told, clock_unix_ms());
 }
 
 static void complete_if_stored(dispatch *d, slot *s) {
     task *t = s->task;
     if (!s->done || !all_stored(t)) return;
     *s = (slot){0};
-    queue_manager_complete(d->options.queue, t, clock_unix_ms());
-    tell_finished(d, t);
+    queue_manager_close(d->options.queue, t, TASK_COMPLETED, NULL, clock_unix_ms());
 }
 
 /* --- starts --- */
@@ -296,8 +297,7 @@ static void on_failed(void *context, const engine_message *m) {
     s->done = true;
     if (m->fault.code == ERROR_CANCELLED && t->cancel_requested) {
         *s = (slot){0};
-        queue_manager_cancelled(d->options.queue, t, clock_unix_ms());
-        tell_finished(d, t);
+        queue_manager_close(d->options.queue, t, TASK_CANCELLED, NULL, clock_unix_ms());
     } else {
         fail(d, s, &m->fault);
     }
@@ -317,11 +317,7 @@ static void on_died(void *context, const engine_death *death) {
         bool charged = death->charged && engine_death_was_running(death, t->id);
         *s = (slot){0};
         queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
-        if (t->closing) {
-            queue_manager_finish(d->options.queue, t);
-            tell_finished(d, t);
-            continue;
-        }
+        if (t->closing) continue;
         log_line(LOG_INFO, "task %s waits again in its old place%s", t->id, charged ? ", charged with the engine's death" : "");
         tell(d, t, CHANGE_QUEUED);
     }
@@ -340,11 +336,13 @@ static void collect_results(void *context) {
     dispatch *d = context;
     encoder_result r;
     while (encoder_next(d->encoder, &r)) {
+        if (r.waiting || task_keeper_trouble(d->options.keeper) != NULL) task_keeper_picture_trouble(d->options.keeper, r.waiting ? &r.fault : NULL);
         task *t = queue_manager_find(d->options.queue, r.task);
-        if (t == NULL) continue;
+        if (t == NULL && r.fault.code == ERROR_NONE) picture_store_remove_one(d->options.pictures, r.task, r.index);
+        if (t == NULL || r.waiting) continue;
         slot *s = slot_of(d, r.task);
         bool current = s != NULL && s->run == r.run;
-        if (r.fault.code == ERROR_NONE) t->images[r.index].stored = true;
+        if (r.fault.code == ERROR_NONE) task_keeper_picture_stored(d->options.keeper, t, r.index, r.bytes);
         /* What an earlier run could not store, this one makes again. */
         if (r.fault.code != ERROR_NONE && current) fail(d, s, &r.fault);
         else if (s != NULL) complete_if_stored(d, s);
@@ -410,6 +408,8 @@ static void settle(dispatch *d) {
     follow_engine(d);
 }
 
+static void settle_eased(void *context) { settle(context); }
+
 /* --- life --- */
 
 bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
@@ -428,6 +428,8 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
         dispatch_free(d);
         return false;
     }
+    const task_keeper_listener listener = {d, ended, settle_eased};
+    task_keeper_listen(options->keeper, &listener);
     follow_engine(d);
     *out = d;
     return true;
@@ -447,27 +449,46 @@ void dispatch_free(dispatch *d) {
     free(d);
 }
 
-bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, task **out, error *e) {
+/* What a submission comes back to. */
+typedef struct submission {
+    dispatch *dispatch;
+    dispatch_submitted done;
+    void *context;
+} submission;
+
+static void submitted(void *context, const char *id, task *t, const error *why) {
+    submission s = *(submission *)context;
+    free(context);
+    if (t != NULL) {
+        tell(s.dispatch, t, CHANGE_QUEUED);
+        settle(s.dispatch);
+    }
+    s.done(s.context, id, t, why);
+}
+
+bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, dispatch_submitted done, void *context,
+                     char id[TASK_ID_BYTES], error *e) {
     if (d->draining) return error_set(e, ERROR_BUSY, "the server is about to stop and takes no further tasks");
-    if (!queue_manager_submit_task(d->options.queue, request, priority, clock_unix_ms(), out, e)) return false;
-    tell(d, *out, CHANGE_QUEUED);
-    settle(d);
-    return true;
+    submission *s = malloc(sizeof *s);
+    if (s == NULL) return error_no_memory(e, "a submission", sizeof *s);
+    *s = (submission){d, done, context};
+    if (task_keeper_submit(d->options.keeper, request, priority, submitted, s, id, e)) return true;
+    free(s);
+    return false;
 }
 
 bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e) {
     if (!queue_manager_cancel_task(d->options.queue, t, clock_unix_ms(), at_once, e)) return false;
     slot *s = slot_of(d, t->id);
-    if (*at_once) {
-        queue_manager_finish(d->options.queue, t);
-        tell_finished(d, t);
-    } else if (s != NULL) s->cancel_owed = true;
+    if (!*at_once && s != NULL) s->cancel_owed = true;
+    task_keeper_hurry(d->options.keeper);
     settle(d);
     return true;
 }
 
 bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
     if (!queue_manager_set_priority(d->options.queue, t, p, e)) return false;
+    task_keeper_hurry(d->options.keeper);
     tell(d, t, CHANGE_QUEUED);
     return true;
 }
@@ -500,5 +521,5 @@ const char *dispatch_trouble(const dispatch *d) { return d->trouble; }
 bool dispatch_idle(const dispatch *d) {
     for (int i = 0; i < d->options.max_active; i++)
         if (d->slots[i].task != NULL) return false;
-    return true;
+    return !task_keeper_busy(d->options.keeper);
 }

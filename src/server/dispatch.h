@@ -1,5 +1,5 @@
 /* Between queue, engine and disk: hands the next task to the engine while a slot is free, follows what the engine says of it, has its
- * pictures stored and only then calls it completed. When an engine dies its tasks go back to their places.
+ * pictures stored and only then calls it completed. What becomes of a task is shown once the keeper has it on disk. When an engine dies its tasks go back to their places.
  *
  * Every change of a task after its submission goes through here, so that `finished` hears of every end. One thread. */
 #ifndef IMAGINED_SERVER_DISPATCH_H
@@ -12,6 +12,7 @@
 #include "server/engine_view.h"
 #include "server/loop.h"
 #include "server/picture_store.h"
+#include "server/task_keeper.h"
 
 typedef struct dispatch dispatch;
 
@@ -23,6 +24,7 @@ typedef struct dispatch_options {
     queue_manager *queue;
     catalog *catalog;
     const picture_store *pictures;
+    task_keeper *keeper; /* the dispatcher listens to it */
     engine_options engine;
     const char *preload;     /* models for each new engine, separated by commas; borrowed */
     int engine_idle_seconds; /* after which an engine that nothing needs is stopped; 0: never */
@@ -38,15 +40,19 @@ typedef struct dispatch_options {
 bool dispatch_new(const dispatch_options *options, dispatch **out, error *e);
 void dispatch_free(dispatch *d); /* stops the engine. NULL is fine */
 
-bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, task **out, error *e);
-/* As queue_manager_cancel_task; an active task's engine is told. */
+/* The task is on disk and in the queue, or has a slot already (why NULL), or was not taken (t NULL). */
+typedef void (*dispatch_submitted)(void *context, const char *id, task *t, const error *why);
+/* The task has its id at once; `done` is called later, unless this returns false. */
+bool dispatch_submit(dispatch *d, const task_request *request, task_priority priority, dispatch_submitted done, void *context,
+                     char id[TASK_ID_BYTES], error *e);
+/* As queue_manager_cancel_task; an active task's engine is told. One that is cancelled at once is so as soon as that is on disk. */
 bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e);
 bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e);
 
 /* Starts no further task and takes none: ERROR_BUSY from now on. */
 void dispatch_drain(dispatch *d);
 bool dispatch_draining(const dispatch *d);
-bool dispatch_idle(const dispatch *d);          /* no task holds a slot */
+bool dispatch_idle(const dispatch *d);          /* no task holds a slot, and everything is on disk */
 bool dispatch_ready(const dispatch *d);         /* an engine is up, or starts as soon as something needs it */
 const char *dispatch_engine_state(const dispatch *d); /* "ready", "starting" or "stopped" (idle) */
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */

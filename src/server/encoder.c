@@ -7,10 +7,13 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/checked.h"
 #include "image/png.h"
+
+enum { RETRY_SECONDS = 1 }; /* while the disk is full */
 
 typedef struct item {
     encoder_job job;
@@ -76,7 +79,46 @@ static bool encode(const encoder_job *job, buffer *png, error *e) {
     return ok;
 }
 
-static void work(const encoder *enc, item *i) {
+static void finish(encoder *enc, item *i) {
+    const uint64_t one = 1;
+    pthread_mutex_lock(&enc->mutex);
+    push(&enc->finished, i);
+    pthread_mutex_unlock(&enc->mutex);
+    while (write(enc->event, &one, sizeof one) < 0 && errno == EINTR) continue;
+}
+
+/* Tells once that the disk is full; without memory for that it is told with the end alone. */
+static void tell_waiting(encoder *enc, const encoder_result *r) {
+    item *told = calloc(1, sizeof *told);
+    if (told == NULL) return;
+    told->job.memfd = -1;
+    told->result = *r;
+    told->result.waiting = true;
+    finish(enc, told);
+}
+
+/* False when the encoder is to stop meanwhile. */
+static bool wait_for_space(encoder *enc) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += RETRY_SECONDS;
+    pthread_mutex_lock(&enc->mutex);
+    while (!enc->stop && pthread_cond_timedwait(&enc->wake, &enc->mutex, &until) == 0) continue;
+    bool stop = enc->stop;
+    pthread_mutex_unlock(&enc->mutex);
+    return !stop;
+}
+
+static void store(encoder *enc, const char *id, const buffer *png, encoder_result *r) {
+    for (bool told = false;; told = true) {
+        r->fault = (error){0};
+        if (picture_store_write(enc->store, id, png, &r->fault) || r->fault.code != ERROR_DISK_FULL) return;
+        if (!told) tell_waiting(enc, r);
+        if (!wait_for_space(enc)) return;
+    }
+}
+
+static void work(encoder *enc, item *i) {
     char id[PICTURE_ID_BYTES];
     buffer png = {0};
     encoder_result *r = &i->result;
@@ -84,13 +126,15 @@ static void work(const encoder *enc, item *i) {
     memcpy(r->task, i->job.task, sizeof r->task);
     r->index = i->job.index;
     r->run = i->job.run;
-    if (encode(&i->job, &png, &r->fault)) picture_store_write(enc->store, id, &png, &r->fault);
+    if (encode(&i->job, &png, &r->fault)) store(enc, id, &png, r);
+    r->bytes = png.size;
     buffer_free(&png);
     drop_job(&i->job);
 }
 
 static void *run(void *context) {
     encoder *enc = context;
+    picture_store_clean(enc->store); /* here, as the folder may hold a hundred thousand pictures */
     pthread_mutex_lock(&enc->mutex);
     for (;;) {
         while (!enc->stop && enc->waiting.first == NULL) pthread_cond_wait(&enc->wake, &enc->mutex);
@@ -98,10 +142,8 @@ static void *run(void *context) {
         item *i = pop(&enc->waiting);
         pthread_mutex_unlock(&enc->mutex);
         work(enc, i);
+        finish(enc, i);
         pthread_mutex_lock(&enc->mutex);
-        push(&enc->finished, i);
-        const uint64_t one = 1;
-        while (write(enc->event, &one, sizeof one) < 0 && errno == EINTR) continue;
     }
     pthread_mutex_unlock(&enc->mutex);
     return NULL;
@@ -113,7 +155,11 @@ bool encoder_new(const picture_store *store, encoder **out, error *e) {
     enc->store = store;
     enc->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     pthread_mutex_init(&enc->mutex, NULL);
-    pthread_cond_init(&enc->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&enc->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     enc->started = enc->event >= 0 && pthread_create(&enc->thread, NULL, run, enc) == 0;
     if (!enc->started) {
         encoder_free(enc);

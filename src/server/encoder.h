@@ -1,5 +1,7 @@
 /* The worker that turns pixels into stored PNG files, so that compression and fsync never hold the event loop.
  *
+ * While the disk is full it keeps the picture that it has at hand and tries again each second; those behind it wait.
+ *
  * One thread of its own, one job after another, in order. All functions are called from the loop's thread. */
 #ifndef IMAGINED_SERVER_ENCODER_H
 #define IMAGINED_SERVER_ENCODER_H
@@ -22,11 +24,13 @@ typedef struct encoder_result {
     char task[TASK_ID_BYTES];
     int index;
     uint64_t run;
-    error fault; /* code ERROR_NONE: the file is on disk under its id */
+    bool waiting;   /* not its end: the disk is full (`fault`), and the result is still to come */
+    uint64_t bytes; /* of the file */
+    error fault;    /* code ERROR_NONE: the file is on disk under its id */
 } encoder_result;
 
 bool encoder_new(const picture_store *store, encoder **out, error *e);
-/* Waits for the job at hand; drops those behind it. NULL is fine. */
+/* Waits for the job at hand, unless it waits for the disk; drops those behind it. NULL is fine. */
 void encoder_free(encoder *enc);
 /* Takes the job's memfd and text, whatever happens. */
 bool encoder_submit(encoder *enc, encoder_job *job, error *e);

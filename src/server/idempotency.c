@@ -7,8 +7,7 @@
 typedef struct entry {
     char key[IDEMPOTENCY_KEY_BYTES]; /* "" unused */
     char task[TASK_ID_BYTES];
-    size_t size; /* of the body */
-    uint64_t hash;
+    uint64_t size, hash; /* of the body */
 } entry;
 
 struct idempotency {
@@ -17,7 +16,7 @@ struct idempotency {
 };
 
 /* FNV-1a. Only a client that wants to could make two of its own bodies collide. */
-static uint64_t hash(const buffer *b) {
+uint64_t idempotency_hash(const buffer *b) {
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < b->size; i++) h = (h ^ (unsigned char)b->data[i]) * 0x100000001b3u;
     return h;
@@ -37,7 +36,7 @@ bool idempotency_find(const idempotency *i, const char *key, const buffer *body,
     for (size_t n = 0; n < IDEMPOTENCY_KEYS; n++) {
         const entry *at = &i->entries[n];
         if (at->key[0] == '\0' || strcmp(at->key, key) != 0) continue;
-        if (at->size != body->size || at->hash != hash(body))
+        if (at->size != body->size || at->hash != idempotency_hash(body))
             return error_field(e, ERROR_INVALID, "Idempotency-Key", "this Idempotency-Key came before, with another body");
         *task_id = at->task;
         return true;
@@ -51,7 +50,7 @@ static entry *entry_of(idempotency *i, const char *key) {
     return NULL;
 }
 
-void idempotency_add(idempotency *i, const char *key, const buffer *body, const char *task_id) {
+void idempotency_add(idempotency *i, const char *key, uint64_t hash, uint64_t size, const char *task_id) {
     entry *at = entry_of(i, key);
     if (at == NULL) {
         at = &i->entries[i->next];
@@ -59,6 +58,11 @@ void idempotency_add(idempotency *i, const char *key, const buffer *body, const 
     }
     snprintf(at->key, sizeof at->key, "%s", key);
     snprintf(at->task, sizeof at->task, "%s", task_id);
-    at->size = body->size;
-    at->hash = hash(body);
+    at->size = size;
+    at->hash = hash;
+}
+
+void idempotency_forget(idempotency *i, const char *task_id) {
+    for (size_t n = 0; n < IDEMPOTENCY_KEYS; n++)
+        if (i->entries[n].key[0] != '\0' && strcmp(i->entries[n].task, task_id) == 0) i->entries[n].key[0] = '\0';
 }

@@ -1,5 +1,6 @@
 #include "server/picture_store.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,31 @@ bool picture_store_new(const char *state_folder, picture_store **out, error *e) 
     }
     *out = s;
     return true;
+}
+
+/* "<picture id>.png.<process>.tmp", as file_replace names what it has not finished. Nobody else writes here: two servers cannot share a folder. */
+static bool is_half_written(const char *name) {
+    const char *end = strstr(name, ".png.");
+    size_t digits = end != NULL ? strspn(end + 5, "0123456789") : 0;
+    return end != NULL && end - name > TASK_ID_BYTES - 1 && end - name < PICTURE_ID_BYTES && digits > 0 && strcmp(end + 5 + digits, ".tmp") == 0;
+}
+
+void picture_store_clean(const picture_store *s) {
+    DIR *d = opendir(s->folder);
+    if (d == NULL) return;
+    for (const struct dirent *entry; (entry = readdir(d)) != NULL;)
+        if (is_half_written(entry->d_name)) unlinkat(dirfd(d), entry->d_name, 0);
+    closedir(d);
+}
+
+void picture_store_remove_one(const picture_store *s, const char *task_id, int index) {
+    char id[PICTURE_ID_BYTES], path[PATH_MAX];
+    picture_id_format(task_id, index, id);
+    if (picture_store_path(s, id, path, NULL)) unlink(path);
+}
+
+void picture_store_remove(const picture_store *s, const char *task_id, int count) {
+    for (int i = 0; i < count; i++) picture_store_remove_one(s, task_id, i);
 }
 
 void picture_store_free(picture_store *s) { free(s); }

@@ -123,14 +123,19 @@ static bool start(server *s, error *e) {
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
-    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) ||
-        !waits_new(s->loop, v, &v->waits, e) || !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
+    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !queue_manager_new(&limits, &v->queue, e) ||
+        !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !submissions_new(v, &v->submissions, e) ||
+        !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
+    const task_keeper_options keeping = {
+        .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .state_folder = o->state_folder};
+    if (!task_keeper_new(&keeping, &v->keeper, e)) return false;
     const dispatch_options dispatching = {
         .loop = s->loop,
         .queue = v->queue,
         .catalog = v->catalog,
         .pictures = v->pictures,
+        .keeper = v->keeper,
         .engine = {.device = o->device,
                    .threads = o->threads,
                    .max_models = o->max_models,
@@ -154,6 +159,8 @@ static void stop(server *s) {
     services *v = &s->services;
     http_server_free(s->http); /* waiting requests are left: they cancel their tasks */
     dispatch_free(v->dispatch);
+    task_keeper_free(v->keeper);
+    submissions_free(v->submissions);
     waits_free(v->waits);
     events_free(v->events);
     machine_figures_free(v->machine);

@@ -10,6 +10,8 @@
 #include "server/idempotency.h"
 #include "server/machine_figures.h"
 #include "server/picture_store.h"
+#include "server/submissions.h"
+#include "server/task_keeper.h"
 #include "server/waits.h"
 
 typedef struct services {
@@ -17,6 +19,8 @@ typedef struct services {
     dispatch *dispatch;
     catalog *catalog;
     picture_store *pictures;
+    task_keeper *keeper;
+    submissions *submissions;
     waits *waits;
     events *events;
     idempotency *idempotency;

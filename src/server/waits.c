@@ -101,6 +101,6 @@ void waits_give_up_queued(waits *w) {
     for (wait *one = w->first, *next; one != NULL; one = next) {
         next = one->next;
         task *t = queue_manager_find(w->services->queue, one->task);
-        if (t->status == TASK_QUEUED) answer(one, t);
+        if (t->status == TASK_QUEUED && !t->closing) answer(one, t);
     }
 }

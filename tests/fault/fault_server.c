@@ -19,6 +19,8 @@
 #include "server/http.h"
 #include "server/http_body.h"
 #include "server/idempotency.h"
+#include "server/submissions.h"
+#include "server/task_keeper.h"
 #include "server/waits.h"
 
 static const queue_limits limits = {.max_queued = 10, .max_active = 2, .keep_finished = 2};
@@ -135,8 +137,14 @@ static void no_refusal(void *context, http_exchange *x, int status, const error 
 static void finished(void *context, task *t) { (void)context, (void)t; }
 static void changed(void *context, const task *t, task_change what) { (void)context, (void)t, (void)what; }
 
+typedef struct state_folder {
+    char path[64];
+    picture_store *pictures;
+} state_folder;
+
 static bool server_work(void *context, error *e) {
-    const picture_store *pictures = context;
+    const state_folder *state = context;
+    submissions *submitted = NULL;
     loop *l = NULL;
     loop_timer *timer = NULL;
     http_server *http = NULL;
@@ -145,14 +153,19 @@ static bool server_work(void *context, error *e) {
     idempotency *keys = NULL;
     events *v = NULL;
     dispatch *d = NULL;
+    task_keeper *keeper = NULL;
     catalog *c = NULL;
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
-              waits_new(l, NULL, &w, e) && events_new(l, q, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
+              waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && events_new(l, q, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
+    const task_keeper_options keeping = {
+        .loop = l, .queue = q, .idempotency = keys, .pictures = state->pictures, .state_folder = state->path};
+    ok = ok && task_keeper_new(&keeping, &keeper, e);
     const dispatch_options options = {.loop = l,
+                                      .keeper = keeper,
                                       .queue = q,
                                       .catalog = c,
-                                      .pictures = pictures,
+                                      .pictures = state->pictures,
                                       .engine = {.device = "cpu"},
                                       .preload = "",
                                       .max_active = 2,
@@ -161,6 +174,8 @@ static bool server_work(void *context, error *e) {
     ok = ok && dispatch_new(&options, &d, e);
     http_server_free(http);
     dispatch_free(d);
+    task_keeper_free(keeper);
+    submissions_free(submitted);
     waits_free(w);
     events_free(v);
     idempotency_free(keys);
@@ -173,18 +188,17 @@ static bool server_work(void *context, error *e) {
 
 static void the_server(void **state) {
     (void)state;
-    char folder[] = "/tmp/imagined-fault-XXXXXX", images[64];
-    assert_non_null(mkdtemp(folder));
+    state_folder where = {.path = "/tmp/imagined-fault-XXXXXX"};
+    char command[96];
+    assert_non_null(mkdtemp(where.path));
     setenv("IMAGINED_ENGINE_EXECUTABLE", getenv("IMAGINED_FAKE_ENGINE"), 1);
-    picture_store *pictures = NULL;
     error e;
-    assert_true(picture_store_new(folder, &pictures, &e));
+    assert_true(picture_store_new(where.path, &where.pictures, &e));
     /* Watching the engine is tried again later: the one allocation whose failure is no failure of the start. */
-    assert_true(fault_survive_each(server_work, pictures) >= 16);
-    picture_store_free(pictures);
-    snprintf(images, sizeof images, "%s/images", folder);
-    assert_int_equal(rmdir(images), 0);
-    assert_int_equal(rmdir(folder), 0);
+    assert_true(fault_survive_each(server_work, &where) >= 20);
+    picture_store_free(where.pictures);
+    snprintf(command, sizeof command, "rm -rf %s", where.path);
+    assert_int_equal(system(command), 0);
 }
 
 int main(void) {

@@ -22,8 +22,8 @@ static void a_key_added_again_stands_for_the_new_task(void **state) {
     const char *found;
     buffer b = body("{}");
     assert_true(idempotency_new(&keys, &e));
-    idempotency_add(keys, "key", &b, "first");
-    idempotency_add(keys, "key", &b, "second");
+    idempotency_add(keys, "key", idempotency_hash(&b), b.size, "first");
+    idempotency_add(keys, "key", idempotency_hash(&b), b.size, "second");
     assert_true(idempotency_find(keys, "key", &b, &found, &e));
     assert_string_equal(found, "second");
     idempotency_free(keys);
@@ -40,7 +40,7 @@ static void the_oldest_keys_make_room(void **state) {
     assert_true(idempotency_new(&keys, &e));
     for (int i = 0; i <= IDEMPOTENCY_KEYS; i++) {
         snprintf(key, sizeof key, "%d", i);
-        idempotency_add(keys, key, &b, key);
+        idempotency_add(keys, key, idempotency_hash(&b), b.size, key);
     }
     assert_true(idempotency_find(keys, "0", &b, &found, &e));
     assert_null(found);

@@ -189,6 +189,8 @@ static void everything_comes_back(void **state) {
     error_field(&t.failure, ERROR_TOO_LARGE, "width", "it is too large: \xC3\xBC");
     t.metrics.denoise_seconds = 0.1;
     t.metrics.memory_peak = UINT64_MAX - 1;
+    task_plan plan = {.count = 2, .steps = {"evict idle models", "decode in tiles"}};
+    t.plan = &plan;
     assert_true(task_store_add_task(f->store, &t, done, f, &e));
     const stored_profile p = {"demo", "bf16", "64x64|77|pair", 3, 1ull << 40, 5, 0.25, 1.5, 0.125, 2.5, 1700000000001};
     assert_true(task_store_put_profile(f->store, &p, &e));
@@ -218,6 +220,8 @@ static void everything_comes_back(void **state) {
     assert_string_equal(r->failure.field, "width");
     assert_string_equal(r->failure.text, t.failure.text);
     assert_true(r->metrics.denoise_seconds == 0.1 && r->metrics.memory_peak == UINT64_MAX - 1);
+    assert_int_equal(r->plan->count, 2);
+    assert_string_equal(r->plan->steps[1], "decode in tiles");
     assert_int_equal(f->profiles, 1);
     assert_memory_equal(&f->profile, &p, sizeof p);
     assert_string_equal(f->settings, "paused=by hand;");
@@ -376,6 +380,7 @@ static void rows_that_cannot_be_read_stay_and_are_told(void **state) {
         "UPDATE tasks SET request = json_set(request, '$.width', 'wide') WHERE sequence = 1",
         "UPDATE tasks SET request = json_remove(request, '$.prompt') WHERE sequence = 1",
         "UPDATE tasks SET images = 'x' WHERE sequence = 1",
+        "UPDATE tasks SET plan = '' WHERE sequence = 1",
         "UPDATE tasks SET failure = '[' WHERE sequence = 1",
         "UPDATE tasks SET metrics = '' WHERE sequence = 1",
         "UPDATE tasks SET id = 'short' WHERE sequence = 1",

@@ -15,7 +15,7 @@
 #include "server/services.h"
 #include "server/task_document.h"
 
-enum { LIST_DEFAULT = 100, LIST_MAX = 1000, WAIT_MAX_SECONDS = 300 };
+enum { LIST_DEFAULT = 100, LIST_MAX = 1000, WAIT_MAX_SECONDS = 300, DELETE_WAIT_MS = 10 * 1000 };
 
 /* --- answers --- */
 
@@ -90,42 +90,51 @@ static bool read_task(services *s, json body, task_request *request, task_priori
            request_fields_read(body, model, TASK_MAX_IMAGES, request, e) && request_fields_priority(body, priority, e);
 }
 
-/* The task that the request's Idempotency-Key made before, or a new one; NULL after an answer. */
-static task *submit(services *s, http_exchange *x) {
-    const char *key = http_header(x, "idempotency-key"), *made = NULL;
-    const buffer *body = http_request_body(x);
+static void answer_submitted(services *s, http_exchange *x, task *t, const error *why) {
+    if (t == NULL) {
+        problem_answer(x, why->code == ERROR_BUSY && dispatch_draining(s->dispatch) ? 503 : 0, why);
+        return;
+    }
+    int64_t wait = preferred_wait(x);
+    if (wait >= 0) {
+        http_add_header(x, "preference-applied", "wait");
+        if (waits_add(s->waits, x, t, wait, false, answer_waited, NULL)) return;
+    }
+    add_location(x, t);
+    answer_task(s, x, 202, t);
+}
+
+/* Answers with the task that the request's Idempotency-Key made before; false when there is none. */
+static bool answer_again(services *s, http_exchange *x, const char *key, const buffer *body) {
+    const char *made;
     error why = {0};
-    if (key != NULL && !idempotency_find(s->idempotency, key, body, &made, &why)) {
+    if (!idempotency_find(s->idempotency, key, body, &made, &why)) {
         problem_answer(x, 0, &why);
-        return NULL;
+        return true;
     }
     task *t = made != NULL ? queue_manager_find(s->queue, made) : NULL;
-    json_document doc;
-    if (t != NULL || !native_read_body(x, &doc)) return t;
-    task_request request;
-    task_priority priority = PRIORITY_NORMAL;
-    if (read_task(s, json_root(&doc), &request, &priority, &why) && dispatch_submit(s->dispatch, &request, priority, &t, &why)) {
-        if (key != NULL) idempotency_add(s->idempotency, key, body, t->id);
-    } else {
-        t = NULL;
-        problem_answer(x, why.code == ERROR_BUSY && dispatch_draining(s->dispatch) ? 503 : 0, &why);
-    }
-    json_document_free(&doc);
-    return t;
+    if (t != NULL) answer_submitted(s, x, t, NULL);
+    return t != NULL || (made != NULL && submissions_join(s->submissions, x, made, answer_submitted));
 }
 
 static void post_task(services *s, http_exchange *x, const char *id) {
     (void)id;
+    const char *key = http_header(x, "idempotency-key");
+    const buffer *body = http_request_body(x);
+    json_document doc;
+    if ((key != NULL && answer_again(s, x, key, body)) || !native_read_body(x, &doc)) return;
+    task_request request;
+    task_priority priority = PRIORITY_NORMAL;
     error why = {0};
-    task *t = submit(s, x);
-    if (t == NULL) return;
-    int64_t wait = preferred_wait(x);
-    if (wait >= 0) {
-        http_add_header(x, "preference-applied", "wait");
-        if (waits_add(s->waits, x, t, wait, false, answer_waited, &why)) return;
+    if (read_task(s, json_root(&doc), &request, &priority, &why)) {
+        request.idempotency_key = key;
+        request.body_hash = key != NULL ? idempotency_hash(body) : 0;
+        request.body_size = key != NULL ? body->size : 0;
+        submissions_add(s->submissions, x, &request, priority, false, answer_submitted);
+    } else {
+        problem_answer(x, 0, &why);
     }
-    add_location(x, t);
-    answer_task(s, x, 202, t);
+    json_document_free(&doc);
 }
 
 /* --- /api/tasks/{id} --- */
@@ -137,13 +146,19 @@ static void get_task(services *s, http_exchange *x, const char *id) {
     answer_task(s, x, 200, t);
 }
 
+static void answer_deleted(services *s, http_exchange *x, task *t) {
+    answer_task(s, x, task_status_is_final(t->status) ? 200 : 202, t);
+}
+
 static void delete_task(services *s, http_exchange *x, const char *id) {
     task *t = find_task(s, x, id);
     if (t == NULL) return;
     bool at_once;
     error why = {0};
-    if (dispatch_cancel(s->dispatch, t, &at_once, &why)) answer_task(s, x, at_once ? 200 : 202, t);
-    else problem_answer(x, 409, &why);
+    if (!dispatch_cancel(s->dispatch, t, &at_once, &why)) problem_answer(x, 409, &why);
+    /* It is cancelled when that is on disk, which may take as long as the disk does. */
+    else if (!at_once || task_keeper_trouble(s->keeper) != NULL || !waits_add(s->waits, x, t, DELETE_WAIT_MS, false, answer_deleted, NULL))
+        answer_deleted(s, x, t);
 }
 
 static void patch_task(services *s, http_exchange *x, const char *id) {

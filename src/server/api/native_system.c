@@ -21,6 +21,8 @@ static void answer_health(services *s, http_exchange *x, int status) {
     yyjson_mut_obj_add_str(doc, root, "version", IMAGINED_VERSION);
     yyjson_mut_obj_add_uint(doc, root, "queued", q.queued);
     yyjson_mut_obj_add_uint(doc, root, "active", q.active);
+    if (!queue_manager_paused(s->queue)) yyjson_mut_obj_add_null(doc, root, "paused");
+    else yyjson_mut_obj_add_strcpy(doc, root, "paused", problem_text(queue_manager_pause_reason(s->queue), trouble, sizeof trouble));
     yyjson_mut_doc_set_root(doc, root);
     answer_json(x, status, NULL, doc);
 }

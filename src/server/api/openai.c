@@ -205,11 +205,24 @@ static void answer_urls(services *s, http_exchange *x, task *t) {
 
 /* --- POST /v1/images/generations --- */
 
+static void await_end(services *s, http_exchange *x, task *t, const error *why, wait_answer answer) {
+    error fault;
+    if (t == NULL) {
+        answer_error(x, why->code == ERROR_BUSY && dispatch_draining(s->dispatch) ? 503 : 0, why);
+    } else if (!waits_add(s->waits, x, t, -1, true, answer, &fault)) {
+        bool at_once;
+        if (!task_status_is_final(t->status)) dispatch_cancel(s->dispatch, t, &at_once, NULL);
+        answer_error(x, 0, &fault);
+    }
+}
+
+static void await_base64(services *s, http_exchange *x, task *t, const error *why) { await_end(s, x, t, why, answer_base64); }
+static void await_urls(services *s, http_exchange *x, task *t, const error *why) { await_end(s, x, t, why, answer_urls); }
+
 static void generate_from(services *s, http_exchange *x, json body) {
     const char *name = NULL;
     const model_info *model;
     task_request request;
-    task *t;
     bool as_url = false;
     error why = {0};
     if (!json_text(body, "model", MODEL_NAME_BYTES - 1, &name, &why)) {
@@ -218,12 +231,8 @@ static void generate_from(services *s, http_exchange *x, json body) {
         answer_error_code(x, 404, "model_not_found", &why);
     } else if (!read_choices(body, &as_url, &why) || !read_fields(body, model, &request, &why)) {
         answer_error(x, 0, &why);
-    } else if (!dispatch_submit(s->dispatch, &request, PRIORITY_NORMAL, &t, &why)) {
-        answer_error(x, dispatch_draining(s->dispatch) ? 503 : 0, &why);
-    } else if (!waits_add(s->waits, x, t, -1, true, as_url ? answer_urls : answer_base64, &why)) {
-        bool at_once;
-        if (!task_status_is_final(t->status)) dispatch_cancel(s->dispatch, t, &at_once, NULL);
-        answer_error(x, 0, &why);
+    } else {
+        submissions_add(s->submissions, x, &request, PRIORITY_NORMAL, true, as_url ? await_urls : await_base64);
     }
 }
 
