@@ -18,7 +18,7 @@ void forecast_free(forecast *f) {
 /* One that has a slot in the thought. */
 typedef struct runner {
     task *task;
-    uint32_t key;
+    uint32_t key, model;
     double remaining; /* seconds of an engine of its own */
     bool known;
 } runner;
@@ -57,14 +57,15 @@ static bool copy_lanes(forecast *f, const lanes *l) {
 static void run(simulation *s, task *t, uint32_t key, uint32_t model) {
     task_estimate e;
     runner *r = &s->runners[s->running];
-    *r = (runner){.task = t, .key = key, .remaining = unknown_seconds, .known = profile_table_estimate(s->profiles, &t->request, &e)};
+    *r = (runner){.task = t, .key = key, .model = model, .remaining = unknown_seconds, .known = profile_table_estimate(s->profiles, &t->request, &e)};
     if (r->known) {
         double all = task_estimate_seconds(&e, &t->request), done = task_done_fraction(t);
         r->remaining = all * (1 - done) + (s->f->loaded[model] || done > 0 ? 0 : e.load_seconds);
     }
     if (t->place.through) r->remaining = 0;
-    s->f->loaded[model] = true;
-    s->held[s->running++] = (policy_held){.started = t->started, .batch = t->place.batch, .priority = (uint8_t)t->priority};
+    policy_held *held = &s->held[s->running++];
+    *held = lanes_held(t);
+    held->suspended = held->cancel_owed = false;
     t->place.forecast = s->f->number;
     t->place.end_seconds = -1;
 }
@@ -80,6 +81,7 @@ static void end_one(simulation *s) {
     if (s->all_known) done.task->place.end_seconds = s->seconds;
     for (size_t i = 0; i < s->running; i++) s->runners[i].remaining -= done.remaining;
     s->f->keys[done.key].slots--;
+    s->f->loaded[done.model] = true; /* which it may have been all along, or not yet */
     s->running--;
     s->runners[first] = s->runners[s->running];
     s->held[first] = s->held[s->running];
@@ -99,6 +101,7 @@ static void advance_head(simulation *s, size_t index) {
     f->heads[index].sequence = behind->sequence;
     f->heads[index].submitted_ms = behind->created_ms;
     f->heads[index].passed_ms = behind->place.passed_ms;
+    f->heads[index].batch = lanes_batch(behind);
     f->heads[index].length--;
 }
 
@@ -131,6 +134,7 @@ static bool start_next(simulation *s, int64_t now_ms) {
     policy_head h = s->f->heads[d.index];
     charge(s, &h, t, UINT64_MAX / 2 + s->position); /* later than any turn there was */
     run(s, t, h.key, h.model);
+    s->f->loaded[h.model] = true;
     t->place.position = ++s->position;
     advance_head(s, d.index);
     return true;

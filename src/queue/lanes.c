@@ -191,12 +191,26 @@ void lanes_leave(lanes *l, task *t) {
 
 /* --- heads --- */
 
+/* A task while which an engine died runs alone. */
+uint64_t lanes_batch(const task *t) { return t->charges > 0 ? 0 : t->place.batch; }
+
+policy_held lanes_held(const task *t) {
+    return (policy_held){
+        .started = t->started,
+        .batch = lanes_batch(t),
+        .priority = (uint8_t)t->priority,
+        .suspended = t->suspended,
+        .fixed = t->closing || t->place.through || t->cancel_requested,
+        .cancel_owed = t->place.cancel_owed && !t->place.through && !t->closing,
+    };
+}
+
 static void put_head(lanes *l, size_t index, const lane *one, task *t) {
     l->heads[index] = (policy_head){
         .sequence = t->sequence,
         .submitted_ms = t->created_ms,
         .passed_ms = t->place.passed_ms,
-        .batch = t->charges > 0 ? 0 : one->batch, /* it runs alone: an engine died while it ran */
+        .batch = lanes_batch(t),
         .peak_bytes = t->place.peak_bytes,
         .key = one->key,
         .model = one->model,

@@ -58,6 +58,10 @@ void lanes_start(lanes *l, task *t, uint64_t turn, bool goes_on);
 void lanes_stop(lanes *l, const task *t);                  /* it has none any more */
 void lanes_refund(lanes *l, const task *t, double unused); /* of what its key was charged for it; 0 to 1 */
 
+/* Tasks as the policy sees them in the engine's hands, and what a head says of its steps: the same wherever it is asked. */
+policy_held lanes_held(const task *t);
+uint64_t lanes_batch(const task *t);
+
 /* The models that are in the engine's memory: at most LANES_LOADED names, copied. */
 void lanes_set_loaded(lanes *l, const char *const *names, size_t count);
 

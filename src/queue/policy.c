@@ -125,14 +125,14 @@ static void start(const policy_view *v, const candidate *c, policy_decision *out
 static bool may_pass(const policy_view *v, const candidate *first, const candidate *other) {
     const policy_head *h = &v->heads[first->index];
     bool open = h->passed_ms == 0 || v->now_ms - h->passed_ms < v->settings.affinity_ms;
-    return other->index != POLICY_NO_INDEX && other->rank == first->rank && other->slots <= first->slots && open &&
-           fits(v, &v->heads[other->index]);
+    return other->index != POLICY_NO_INDEX && other->rank == first->rank && other->slots <= first->slots && open;
 }
 
 static void start_with_affinity(const policy_view *v, const candidate best[FITNESSES], const candidate *first, policy_decision *out) {
     bool gives_way = v->settings.affinity_ms > 0 && first->rank >= RANK_HIGH && !first->suspended;
     for (int f = FITNESSES - 1; gives_way && f > fitness(v, &v->heads[first->index]); f--) {
         if (!may_pass(v, first, &best[f])) continue;
+        if (!fits(v, &v->heads[best[f].index])) break; /* nor may another overtake that one */
         start(v, &best[f], out);
         out->passed = first->index;
         snprintf(out->reason, sizeof out->reason, "%s; an older task gives way, for %.1f s at most",

@@ -249,15 +249,7 @@ bool queue_manager_submit_task(queue_manager *q, const task_request *request, ta
 /* --- tasks go --- */
 
 static policy_view view(queue_manager *q, const queue_situation *s, policy_held table[MAX_HELD]) {
-    for (size_t i = 0; i < q->held_count; i++) {
-        const task *t = q->held[i];
-        table[i] = (policy_held){.started = t->started,
-                                 .batch = t->charges > 0 ? 0 : t->place.batch,
-                                 .priority = (uint8_t)t->priority,
-                                 .suspended = t->suspended,
-                                 .fixed = t->closing || t->place.through || t->cancel_requested,
-                                 .cancel_owed = t->place.cancel_owed && !t->place.through && !t->closing};
-    }
+    for (size_t i = 0; i < q->held_count; i++) table[i] = lanes_held(q->held[i]);
     const task *due = deadlines_first(&q->deadlines);
     return (policy_view){.settings = q->settings,
                          .now_ms = q->now_ms,
@@ -285,7 +277,10 @@ void queue_manager_decide(queue_manager *q, const queue_situation *now, int64_t 
     switch (d->action) {
     case POLICY_NONE: break;
     case POLICY_ADMIT:
-        if (d->passed != POLICY_NO_INDEX) lanes_set_passed(&q->lanes, d->passed, q->now_ms);
+        if (d->passed != POLICY_NO_INDEX) {
+            lanes_set_passed(&q->lanes, d->passed, q->now_ms);
+            out->passed = q->lanes.tasks[d->passed];
+        }
         out->task = q->lanes.tasks[d->index];
         break;
     case POLICY_RESUME: out->task = q->lanes.tasks[d->index]; break;

@@ -74,6 +74,7 @@ typedef struct queue_situation {
 typedef struct queue_decision {
     policy_action action;
     task *task;         /* NULL with POLICY_NONE */
+    task *passed;       /* ADMIT: the older task that gives way for affinity, or NULL */
     const char *reason; /* in an operator's words; borrowed until the next decision */
 } queue_decision;
 
