@@ -10,6 +10,7 @@
 
 enum {
     MODEL_SLOTS = 64,                 /* models are few and large: a plain array, searched from end to end */
+    AHEAD_BYTES = 32 << 20,           /* of files that are read ahead in one slice */
     IDLE_COMPUTE_BYTES = 4 << 20,     /* compute buffers that an idle model may keep: small ones are worth more than their place */
     WORTH_EVICTING_BYTES = 256 << 10, /* a model that holds less of the device's memory is no help when that is short */
 };
@@ -25,7 +26,9 @@ struct model_lease {
     precision precision;
     int leases;
     bool outdated; /* its files changed: for those who have it, no more */
-    bool ahead;    /* read its mapped files ahead */
+    bool ahead;    /* its mapped files are to be read ahead: */
+    int ahead_part;
+    size_t ahead_at; /* this far */
     uint64_t last_used;
     int64_t last_used_ms;
     uint64_t loads, peak_bytes;
@@ -142,6 +145,8 @@ static void unload(slot *s) {
     s->pipeline = NULL;
     s->state = s->loads > 0 ? SLOT_GONE : SLOT_FREE;
     s->outdated = s->ahead = false;
+    s->ahead_part = 0;
+    s->ahead_at = 0;
     s->loading_seconds = 0;
     malloc_trim(0); /* what loading left in the heap's gaps goes back to the system */
 }
@@ -336,6 +341,7 @@ bool model_manager_lease(model_manager *m, const model_key *key, load_purpose pu
     slot *s = find(m, key);
     if (s != NULL) {
         lease(s);
+        if (purpose == LOAD_FOR_TASK) s->ahead = false; /* what waits now does not wait for that */
     } else {
         s = empty_slot(m, key);
         if (s == NULL) return error_set(e, ERROR_BUSY, "%d models are in use at once: no more can be loaded", MODEL_SLOTS);
@@ -369,18 +375,40 @@ static void finish_load(slot *s) {
     trim(s->manager); /* what was made of the files can be larger than they are */
 }
 
+/* Files that main memory cannot hold would only push each other out. */
+static bool worth_reading_ahead(const slot *s) {
+    size_t free_bytes = 0, total_bytes = 0;
+    if (!device_is_cpu(s->manager->device)) return false; /* they were read to be copied there */
+    device_memory(s->manager->device, &free_bytes, &total_bytes);
+    return flux_pipeline_figures(s->pipeline).mapped <= free_bytes;
+}
+
+/* False when nothing is left to be read. */
+static bool read_ahead(slot *s) {
+    const flux_parts *p = flux_pipeline_parts(s->pipeline);
+    if (s->ahead_part == 0 && s->ahead_at == 0 && !worth_reading_ahead(s)) return false;
+    while (s->ahead_part < PART_KINDS) {
+        const model_part *part = p->parts[s->ahead_part];
+        if (part != NULL && model_part_prefetch(part, &s->ahead_at, AHEAD_BYTES)) return true;
+        s->ahead_part++;
+        s->ahead_at = 0;
+    }
+    return false;
+}
+
 bool model_lease_advance(model_lease *l, bool *more, error *e) {
-    *more = l->state == SLOT_LOADING;
-    if (!*more) return true;
+    *more = true;
+    if (l->state == SLOT_LOADED) {
+        *more = l->ahead = l->ahead && read_ahead(l);
+        return true;
+    }
     double start = clock_seconds();
-    flux_parts *p = flux_pipeline_parts(l->pipeline);
-    unsigned before = p->seen;
     bool ok = load_next(l, more, e);
     l->loading_seconds += clock_seconds() - start;
-    for (int kind = 0; l->ahead && kind < PART_KINDS; kind++)
-        if ((p->seen & ~before & 1U << kind) != 0 && p->parts[kind] != NULL) model_part_prefetch(p->parts[kind]);
-    if (ok && !*more) finish_load(l);
-    return ok;
+    if (!ok || *more) return ok;
+    finish_load(l);
+    *more = l->ahead;
+    return true;
 }
 
 bool model_lease_loaded(const model_lease *l) { return l->state == SLOT_LOADED; }

@@ -51,8 +51,8 @@ typedef enum load_purpose {
 
 /* Leases the model, from the cache or with a load that has just begun. Every success is paired with one model_manager_release. */
 bool model_manager_lease(model_manager *m, const model_key *key, load_purpose purpose, model_lease **out, error *e);
-/* Loads one part more of a leased model, for all who hold it; false in *more when it is all there. Out of memory, it evicts idle models and tries
- * again. After a failure it may be called again, by any holder, or the lease released. */
+/* Loads one part more of a leased model, for all who hold it; false in *more when it is all there, and, where it is loaded ahead, its files are on
+ * their way into the page cache. Out of memory, it evicts idle models and tries again. After a failure it may be called again, by any holder, or the lease released. */
 bool model_lease_advance(model_lease *l, bool *more, error *e);
 bool model_lease_loaded(const model_lease *l);
 /* The pipeline; while it is loading, to be used only as flux_pipeline_load_next allows. */

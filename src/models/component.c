@@ -85,13 +85,26 @@ bool component_new_graph(const component *c, size_t max_nodes, size_t attentions
     return true;
 }
 
-void component_prefetch(const component *c) {
-    for (size_t i = 0; component_mapped_bytes(c) > 0 && i < tensor_store_file_count(c->store); i++) {
+/* The kernel takes only so much of one piece of advice as one device request may be. */
+enum { ADVICE_BYTES = 128 << 10 };
+
+bool component_prefetch(const component *c, size_t *at, size_t bytes) {
+    size_t start = 0; /* of the file, in the row of all files */
+    if (component_mapped_bytes(c) == 0) return false;
+    for (size_t i = 0; i < tensor_store_file_count(c->store); i++) {
         const void *address;
         size_t length;
         tensor_store_file(c->store, i, &address, &length);
-        madvise((void *)(uintptr_t)address, length, MADV_WILLNEED); /* advice: what cannot be had is read when it is wanted */
+        while (*at < start + length) {
+            size_t offset = *at - start, piece = length - offset < ADVICE_BYTES ? length - offset : ADVICE_BYTES;
+            if (bytes < ADVICE_BYTES) return true;
+            bytes -= ADVICE_BYTES;
+            madvise((char *)(uintptr_t)address + offset, piece, MADV_WILLNEED); /* what cannot be had now is read when it is wanted */
+            *at += piece;
+        }
+        start += length;
     }
+    return false;
 }
 
 size_t component_mapped_bytes(const component *c) { return c->store != NULL ? tensor_store_mapped_bytes(c->store) : 0; }

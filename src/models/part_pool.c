@@ -137,7 +137,7 @@ static component *component_of(const model_part *p) {
 }
 
 void model_part_release_graph(model_part *p) { component_release(component_of(p)); }
-void model_part_prefetch(const model_part *p) { component_prefetch(component_of(p)); }
+bool model_part_prefetch(const model_part *p, size_t *at, size_t bytes) { return component_prefetch(component_of(p), at, bytes); }
 
 part_figures model_part_figures(const model_part *p) {
     const component *c = component_of(p);

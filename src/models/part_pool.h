@@ -43,8 +43,7 @@ autoencoder_kl *model_part_autoencoder_kl(const model_part *p);
 int model_part_holders(const model_part *p);
 /* Gives back the part's graph and compute buffer; the next run builds them again. */
 void model_part_release_graph(model_part *p);
-/* Asks the kernel to read the part's mapped weights into the page cache, in the background. */
-void model_part_prefetch(const model_part *p);
+bool model_part_prefetch(const model_part *p, size_t *at, size_t bytes); /* component_prefetch */
 
 /* Bytes that parts hold. */
 typedef struct part_figures {

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -341,6 +343,44 @@ static void a_changed_model_is_loaded_anew(void **state) {
     assert_evictions(f, 0, 0, 0, 0); /* that was no pressure */
 }
 
+/* Share of a file that is in the page cache; it is thrown out of it first when `drop`. */
+static double in_page_cache(const char *folder, const char *name, bool drop) {
+    char path[COPY_PATH_BYTES + 96];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    size_t size = (size_t)lseek(fd, 0, SEEK_END), page = (size_t)sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page, here = 0;
+    if (drop) {
+        fsync(fd);
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    }
+    void *mapping = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    unsigned char *resident = malloc(pages);
+    assert_int_equal(mincore(mapping, size, resident), 0);
+    for (size_t i = 0; i < pages; i++) here += resident[i] & 1;
+    free(resident);
+    munmap(mapping, size);
+    close(fd);
+    return (double)here / (double)pages;
+}
+
+static void loading_ahead_reads_files_ahead(void **state) {
+    fixture *f = *state;
+    error e;
+    static const char weights[] = "transformer/diffusion_pytorch_model.safetensors";
+    start(f, 2, UINT64_MAX);
+    if (in_page_cache(f->folders[3], weights, true) > 0.1) skip(); /* a file system that is memory */
+    model_lease *l = take(f, 3);
+    double loaded = in_page_cache(f->folders[3], weights, false);
+    model_manager_release(f->models, l);
+    model_manager_clear_cache(f->models, NULL);
+    assert_true(loaded < 0.9);
+    assert_true(in_page_cache(f->folders[3], weights, true) <= 0.1);
+    assert_true(preload(f, 3, LOAD_AHEAD, &e));
+    for (int i = 0; i < 1000 && in_page_cache(f->folders[3], weights, false) < 1; i++) usleep(10000); /* the kernel reads in the background */
+    assert_true(in_page_cache(f->folders[3], weights, false) == 1);
+}
+
 /* Precision f16 of bf16 files: private copies, which the ledger counts on the CPU as it does a GPU's. */
 static void a_short_device_takes_from_idle_models(void **state) {
     fixture *f = *state;
@@ -467,6 +507,7 @@ int main(void) {
         TEST(clearing_names_what_went_and_what_stayed),
         TEST(loading_ahead_makes_room_or_waits),
         TEST(loading_ahead_counts_bytes),
+        TEST(loading_ahead_reads_files_ahead),
         TEST(a_load_in_slices_is_shared_and_given_up),
         TEST(a_load_that_fails_leaves_nothing),
         TEST(a_changed_model_is_loaded_anew),

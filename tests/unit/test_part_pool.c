@@ -323,6 +323,27 @@ static void parts_that_do_not_fit_are_refused(void **state) {
     part_pool_free(pool);
 }
 
+/* File after file, in bounded portions, to the end. */
+static void prefetching_goes_through_all_shards(void **state) {
+    const fixture *f = *state;
+    char folder[COPY_PATH_BYTES];
+    error e = {0};
+    part_pool *pool;
+    part_files files;
+    model_part *part;
+    snprintf(folder, sizeof folder, "%s/models/t5_silu", getenv("IMAGINED_TEST_DATA"));
+    assert_true(part_files_read(folder, &files, &e));
+    assert_true(part_pool_new(f->device, &pool, &e));
+    assert_true(part_pool_take(pool, PART_T5_ENCODER, folder, &files, &LOAD_OPTIONS(PRECISION_F32), &part, &e));
+    size_t at = 0, calls = 0;
+    while (model_part_prefetch(part, &at, 128 << 10)) assert_true(++calls < 10);
+    assert_int_equal(calls, 1); /* two shards of less than a portion each */
+    assert_int_equal(at, files.weight_bytes);
+    part_pool_give_back(pool, part);
+    part_files_free(&files);
+    part_pool_free(pool);
+}
+
 int main(void) {
     fixture f;
     error e = {0};
@@ -341,6 +362,7 @@ int main(void) {
         cmocka_unit_test_prestate(a_load_in_slices_tells_its_bytes, &f),
         cmocka_unit_test_prestate(a_load_in_slices_may_drop_what_was_used, &f),
         cmocka_unit_test_prestate(parts_that_do_not_fit_are_refused, &f),
+        cmocka_unit_test_prestate(prefetching_goes_through_all_shards, &f),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     copies_remove_folder(f.folder);
