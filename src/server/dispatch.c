@@ -13,6 +13,8 @@
 
 enum { RETRY_MS = 20 };
 
+static const char pause_setting[] = "queue_paused"; /* the reason; absent: not paused */
+
 /* A task in the engine's hands, or whose last pictures are being stored. */
 typedef struct slot {
     task *task;       /* NULL: free */
@@ -43,6 +45,7 @@ struct dispatch {
 };
 
 static void settle(dispatch *d);
+static void pause_again(dispatch *d);
 
 static slot *slot_of(dispatch *d, const char *id) {
     for (int i = 0; i < d->options.max_active; i++)
@@ -430,6 +433,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     }
     const task_keeper_listener listener = {d, ended, settle_eased};
     task_keeper_listen(options->keeper, &listener);
+    pause_again(d);
     follow_engine(d);
     *out = d;
     return true;
@@ -491,6 +495,33 @@ bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
     task_keeper_hurry(d->options.keeper);
     tell(d, t, CHANGE_QUEUED);
     return true;
+}
+
+/* A pause outlives the process. */
+static void keep_pause(dispatch *d, const char *reason) {
+    task_keeper_set(d->options.keeper, pause_setting, reason);
+    task_keeper_hurry(d->options.keeper);
+}
+
+static void pause_again(dispatch *d) {
+    const char *reason = task_keeper_setting(d->options.keeper, pause_setting);
+    if (reason == NULL) return;
+    log_line(LOG_INFO, "the queue is still paused: %s", reason);
+    queue_manager_pause(d->options.queue, reason);
+}
+
+void dispatch_pause(dispatch *d, const char *reason) {
+    log_line(LOG_INFO, "the queue is paused: %s", reason);
+    queue_manager_pause(d->options.queue, reason);
+    keep_pause(d, reason);
+    settle(d);
+}
+
+void dispatch_resume(dispatch *d) {
+    log_line(LOG_INFO, "the queue is resumed");
+    queue_manager_resume(d->options.queue);
+    keep_pause(d, NULL);
+    settle(d);
 }
 
 void dispatch_drain(dispatch *d) { d->draining = true; }

@@ -49,6 +49,10 @@ bool dispatch_submit(dispatch *d, const task_request *request, task_priority pri
 bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e);
 bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e);
 
+/* The operator's: nothing new starts until it is resumed. */
+void dispatch_pause(dispatch *d, const char *reason);
+void dispatch_resume(dispatch *d);
+
 /* Starts no further task and takes none: ERROR_BUSY from now on. */
 void dispatch_drain(dispatch *d);
 bool dispatch_draining(const dispatch *d);

@@ -4,7 +4,7 @@ import pathlib
 import signal
 
 import pytest
-from conftest import BUILD, until
+from conftest import BUILD, ROOT, until
 from test_system import add_models
 
 NVML = str(BUILD / "tests" / "unit" / "nvml")
@@ -85,6 +85,17 @@ def test_three_queued_one_active_two_cached(make_server):
         server.finish(one)
     q = stats(server)["queue"]
     assert (q["queued"], q["active"], q["completed"], q["failed"], q["cancelled"]) == (0, 0, 5, 1, 2)
+
+
+def test_waits_and_run_times(server):
+    for priority in ("high", "high", "low"):
+        server.finish(server.submit("slow", num_inference_steps=2, priority=priority))
+    q = stats(server)["queue"]
+    waits, runs = q["wait_seconds"], q["run_seconds"]
+    assert {p: waits[p]["count"] for p in waits} == {"urgent": 0, "high": 2, "normal": 0, "low": 1} and runs["count"] == 3
+    for h in (*waits.values(), runs):
+        assert h["at_most"] == sorted(h["at_most"]) and len(h["at_most"]) == len(h["seconds"]) and h["at_most"][-1] == h["count"]
+    assert runs["sum"] >= 0.3 and runs["at_most"][runs["seconds"].index(0.03)] == 0  # two steps of 50 ms each
 
 
 def test_the_ledger_adds_up(server):
@@ -243,6 +254,38 @@ def test_the_engines_process_is_the_kernels(make_server):
         assert abs(s["process"][ours] - kernel[theirs]) < 4 << 20, (ours, s, kernel)
     assert 0 < s["process"]["private_dirty_bytes"] <= s["process"]["proportional_bytes"] <= s["process"]["resident_bytes"] + (1 << 20)
     assert s["pid"] == server.engine_pid() and s["device_name"] and s["threads"] > 0
+
+
+def test_the_real_engines_models_and_cleanup(make_server):
+    server = make_server(real_engine=True)
+    server.wait_ready()
+    loaded = server.post("/api/system/models/demo/load").json()
+    s = stats(server)
+    assert s["models"]["models"] == loaded["cached"] and s["models"]["cached_models"] == 1
+    row = loaded["cached"][0]
+    size = sum(p.stat().st_size for p in (ROOT / "demo" / "model").rglob("*.safetensors"))
+    assert 0.9 * size < row["size_bytes"] <= size and row["mapped_bytes"] <= row["size_bytes"]
+    assert s["models"]["cached_bytes"] == row["size_bytes"]
+    task = server.submit(num_inference_steps=100, width=256, height=256)
+    server.wait_status(task, "running")
+    row = stats(server)["models"]["models"][0]
+    assert (row["state"], row["leases"]) == ("in_use", 1)
+    assert server.post("/api/system/cleanup").json()["skipped_leased"] == ["demo"]
+    assert server.post("/api/system/models/demo/unload").status_code == 409
+    server.client.delete(f"/api/tasks/{task}")
+    server.finish(task)
+    for _ in range(2):
+        assert server.finish(server.submit(num_inference_steps=1))["status"] == "completed"
+    s = stats(server)
+    assert (s["prompt_cache"]["misses"], s["prompt_cache"]["hits"]) == (2, 1)  # the cleanup took the first prompt's
+    assert s["prompt_cache"]["bytes"] == s["vram"]["ledger"]["cache"] > 0 and s["batching"]["steps"] > 0
+    mapped = s["engine"]["process"]["file_bytes"]
+    freed = server.post("/api/system/cleanup").json()
+    after = stats(server)
+    assert freed["models_unloaded"] == ["demo"] and freed["freed"]["ram_bytes"] > 0
+    assert after["models"]["cached_models"] == 0 and after["models"]["evictions"]["manual"] == 1
+    assert after["vram"]["ledger"]["weights"] == after["vram"]["ledger"]["cache"] == 0
+    assert after["engine"]["process"]["file_bytes"] < mapped - size / 2  # the kernel's own word for it
 
 
 @pytest.fixture

@@ -180,3 +180,59 @@ def test_the_engine_is_not_stopped_while_it_works(make_server):
     pid = server.engine_pid()
     assert server.finish(server.submit("slow", num_inference_steps=40))["status"] == "completed"  # two seconds
     assert server.engine_pid() == pid
+
+
+# --- the queue ---
+
+def test_pausing_and_resuming(server):
+    running = server.submit("slow", num_inference_steps=40)
+    server.wait_status(running, "running")
+    answer = server.post("/api/system/queue/pause", json={"reason": "new fans"})
+    assert answer.status_code == 200
+    assert answer.json() == {"paused": True, "pause_reason": "new fans", "queued": 0, "active": 1}
+    waiting = server.submit()
+    assert server.finish(running)["status"] == "completed"  # what has started goes on
+    assert server.task(waiting)["status"] == "queued"
+    queue = server.get("/api/system/stats").json()["queue"]
+    assert (queue["paused"], queue["pause_reason"], queue["queued"], queue["active"]) == (True, "new fans", 1, 0)
+    assert server.post("/api/system/queue/pause").json()["pause_reason"]  # again, for no reason given
+    assert server.post("/api/system/queue/resume").json()["paused"] is False
+    assert server.finish(waiting)["status"] == "completed"
+    queue = server.get("/api/system/stats").json()["queue"]
+    assert (queue["paused"], queue["pause_reason"]) == (False, None)
+    assert server.post("/api/system/queue/resume", json={}).status_code == 200
+
+
+def test_what_pausing_refuses(server):
+    for body in ({"reason": 7}, {"reason": "x" * 160}, {"why": "no"}, []):
+        assert server.post("/api/system/queue/pause", json=body).status_code == 422
+    assert server.post("/api/system/queue/pause", content="{").status_code == 400
+    assert server.post("/api/system/queue/resume", json={"reason": "no"}).status_code == 422
+    assert server.get("/api/system/queue/pause").status_code == 405
+    assert server.get("/api/system/stats").json()["queue"]["paused"] is False
+
+
+def test_a_paused_queue_needs_no_engine(make_server):
+    server = make_server(IMAGINED_ENGINE_IDLE_SECONDS=1)
+    server.post("/api/system/queue/pause")
+    task = server.submit()
+    until(lambda: server.get("/health").json()["engine"] == "stopped")
+    server.post("/api/system/queue/resume")
+    assert server.finish(task)["status"] == "completed"
+
+
+def test_a_pause_outlives_the_server(make_server, tmp_path):
+    server = make_server(STATE=tmp_path / "state")
+    server.post("/api/system/queue/pause", json={"reason": "new fans"})
+    task = server.submit()
+    server.stop(signal.SIGKILL)
+    server = make_server(STATE=tmp_path / "state")
+    server.wait_ready()
+    assert server.task(task)["status"] == "queued"
+    queue = server.get("/api/system/stats").json()["queue"]
+    assert (queue["paused"], queue["pause_reason"], queue["queued"]) == (True, "new fans", 1)
+    server.post("/api/system/queue/resume")
+    assert server.finish(task)["status"] == "completed"
+    server.stop()
+    server = make_server(STATE=tmp_path / "state")
+    assert server.get("/api/system/stats").json()["queue"]["paused"] is False

@@ -8,6 +8,7 @@
 #include "server/answer.h"
 #include "server/api/native_body.h"
 #include "server/api/native_models.h"
+#include "server/api/native_queue.h"
 #include "server/api/native_stats.h"
 #include "server/api/native_system.h"
 #include "server/problem.h"
@@ -265,6 +266,8 @@ static const route routes[] = {
     {"POST", "/api/system/models/{id}/unload", native_unload_model},
     {"POST", "/api/system/cleanup", native_cleanup},
     {"GET", "/api/system/stats", native_get_stats},
+    {"POST", "/api/system/queue/pause", native_pause_queue},
+    {"POST", "/api/system/queue/resume", native_resume_queue},
     {"GET", "/health", native_get_health},
     {"GET", "/health/ready", native_get_ready},
     {"GET", "/", native_get_page},

@@ -8,6 +8,7 @@
 #include "server/answer.h"
 #include "server/machine_figures.h"
 #include "server/model_document.h"
+#include "server/problem.h"
 #include "server/services.h"
 
 /* The shape of "vram", "models", "queue" and "optimizations" is a contract: keys may be added, none renamed. */
@@ -166,6 +167,26 @@ static void add_optimizations(yyjson_mut_doc *doc, yyjson_mut_val *root, const e
 
 /* --- queue and engine --- */
 
+/* As Prometheus counts: each bucket includes those before it. */
+static yyjson_mut_val *histogram_document(yyjson_mut_doc *doc, const histogram *h) {
+    yyjson_mut_val *o = yyjson_mut_obj(doc), *bounds = yyjson_mut_obj_add_arr(doc, o, "seconds"), *counts = yyjson_mut_obj_add_arr(doc, o, "at_most");
+    for (int i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        yyjson_mut_arr_add_real(doc, bounds, histogram_bounds[i]);
+        yyjson_mut_arr_add_uint(doc, counts, h->at_most[i]);
+    }
+    yyjson_mut_obj_add_uint(doc, o, "count", h->count);
+    yyjson_mut_obj_add_real(doc, o, "sum", h->sum);
+    return o;
+}
+
+static void add_pause(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manager *q) {
+    char reason[ERROR_TEXT_BYTES];
+    bool paused = queue_manager_paused(q);
+    yyjson_mut_obj_add_bool(doc, o, "paused", paused);
+    if (paused) yyjson_mut_obj_add_strcpy(doc, o, "pause_reason", problem_text(queue_manager_pause_reason(q), reason, sizeof reason));
+    else yyjson_mut_obj_add_null(doc, o, "pause_reason");
+}
+
 static void add_queue(yyjson_mut_doc *doc, yyjson_mut_val *root, const services *s) {
     queue_stats q = queue_manager_get_queue_stats(s->queue);
     yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "queue");
@@ -174,6 +195,12 @@ static void add_queue(yyjson_mut_doc *doc, yyjson_mut_val *root, const services 
     yyjson_mut_obj_add_uint(doc, o, "completed", q.completed);
     yyjson_mut_obj_add_uint(doc, o, "failed", q.failed);
     yyjson_mut_obj_add_uint(doc, o, "cancelled", q.cancelled);
+    yyjson_mut_obj_add_uint(doc, o, "suspended", q.suspended);
+    add_pause(doc, o, s->queue);
+    yyjson_mut_val *by_priority = yyjson_mut_obj_add_obj(doc, o, "wait_seconds");
+    for (int p = PRIORITY_URGENT; p <= PRIORITY_LOW; p++)
+        yyjson_mut_obj_add_val(doc, by_priority, task_priority_name((task_priority)p), histogram_document(doc, &q.waits[p]));
+    yyjson_mut_obj_add_val(doc, o, "run_seconds", histogram_document(doc, &q.runs));
 }
 
 static void add_engine(yyjson_mut_doc *doc, yyjson_mut_val *root, services *s) {
