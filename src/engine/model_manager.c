@@ -482,6 +482,12 @@ static engine_model_row row_of(const slot *s) {
         .load_seconds = s->load_seconds,
         .last_used_ms = s->last_used_ms,
     };
+    const model_part *transformer = flux_pipeline_parts(s->pipeline)->parts[PART_FLUX_TRANSFORMER];
+    if (transformer != NULL) {
+        weight_residency w = flux_transformer_residency(model_part_flux_transformer(transformer));
+        r.resident_blocks = (uint64_t)w.resident_groups;
+        r.streamed_blocks = (uint64_t)w.streamed_groups;
+    }
     memcpy(r.name, s->name, sizeof r.name);
     snprintf(r.precision, sizeof r.precision, "%s", precision_name(s->precision));
     return r;

@@ -1,5 +1,6 @@
 """The cache of models over HTTP, on the real engine: who leaves when, what is in memory once, and what a cached model costs, as the kernel counts
 it."""
+import collections
 import io
 import os
 import pathlib
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import models
+import vulkan
 from conftest import until
 
 SMALL = {"width": 64, "height": 64, "num_inference_steps": 1, "seed": 7}
@@ -75,9 +77,17 @@ def cached(server):
     return sorted(rows(server), key=lambda name: rows(server)[name]["last_used"], reverse=True)
 
 
+def stats(server):
+    return server.get("/api/system/stats").json()["models"]
+
+
 def evictions(server):
-    """What the log tells: (model, cause), in order."""
-    return re.findall(r"unloading (\S+), \w+ \((\w+)\)", server.log.read_text())
+    """What the log tells: (model, cause), in order; the statistics must have counted the same."""
+    def told():
+        told = re.findall(r"unloading (\S+), \w+ \((\w+)\)", server.log.read_text())
+        counted = {cause: n for cause, n in stats(server)["evictions"].items() if n > 0}
+        return [told] if counted == collections.Counter(cause for _, cause in told) else None
+    return until(told)[0]
 
 
 def mappings(pid):
@@ -170,6 +180,10 @@ def test_what_models_share_is_in_memory_once(make_server):
         [one] = found.pop(weights.stat().st_ino)
         assert weights.stat().st_size <= one["Size"] < weights.stat().st_size + 4096
     assert len(found) == 3, "three transformers of their own"
+    files = [p for name in "abc" for p in models.weight_files(folder_of(server, name))]
+    sizes = {p.stat().st_ino: p.stat().st_size for p in files}
+    assert len(sizes) == 3 + 3 and stats(server)["cached_bytes"] == sum(sizes.values())
+    assert stats(server)["cached_models"] == 3
     # A row has what its model uses; one model's end takes nothing from the others.
     assert len({row["mapped_bytes"] for row in rows(server).values()}) == 1
     server.post("/api/system/models/a/unload")
@@ -177,6 +191,21 @@ def test_what_models_share_is_in_memory_once(make_server):
     assert len(mappings(server.engine_pid())) == 3 + 2
     server.post("/api/system/cleanup")
     assert mappings(server.engine_pid()) == {}
+
+
+def test_the_devices_memory_makes_models_leave(make_server):
+    """On a device with memory of its own (llvmpipe), bounded to two and a half models; and by a model in use."""
+    first = make(make_server, "a", **vulkan.ENVIRONMENT)
+    assert first.post("/api/system/models/a/load").status_code == 200
+    one = rows(first)["a"]["vram_bytes"]
+    assert one > 10 * MB
+    server = make(make_server, "a", "b", "c", MAX_MODELS_IN_MEMORY=8, IMAGINED_VRAM_LIMIT_MB=int(2.5 * one) >> 20, **vulkan.ENVIRONMENT)
+    for name in "abac":
+        assert server.post(f"/api/system/models/{name}/load").status_code == 200
+    assert cached(server) == ["c", "a"] and evictions(server) == [("b", "vram")]
+    paint(server, "c")
+    assert paint(server, "a") == paint(first, "a")
+    assert {cause for _, cause in evictions(server)} == {"vram"}
 
 
 def test_sharing_makes_room(make_server):

@@ -471,6 +471,8 @@ static void rows_tell_what_there_is(void **state) {
     assert_int_equal(s.models[0].private_bytes, figures.private);
     assert_int_equal(s.models[0].vram_bytes, 0);
     assert_true(s.models[0].load_seconds > 0);
+    assert_int_equal(s.models[0].resident_blocks, 5); /* the demo's: two double ones, three single ones */
+    assert_int_equal(s.models[0].streamed_blocks, 0);
     int64_t leased = s.models[0].last_used_ms;
     assert_true(leased > 1600000000000);
     usleep(2000);
