@@ -21,6 +21,7 @@
 #include "../http/count_buffers.h"
 #include "../unit/safetensors_file.h"
 #include "base/clock.h"
+#include "compute/ops.h"
 #include "compute/residency.h"
 #include "models/flux_transformer.h"
 #include "random_flux.h"
@@ -230,9 +231,46 @@ static void private_memory_stays(void **state) {
     flux_transformer_free(t);
 }
 
+/* Blocks in another order than the groups were named in would find foreign weights in their slots. */
+static void groups_out_of_order_are_refused(void **state) {
+    (void)state;
+    static const char *const stems[] = {"diffusion_pytorch_model", NULL};
+    const int64_t n = (int64_t)model.heads * RANDOM_FLUX_HEAD;
+    error e = {0};
+    tensor_store *store;
+    weight_loader *l;
+    weight_set *set;
+    struct ggml_tensor *w[4];
+    assert_true(tensor_store_open(folder, stems, &store, &e));
+    assert_true(weight_loader_new(dev, store, PRECISION_AUTO, &l, &e));
+    for (int i = 0; i < 4; i++) {
+        weight_group(l, 1 + i);
+        w[i] = weight_take(l, 2, (int64_t[]){n, n}, "single_transformer_blocks.%d.attn.to_q.weight", i);
+    }
+    weight_loader_budget(l, 2 * (size_t)(n * n) * sizeof(uint16_t) + 4096);
+    if (!weight_loader_finish(l, &set, &e)) fail_msg("%s", e.text);
+    assert_int_equal(weight_set_residency(set).streamed_groups, 4);
+    for (int swapped = 0; swapped < 2; swapped++) {
+        graph *g;
+        assert_true(graph_new(dev, 64, &g, &e));
+        graph_stream(g, weight_set_streaming(set));
+        struct ggml_tensor *x = graph_input(g, GGML_TYPE_F32, n, 3, 1, 1);
+        const int order[4] = {0, swapped ? 2 : 1, swapped ? 1 : 2, 3};
+        for (int i = 0; i < 4; i++) x = compute_linear(g, x, w[order[i]], NULL);
+        graph_output(g, x);
+        assert_int_equal(graph_reserve(g, &e), !swapped);
+        graph_free(g);
+    }
+    assert_int_equal(e.code, ERROR_INTERNAL);
+    assert_non_null(strstr(e.text, "single_transformer_blocks.1.attn.to_q.weight"));
+    weight_set_free(set);
+    tensor_store_free(store);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_numbers_are_the_same_under_every_budget),
-                                       cmocka_unit_test(a_plain_device_streams_as_well), cmocka_unit_test(private_memory_stays)};
+                                       cmocka_unit_test(a_plain_device_streams_as_well), cmocka_unit_test(private_memory_stays),
+                                       cmocka_unit_test(groups_out_of_order_are_refused)};
     error e = {0};
     if (!device_open(argc > 1 ? argv[1] : "cpu", 2, &dev, &e)) {
         fprintf(stderr, "skipped: %s\n", e.text);
