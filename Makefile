@@ -14,10 +14,13 @@ build:
 test:
 	@scripts/test
 
+soak:
+	@scripts/soak
+
 bench: build
 	@build/imagined bench
 
 clean:
 	rm -rf build build-*
 
-.PHONY: run build test bench clean
+.PHONY: run build test soak bench clean

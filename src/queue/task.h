@@ -40,6 +40,7 @@ typedef struct task_request {
     int64_t deadline_ms;         /* Unix milliseconds: of no use after that */
     const char *idempotency_key; /* with which it came, … */
     uint64_t body_hash, body_size; /* … and the body that the key stands for */
+    bool awaited;                /* by a client that gets its pictures with the answer: of no use once that client is gone */
 } task_request;
 
 typedef struct task_image {

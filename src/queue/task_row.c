@@ -66,7 +66,7 @@ const char task_row_select[] = "SELECT " COLUMNS " FROM tasks ORDER BY sequence"
 typedef struct field {
     const char *name;
     size_t offset;
-    enum { INT, NUMBER, SIZE, TEXT } type; /* int, double, uint64_t, const char * */
+    enum { INT, NUMBER, SIZE, TEXT, FLAG } type; /* int, double, uint64_t, const char *, bool */
     int64_t low, high;                     /* of an INT */
 } field;
 
@@ -82,6 +82,7 @@ static const field request_fields[] = {
     {"guidance_scale", offsetof(task_request, guidance_scale), NUMBER},
     {"true_cfg_scale", offsetof(task_request, true_cfg_scale), NUMBER},
     {"seed", offsetof(task_request, seed), SIZE},
+    {"awaited", offsetof(task_request, awaited), FLAG},
 };
 
 static const field metrics_fields[] = {
@@ -100,6 +101,7 @@ static void add_fields(yyjson_mut_doc *doc, yyjson_mut_val *o, const field *fiel
         case INT: yyjson_mut_obj_add_int(doc, o, fields[i].name, *(const int *)at); break;
         case NUMBER: yyjson_mut_obj_add_real(doc, o, fields[i].name, *(const double *)at); break;
         case SIZE: yyjson_mut_obj_add_uint(doc, o, fields[i].name, *(const uint64_t *)at); break;
+        case FLAG: yyjson_mut_obj_add_bool(doc, o, fields[i].name, *(const bool *)at); break;
         case TEXT:
             if (*(const char *const *)at != NULL) yyjson_mut_obj_add_str(doc, o, fields[i].name, *(const char *const *)at);
             break;
@@ -123,6 +125,9 @@ static bool read_fields(json o, const field *fields, size_t count, void *to, err
             break;
         case SIZE:
             if (yyjson_is_uint(v)) *(uint64_t *)at = yyjson_get_uint(v);
+            break;
+        case FLAG:
+            if (yyjson_is_bool(v)) *(bool *)at = yyjson_get_bool(v);
             break;
         case TEXT:
             if (yyjson_is_str(v)) *(const char **)at = yyjson_get_str(v);

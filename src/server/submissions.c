@@ -85,13 +85,15 @@ void submissions_add(submissions *m, http_exchange *x, const task_request *reque
                      submission_answer answer) {
     services *s = m->services;
     error why = {0};
+    task_request asked = *request;
+    asked.awaited = owns;
     waiter *w = add(m, x, owns, answer);
     if (w == NULL) {
         error_no_memory(&why, "a waiting request", sizeof *w);
         answer(s, x, NULL, &why);
         return;
     }
-    if (dispatch_submit(s->dispatch, request, priority, submitted, m, w->task, &why)) {
+    if (dispatch_submit(s->dispatch, &asked, priority, submitted, m, w->task, &why)) {
         http_when_left(x, left, w);
         if (request->idempotency_key != NULL)
             idempotency_add(s->idempotency, request->idempotency_key, request->body_hash, request->body_size, w->task);

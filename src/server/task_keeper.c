@@ -256,10 +256,13 @@ static bool open_store(task_keeper *k, error *e) {
     return ok;
 }
 
-/* A wish to cancel that was recorded before the end came. */
-static void end_cancelled(task_keeper *k) {
-    for (task *t = queue_manager_first(k->options.queue); t != NULL; t = queue_manager_after(t))
-        if (t->status == TASK_QUEUED && t->cancel_requested) queue_manager_close(k->options.queue, t, TASK_CANCELLED, NULL, clock_unix_ms());
+/* What nobody wants any more: a wish to cancel was recorded before its end, or the client that waited is gone with the process. */
+static void end_unwanted(task_keeper *k) {
+    for (task *t = queue_manager_first(k->options.queue), *next; t != NULL; t = next) {
+        next = queue_manager_after(t);
+        if (t->status == TASK_QUEUED && (t->cancel_requested || t->request.awaited))
+            queue_manager_close(k->options.queue, t, TASK_CANCELLED, NULL, clock_unix_ms());
+    }
 }
 
 bool task_keeper_new(const task_keeper_options *options, task_keeper **out, error *e) {
@@ -273,7 +276,7 @@ bool task_keeper_new(const task_keeper_options *options, task_keeper **out, erro
         return false;
     }
     queue_manager_set_hooks(options->queue, &hooks);
-    end_cancelled(k);
+    end_unwanted(k);
     *out = k;
     return true;
 }

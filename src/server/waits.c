@@ -101,6 +101,9 @@ void waits_give_up_queued(waits *w) {
     for (wait *one = w->first, *next; one != NULL; one = next) {
         next = one->next;
         task *t = queue_manager_find(w->services->queue, one->task);
-        if (t->status == TASK_QUEUED && !t->closing) answer(one, t);
+        if (t->status != TASK_QUEUED || t->closing) continue;
+        bool owns = one->owns, at_once;
+        answer(one, t);
+        if (owns) dispatch_cancel(w->services->dispatch, t, &at_once, NULL); /* what nobody waits for must not run after the next start */
     }
 }

@@ -174,6 +174,7 @@ static void everything_comes_back(void **state) {
     t.request.idempotency_key = "k-1";
     t.request.body_hash = UINT64_MAX;
     t.request.body_size = 99;
+    t.request.awaited = true;
     t.request.seed = UINT64_MAX;
     t.request.count = 2;
     t.request.guidance_scale = 3.3;
@@ -209,7 +210,7 @@ static void everything_comes_back(void **state) {
     assert_string_equal(r->request.idempotency_key, "k-1");
     assert_string_equal(r->request.model, "demo");
     assert_string_equal(r->request.precision, "auto");
-    assert_true(r->request.body_hash == UINT64_MAX && r->request.body_size == 99 && r->request.seed == UINT64_MAX);
+    assert_true(r->request.body_hash == UINT64_MAX && r->request.body_size == 99 && r->request.awaited && r->request.seed == UINT64_MAX);
     assert_true(r->request.width == 64 && r->request.height == 48 && r->request.steps == 4 && r->request.count == 2 && r->request.max_sequence_length == 77);
     assert_true(r->request.guidance_scale == 3.3 && r->request.true_cfg_scale == 1.0 / 3 && r->request.deadline_ms == 1800000000000);
     assert_true(r->status == TASK_FAILED && r->priority == PRIORITY_LOW && r->sequence == 7 && r->charges == 2 && r->cancel_requested);
