@@ -198,10 +198,14 @@ static void note_running(engine_client *c, const char *id, uint64_t slice) {
     c->running_count++;
 }
 
-static void note_finished(engine_client *c, const char *id) {
+static void forget_running(engine_client *c, const char *id) {
     int i = find_running(c, id);
     if (i < c->running_count) memmove(c->running[i], c->running[c->running_count - 1], sizeof c->running[i]);
     if (i < c->running_count) c->running_count--;
+}
+
+static void note_finished(engine_client *c, const char *id) {
+    forget_running(c, id);
     c->pause = 0;
 }
 
@@ -246,6 +250,7 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
         if (c->events.profile != NULL) c->events.profile(context, &m->profile);
         return true;
     case MESSAGE_ANSWER:
+        forget_running(c, m->id);
         if (c->events.answer != NULL) c->events.answer(context, m->id, &m->answer);
         return true;
     default: return false;

@@ -21,7 +21,7 @@ typedef struct engine_client engine_client;
 typedef struct engine_death {
     int status;       /* as waitpid gives it */
     bool charged;     /* ABRT, SEGV, BUS, FPE, ILL or the OOM killer: the task whose slice was running is to blame */
-    char running[ENGINE_ID_BYTES]; /* that task, or "" when no slice was running */
+    char running[ENGINE_ID_BYTES]; /* that task, or the command whose model was being loaded, or "" when no slice was running */
     char sharing[ENGINE_MAX_SLICE_TASKS - 1][ENGINE_ID_BYTES]; /* the others that shared the slice */
     int sharing_count;
     char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why the engine could not start: "there is no device …" */

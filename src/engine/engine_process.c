@@ -219,10 +219,15 @@ static void run_tasks(process *p) {
     else run_own(p, party.members[0]);
 }
 
-/* One part of a model that the front wants. */
+/* One part of a model that the front wants: told as a slice of the command, so that no task is to blame if it ends the process. */
 static void run_load(process *p) {
     char id[ENGINE_ID_BYTES];
     engine_answer a = {0};
+    const generation_state part = {.phase = PHASE_LOAD, .images = 1};
+    const char *next = load_commands_next(&p->loads);
+    if (next == NULL) return;
+    front_link_progress(&p->front, next, &part, 0);
+    if (p->front.over) return;
     if (load_commands_advance(&p->loads, id, &a)) answer(p, id, &a);
 }
 

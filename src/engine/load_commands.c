@@ -19,6 +19,11 @@ static load_command *first(load_commands *c) {
     return c->count > 0 ? &c->list[0] : NULL;
 }
 
+const char *load_commands_next(const load_commands *c) {
+    const load_command *l = first((load_commands *)c);
+    return l != NULL ? l->id : NULL;
+}
+
 bool load_commands_waiting(const load_commands *c, bool pressing) {
     for (int i = 0; i < c->count; i++)
         if (!pressing || !c->list[i].ahead) return true;

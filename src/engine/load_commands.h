@@ -26,6 +26,8 @@ typedef struct load_commands {
 bool load_commands_add(load_commands *c, const engine_message *m, error *e);
 /* Whether there is a command to work on; with `pressing`, a LOAD. */
 bool load_commands_waiting(const load_commands *c, bool pressing);
+/* The id of the command that is worked on next; NULL: none. */
+const char *load_commands_next(const load_commands *c);
 /* Loads a part of the first one. When that ended the command, *id and *answer (which may be a failure) are filled in and the result is true. */
 bool load_commands_advance(load_commands *c, char id[ENGINE_ID_BYTES], engine_answer *answer);
 void load_commands_drop(load_commands *c); /* all of them, unanswered */

@@ -7,14 +7,19 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+enum { PRELOAD_DEATHS = 3 }; /* engines in a row that do not survive the operator's models, before those are given up */
+
 struct engine_care {
     const char *preload;
     int idle_seconds;
     catalog *catalog;
     engine_view *view;
     double idle_since;  /* clock_seconds; 0: it is not idle */
+    bool preload_died;  /* the engine of now did not survive the operator's models … */
+    int preload_deaths; /* … nor so many before it */
     uint64_t asked;     /* the command for the next task's model that is under way; 0: none */
-    char asked_model[MODEL_NAME_BYTES]; /* the one asked for last, of this engine */
+    char asked_model[MODEL_NAME_BYTES];  /* the one asked for last, of this engine */
+    char deadly_model[MODEL_NAME_BYTES]; /* the last one that an engine did not survive: its own task is to find that out, not others */
 };
 
 bool engine_care_new(const char *preload, int idle_seconds, catalog *c, engine_view *v, engine_care **out, error *e) {
@@ -39,8 +44,12 @@ bool engine_care_model_name(const model_info *m, const char *precision, engine_m
 
 /* --- the operator's models --- */
 
+/* The engine ended, or its device failed, before it had done what it was asked for. */
+static bool ended(const engine_answer *a) { return !a->ok && a->fault.code == ERROR_DEVICE; }
+
 static void preloaded(void *context, const engine_answer *a) {
-    (void)context;
+    engine_care *k = context;
+    k->preload_died |= ended(a);
     if (!a->ok) log_line(LOG_WARNING, "a model that was to be preloaded is not: %s", a->fault.text);
 }
 
@@ -55,6 +64,13 @@ static void preload(engine_care *k, const char *name) {
 
 void engine_care_engine_ready(engine_care *k) {
     k->asked_model[0] = '\0';
+    if (k->preload_deaths == PRELOAD_DEATHS) return;
+    k->preload_deaths = k->preload_died ? k->preload_deaths + 1 : 0;
+    k->preload_died = false;
+    if (k->preload_deaths == PRELOAD_DEATHS) {
+        log_line(LOG_ERROR, "%d engines in a row ended while models were preloaded into them: '%s' are no longer preloaded", PRELOAD_DEATHS, k->preload);
+        return;
+    }
     for (const char *at = k->preload; *at != '\0'; at += strcspn(at, ","), at += *at == ',') {
         char name[MODEL_NAME_BYTES];
         at += strspn(at, " ");
@@ -71,11 +87,12 @@ void engine_care_engine_ready(engine_care *k) {
 static void next_answered(void *context, const engine_answer *a) {
     engine_care *k = context;
     k->asked = 0;
+    if (ended(a)) memcpy(k->deadly_model, k->asked_model, sizeof k->deadly_model);
     if (!a->ok) log_line(LOG_DEBUG, "the next task's model is not preloaded: %s", a->fault.text);
 }
 
 void engine_care_next_model(engine_care *k, const char *name) {
-    if (k->asked != 0 || !engine_view_is_ready(k->view) || strcmp(k->asked_model, name) == 0) return;
+    if (k->asked != 0 || !engine_view_is_ready(k->view) || strcmp(k->asked_model, name) == 0 || strcmp(k->deadly_model, name) == 0) return;
     if (engine_view_model(k->view, name, NULL) != NULL) return;
     const model_info *m;
     engine_model_name model;

@@ -14,9 +14,10 @@ typedef struct engine_care engine_care;
 /* `preload`: names of models, separated by commas, borrowed. idle_seconds 0: the engine is never stopped. */
 bool engine_care_new(const char *preload, int idle_seconds, catalog *c, engine_view *v, engine_care **out, error *e);
 void engine_care_free(engine_care *k); /* NULL is fine */
-/* A new engine is ready: gives it the operator's models. */
+/* A new engine is ready: gives it the operator's models, unless several in a row did not survive that. */
 void engine_care_engine_ready(engine_care *k);
-/* Asks for the model of the task that is next, once, if it is in no cache and fits without anything else leaving. */
+/* Asks for the model of the task that is next, once, if it is in no cache, fits without anything else leaving, and
+ * no engine ended over it before. */
 void engine_care_next_model(engine_care *k, const char *model);
 /* Starts or stops the engine. `needed`: something is there for it to do. Milliseconds until it wants to be called again; −1: never. */
 int engine_care_settle(engine_care *k, engine_client *c, bool needed);

@@ -6,7 +6,7 @@
  * below number N.
  *
  * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
- * "f16" kills it. GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
+ * "f16" kills it, ahead of its use also loading one called "deadly". GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -148,6 +148,13 @@ static void clean_up(fake *f, engine_answer *a) {
     f->snapshot.prompt_entries = f->snapshot.prompt_bytes = 0;
 }
 
+static void die_of(int signal_number) {
+    struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
 static void obey(fake *f, const engine_message *m) {
     engine_answer a = {.ok = true};
     engine_model_row *row = find_model(f, m->model.model);
@@ -160,6 +167,9 @@ static void obey(fake *f, const engine_message *m) {
         else free_model(f, row, &a);
     } else {
         if (strcmp(m->model.precision, "f16") == 0) raise(SIGKILL);
+        f->message = (engine_message){.progress = {.phase = PHASE_LOAD, .images = 1}};
+        tell(f, MESSAGE_PROGRESS, m->id, -1);
+        if (m->kind == MESSAGE_PRELOAD && strcmp(m->model.model, "deadly") == 0) die_of(SIGSEGV);
         if (use_model(f, m->model.model, m->model.only_if_free, &loaded) == NULL)
             a.ok = error_set(&a.fault, ERROR_BUSY, "there is no room");
         a.seconds = loaded ? 0.25 : 0;
@@ -173,11 +183,7 @@ static void obey(fake *f, const engine_message *m) {
 
 static void die_if_told(const fake *f, const job *j, const char *word, int signal_number) {
     const char *at = strstr(j->request.prompt, word);
-    if (at == NULL || f->number >= strtoull(at + strlen(word), NULL, 10)) return;
-    struct rlimit no_core = {0, 0};
-    setrlimit(RLIMIT_CORE, &no_core);
-    signal(signal_number, SIG_DFL);
-    raise(signal_number);
+    if (at != NULL && f->number < strtoull(at + strlen(word), NULL, 10)) die_of(signal_number);
 }
 
 static void send_image(fake *f, const job *j) {

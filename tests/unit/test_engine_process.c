@@ -44,7 +44,8 @@ struct model_manager {
 
 struct model_lease {
     model_manager *models;
-    int parts; /* still to load */
+    int parts;   /* still to load */
+    bool deadly; /* its second part ends the process */
 };
 
 bool engine_room_open(engine_room *room, const engine_room_options *o, error *e) {
@@ -81,6 +82,7 @@ bool model_manager_lease(model_manager *m, const model_key *key, load_purpose pu
     *out = calloc(1, sizeof **out);
     (*out)->models = m;
     (*out)->parts = 5;
+    (*out)->deadly = strcmp(key->name, "deadly") == 0;
     m->out++;
     return true;
 }
@@ -88,6 +90,7 @@ bool model_manager_lease(model_manager *m, const model_key *key, load_purpose pu
 bool model_lease_advance(model_lease *l, bool *more, error *e) {
     usleep(1000);
     *more = --l->parts > 0;
+    if (l->deadly && l->parts == 3) abort();
     if (!*more) l->models->cached++;
     return true;
 }
@@ -618,7 +621,7 @@ static int slices_until_answered(front *f, engine_message_kind kind, const char 
     command(f, kind, id, "x", false);
     do {
         assert_true(next(f, NULL));
-        slices += f->last.kind == MESSAGE_PROGRESS;
+        slices += f->last.kind == MESSAGE_PROGRESS && strcmp(f->last.id, id) != 0;
     } while (f->last.kind == MESSAGE_PROGRESS);
     assert_int_equal(f->last.kind, MESSAGE_ANSWER);
     assert_string_equal(f->last.id, id);
@@ -637,6 +640,20 @@ static void models_load_between_the_slices_of_tasks(void **state) {
     send_to(&f, MESSAGE_SUSPEND, "a", NULL); /* now there is a gap */
     expect(&f, MESSAGE_ANSWER, "last");
     assert_int_equal(end(&f), 0);
+}
+
+/* Or the task that ran before it would be charged with what the load did. */
+static void a_part_of_a_model_is_a_slice_of_its_command(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 1000, 1);
+    expect(&f, MESSAGE_PROGRESS, "a");
+    command(&f, MESSAGE_PRELOAD, "command", "deadly", false);
+    char last[ENGINE_ID_BYTES] = "";
+    while (next(&f, NULL)) memcpy(last, f.last.id, sizeof last);
+    assert_string_equal(last, "command");
+    int status = end(&f);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 static void stop_ends_it_between_slices(void **state) {
@@ -750,6 +767,7 @@ int main(void) {
         cmocka_unit_test(a_suspended_task_keeps_its_place),
         cmocka_unit_test(commands_are_answered),
         cmocka_unit_test(models_load_between_the_slices_of_tasks),
+        cmocka_unit_test(a_part_of_a_model_is_a_slice_of_its_command),
         cmocka_unit_test(stop_ends_it_between_slices),
         cmocka_unit_test(it_ends_within_a_slice_of_the_front),
         cmocka_unit_test(an_abort_ends_the_process_by_its_signal),
