@@ -38,6 +38,9 @@ int command_serve(int argc, char **argv) {
         .preload = config_text(c, OPTION_PRELOAD),
         .engine_idle_seconds = (int)config_integer(c, OPTION_ENGINE_IDLE_SECONDS),
         .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
+        .keep_tasks = (int)config_integer(c, OPTION_KEEP_TASKS),
+        .keep_images_days = config_real(c, OPTION_KEEP_IMAGES_DAYS),
+        .keep_images_gb = config_real(c, OPTION_KEEP_IMAGES_GB),
         .log_level = (int)options_log_level(c),
         .quiet = config_boolean(c, OPTION_QUIET),
     };

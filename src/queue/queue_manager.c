@@ -416,6 +416,11 @@ static void add_finished(queue_manager *q, task *t) {
     *(behind != NULL ? &behind->place.before : &q->finished_last) = t;
 }
 
+task *queue_manager_oldest_finished(const queue_manager *q) { return q->finished_first; }
+task *queue_manager_next_finished(const task *t) { return t->place.behind; }
+size_t queue_manager_finished_count(const queue_manager *q) { return q->finished; }
+void queue_manager_forget_task(queue_manager *q, task *t) { forget(q, t); }
+
 static void forget_oldest(queue_manager *q, const task *kept) {
     while (q->finished > 1 && q->finished > q->limits.keep_finished) {
         task *oldest = q->finished_first;

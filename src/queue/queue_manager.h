@@ -140,6 +140,12 @@ size_t queue_manager_position(const queue_manager *q, const task *t);
 bool queue_manager_eta(const queue_manager *q, const task *t, int64_t now_ms, double *seconds);
 policy_rank queue_manager_rank(const queue_manager *q, const task *t, int64_t now_ms); /* its class, with what waiting has added */
 queue_stats queue_manager_get_queue_stats(const queue_manager *q);
+/* Those that are final, in the order of their ends; NULL ends. */
+task *queue_manager_oldest_finished(const queue_manager *q);
+task *queue_manager_next_finished(const task *t);
+size_t queue_manager_finished_count(const queue_manager *q);
+/* Forgets a task that is final, as if it were beyond keep_finished. */
+void queue_manager_forget_task(queue_manager *q, task *t);
 /* Newest first; NULL ends. */
 task *queue_manager_first(const queue_manager *q);
 task *queue_manager_after(const task *t);

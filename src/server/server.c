@@ -11,10 +11,10 @@
 #include "server/api/native.h"
 #include "server/api/openai.h"
 #include "server/notify.h"
+#include "server/retention.h"
 #include "server/services.h"
 
 enum {
-    KEEP_FINISHED = 1000,
     DRAIN_MS = 30 * 1000, /* running tasks and answers on their way get this long */
     DRAIN_POLL_MS = 20,
 };
@@ -24,6 +24,7 @@ typedef struct server {
     loop *loop;
     http_server *http;
     services services;
+    retention *retention;
     int signals; /* a signalfd */
     sigset_t signals_before;
     loop_watch *signal_watch;
@@ -117,7 +118,7 @@ static void warn_of_models(server *s) {
 static bool start(server *s, error *e) {
     const server_options *o = s->options;
     services *v = &s->services;
-    const queue_limits limits = {.max_queued = (size_t)o->max_queued, .max_active = (size_t)o->max_active, .keep_finished = KEEP_FINISHED};
+    const queue_limits limits = {.max_queued = (size_t)o->max_queued, .max_active = (size_t)o->max_active, .keep_finished = (size_t)o->keep_tasks};
     /* First what can refuse to start, then the port, then what takes time: nothing slow stands before listening. */
     if (!picture_store_new(o->state_folder, &v->pictures, e) || !loop_new(&s->loop, e) ||
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
@@ -129,7 +130,10 @@ static bool start(server *s, error *e) {
         return false;
     const task_keeper_options keeping = {
         .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .state_folder = o->state_folder};
-    if (!task_keeper_new(&keeping, &v->keeper, e)) return false;
+    const retention_limits keep = {.tasks = (size_t)o->keep_tasks,
+                                   .age_ms = (int64_t)(o->keep_images_days * 24 * 3600 * 1000 + 0.5),
+                                   .bytes = (uint64_t)(o->keep_images_gb * (double)(1 << 30))};
+    if (!task_keeper_new(&keeping, &v->keeper, e) || !retention_new(s->loop, v->queue, v->keeper, &keep, &s->retention, e)) return false;
     const dispatch_options dispatching = {
         .loop = s->loop,
         .queue = v->queue,
@@ -158,6 +162,7 @@ static bool start(server *s, error *e) {
 static void stop(server *s) {
     services *v = &s->services;
     http_server_free(s->http); /* waiting requests are left: they cancel their tasks */
+    retention_free(s->retention);
     dispatch_free(v->dispatch);
     task_keeper_free(v->keeper);
     submissions_free(v->submissions);

@@ -26,6 +26,8 @@ typedef struct server_options {
     int prompt_cache_mb;       /* IMAGINED_PROMPT_CACHE_MB */
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
+    int keep_tasks;            /* finished ones */
+    double keep_images_days, keep_images_gb; /* 0: for ever; no limit */
     const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */
     int engine_idle_seconds;   /* IMAGINED_ENGINE_IDLE_SECONDS; 0: never stopped */
     int log_level;

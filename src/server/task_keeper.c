@@ -34,6 +34,7 @@ struct task_keeper {
     setting *settings;
     bool accepting;  /* the queue's change is one that is on disk already */
     bool owed;       /* an end could not be handed over, for want of memory */
+    uint64_t picture_bytes; /* of the queue's tasks */
     size_t ends;     /* handed over and not yet on disk */
     error store_trouble, picture_trouble; /* code ERROR_NONE: none */
 };
@@ -100,8 +101,17 @@ static void changed(void *context, task *t) {
     else note(k, t);
 }
 
+static uint64_t bytes_of(const task *t) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < t->request.count; i++) bytes += t->images[i].bytes;
+    return bytes;
+}
+
+uint64_t task_keeper_picture_bytes(const task_keeper *k) { return k->picture_bytes; }
+
 static void forgotten(void *context, task *t) {
     task_keeper *k = context;
+    k->picture_bytes -= bytes_of(t);
     error fault = {0};
     if (!task_store_delete_task(k->store, t->id, t->request.count, &fault))
         log_line(LOG_WARNING, "task %s stays on disk until the next start: %s", t->id, fault.text);
@@ -116,6 +126,7 @@ static void write_owed(void *context) {
 }
 
 void task_keeper_picture_stored(task_keeper *k, task *t, int index, uint64_t bytes) {
+    k->picture_bytes += bytes - t->images[index].bytes;
     t->images[index].stored = true;
     t->images[index].bytes = bytes;
     /* A task's only picture is written with its end, which comes at once. */
@@ -214,7 +225,8 @@ static void forget_lost_pictures(const task_keeper *k, task *t) {
     for (int i = 0; i < t->request.count; i++) {
         char id[PICTURE_ID_BYTES], path[PATH_MAX];
         picture_id_format(t->id, i, id);
-        if (t->images[i].stored && picture_store_path(k->options.pictures, id, path, NULL) && !file_exists(path)) t->images[i].stored = false;
+        if (t->images[i].stored && picture_store_path(k->options.pictures, id, path, NULL) && !file_exists(path))
+            t->images[i] = (task_image){.seed = t->images[i].seed};
     }
 }
 
@@ -225,7 +237,10 @@ static void take_task(void *context, task *t) {
     if (r->idempotency_key != NULL && strlen(r->idempotency_key) < IDEMPOTENCY_KEY_BYTES)
         idempotency_add(k->options.idempotency, r->idempotency_key, r->body_hash, r->body_size, t->id);
     error fault = {0};
-    if (queue_manager_restore_task(k->options.queue, t, &fault)) return;
+    if (queue_manager_restore_task(k->options.queue, t, &fault)) {
+        k->picture_bytes += bytes_of(t);
+        return;
+    }
     log_line(LOG_ERROR, "task %s is left out until the next start: %s", t->id, fault.text);
     arena_free(&t->memory);
     free(t);

@@ -48,6 +48,7 @@ void task_keeper_hurry(task_keeper *k); /* what changed just now is written at o
 
 /* NULL unless in trouble. */
 const error *task_keeper_trouble(const task_keeper *k);
+uint64_t task_keeper_picture_bytes(const task_keeper *k); /* of all stored pictures of the queue's tasks */
 /* Submissions and ends that are not yet on disk. */
 bool task_keeper_busy(const task_keeper *k);
 /* Settings outlive the process; NULL: none. The answer is borrowed until the next change of that key. */

@@ -319,6 +319,30 @@ static void every_change_is_told(void **state) {
     queue_manager_free(q);
 }
 
+static void finished_tasks_stand_in_the_order_of_their_ends(void **state) {
+    (void)state;
+    queue_manager *q = make(&roomy);
+    heard h = {0};
+    const queue_hooks hooks = {&h, hear_changed, hear_forgotten};
+    queue_manager_set_hooks(q, &hooks);
+    task *a = submit(q, "a", PRIORITY_NORMAL, 1), *b = submit(q, "b", PRIORITY_NORMAL, 2), *c = submit(q, "c", PRIORITY_NORMAL, 3);
+    assert_null(queue_manager_oldest_finished(q));
+    queue_manager_cancelled(q, c, 4);
+    queue_manager_cancelled(q, a, 5);
+    queue_manager_cancelled(q, b, 6);
+    assert_ptr_equal(queue_manager_oldest_finished(q), c);
+    assert_ptr_equal(queue_manager_next_finished(c), a);
+    assert_ptr_equal(queue_manager_next_finished(a), b);
+    assert_null(queue_manager_next_finished(b));
+    queue_manager_forget_task(q, a);
+    assert_ptr_equal(queue_manager_next_finished(c), b);
+    assert_int_equal(queue_manager_finished_count(q), 2);
+    assert_int_equal(h.forgotten, 1);
+    assert_ptr_equal(queue_manager_first(q), c);
+    assert_ptr_equal(queue_manager_after(c), b);
+    queue_manager_free(q);
+}
+
 static void restored_tasks_have_their_old_places(void **state) {
     (void)state;
     queue_manager *q = make(&roomy);
@@ -523,6 +547,7 @@ int main(void) {
         cmocka_unit_test(a_closing_task_keeps_its_first_end),
         cmocka_unit_test(a_prepared_task_has_its_place_but_is_not_there),
         cmocka_unit_test(every_change_is_told),
+        cmocka_unit_test(finished_tasks_stand_in_the_order_of_their_ends),
         cmocka_unit_test(restored_tasks_have_their_old_places),
         cmocka_unit_test(any_sequence_agrees_with_the_model),
     };
