@@ -30,7 +30,6 @@ struct dispatch {
     engine_client *engine;
     engine_view *view;
     engine_care *care;
-    engine_profiles *profiles;
     encoder *encoder;
     loop_watch *engine_watch, *encoder_watch;
     int watched_fd;
@@ -175,7 +174,7 @@ static void on_ready(void *context, const engine_message *m) {
     d->trouble[0] = '\0';
     engine_view_ready(d->view, m);
     engine_care_engine_ready(d->care);
-    engine_profiles_begin_telling(d->profiles);
+    engine_profiles_begin_telling(d->options.profiles);
     log_line(LOG_INFO, "the engine (process %ld) is ready on %s, threads: %d", (long)engine_client_pid(d->engine), d->device,
              m->hello.threads);
 }
@@ -209,7 +208,7 @@ static void on_plan(void *context, const engine_message *m) {
 
 static void on_snapshot(void *context, const engine_snapshot *s) { engine_view_snapshot_came(((dispatch *)context)->view, s); }
 
-static void on_profile(void *context, const engine_profile *p) { engine_profiles_add(((dispatch *)context)->profiles, p); }
+static void on_profile(void *context, const engine_profile *p) { engine_profiles_add(((dispatch *)context)->options.profiles, p); }
 
 static void on_answer(void *context, const char *command, const engine_answer *a) {
     engine_view_answer_came(((dispatch *)context)->view, command, a);
@@ -362,18 +361,20 @@ static void send_owed_cancels(dispatch *d) {
     }
 }
 
-static bool computes(const dispatch *d, const char *model) {
-    for (int i = 0; i < d->options.max_active; i++)
-        if (d->slots[i].task != NULL && strcmp(d->slots[i].task->request.model, model) == 0) return true;
+static bool computes(const dispatch *d, const task_request *r) {
+    for (int i = 0; i < d->options.max_active; i++) {
+        const task *t = d->slots[i].task;
+        if (t != NULL && strcmp(t->request.model, r->model) == 0 && strcmp(t->request.precision, r->precision) == 0) return true;
+    }
     return false;
 }
 
 /* Which engine there is to be, and what it is to hold. Milliseconds until this must be asked again; −1: never. */
 static int care_for_engine(dispatch *d) {
     const task *next = d->draining || dispatch_idle(d) ? NULL : queue_manager_peek_task(d->options.queue);
-    if (next != NULL && !computes(d, next->request.model)) engine_care_next_model(d->care, next->request.model);
+    if (next != NULL && !computes(d, &next->request)) engine_care_next_model(d->care, next->request.model, next->request.precision);
     if (engine_client_ready(d->engine)) {
-        d->retry |= engine_profiles_tell(d->profiles, d->engine);
+        d->retry |= engine_profiles_tell(d->options.profiles, d->engine);
         d->retry |= engine_view_send(d->view, d->engine);
     }
     bool waits = !d->draining && queue_manager_peek_task(d->options.queue) != NULL;
@@ -423,7 +424,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
     const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer};
     bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
-    ok = ok && engine_view_new(&d->view, e) && engine_profiles_new(&d->profiles, e) &&
+    ok = ok && engine_view_new(&d->view, e) &&
          engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
          engine_client_new(&options->engine, &events, &d->engine, e);
@@ -446,7 +447,6 @@ void dispatch_free(dispatch *d) {
     loop_timer_free(d->timer);
     engine_client_free(d->engine);
     engine_care_free(d->care);
-    engine_profiles_free(d->profiles);
     engine_view_free(d->view);
     encoder_free(d->encoder);
     free(d->slots);
@@ -530,7 +530,6 @@ bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine) |
 pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_pid(d->engine); }
 const engine_view *dispatch_engine(const dispatch *d) { return d->view; }
 const engine_options *dispatch_engine_options(const dispatch *d) { return &d->options.engine; }
-const engine_profiles *dispatch_profiles(const dispatch *d) { return d->profiles; }
 
 const char *dispatch_engine_state(const dispatch *d) {
     return engine_client_stopped(d->engine) ? "stopped" : engine_client_ready(d->engine) ? "ready" : "starting";

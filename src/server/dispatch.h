@@ -25,6 +25,7 @@ typedef struct dispatch_options {
     catalog *catalog;
     const picture_store *pictures;
     task_keeper *keeper; /* the dispatcher listens to it */
+    engine_profiles *profiles; /* what engines measure, and are told */
     engine_options engine;
     const char *preload;     /* models for each new engine, separated by commas; borrowed */
     int engine_idle_seconds; /* after which an engine that nothing needs is stopped; 0: never */
@@ -63,7 +64,6 @@ const char *dispatch_device(const dispatch *d); /* its device in words; "" while
 pid_t dispatch_engine_pid(const dispatch *d);   /* 0 while there is none */
 const engine_view *dispatch_engine(const dispatch *d);
 const engine_options *dispatch_engine_options(const dispatch *d);
-const engine_profiles *dispatch_profiles(const dispatch *d);
 /* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining. */
 bool dispatch_command(dispatch *d, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
                       uint64_t *handle, error *e);

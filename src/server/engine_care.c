@@ -18,8 +18,8 @@ struct engine_care {
     bool preload_died;  /* the engine of now did not survive the operator's models … */
     int preload_deaths; /* … nor so many before it */
     uint64_t asked;     /* the command for the next task's model that is under way; 0: none */
-    char asked_model[MODEL_NAME_BYTES];  /* the one asked for last, of this engine */
-    char deadly_model[MODEL_NAME_BYTES]; /* the last one that an engine did not survive: its own task is to find that out, not others */
+    engine_model_name asked_model;  /* the one asked for last, of this engine */
+    engine_model_name deadly_model; /* the last one that an engine did not survive: its own task is to find that out, not others */
 };
 
 bool engine_care_new(const char *preload, int idle_seconds, catalog *c, engine_view *v, engine_care **out, error *e) {
@@ -63,7 +63,7 @@ static void preload(engine_care *k, const char *name) {
 }
 
 void engine_care_engine_ready(engine_care *k) {
-    k->asked_model[0] = '\0';
+    k->asked_model = (engine_model_name){0};
     if (k->preload_deaths == PRELOAD_DEATHS) return;
     k->preload_deaths = k->preload_died ? k->preload_deaths + 1 : 0;
     k->preload_died = false;
@@ -87,19 +87,30 @@ void engine_care_engine_ready(engine_care *k) {
 static void next_answered(void *context, const engine_answer *a) {
     engine_care *k = context;
     k->asked = 0;
-    if (ended(a)) memcpy(k->deadly_model, k->asked_model, sizeof k->deadly_model);
+    if (ended(a)) k->deadly_model = k->asked_model;
     if (!a->ok) log_line(LOG_DEBUG, "the next task's model is not preloaded: %s", a->fault.text);
 }
 
-void engine_care_next_model(engine_care *k, const char *name) {
-    if (k->asked != 0 || !engine_view_is_ready(k->view) || strcmp(k->asked_model, name) == 0 || strcmp(k->deadly_model, name) == 0) return;
-    if (engine_view_model(k->view, name, NULL) != NULL) return;
+static bool is_called(const engine_model_name *m, const char *name, const char *precision) {
+    return strcmp(m->model, name) == 0 && strcmp(m->precision, precision) == 0;
+}
+
+static bool is_cached(const engine_view *v, const char *name, const char *precision) {
+    const engine_model_row *m = NULL;
+    do m = engine_view_model(v, name, m);
+    while (m != NULL && strcmp(m->precision, precision) != 0);
+    return m != NULL;
+}
+
+void engine_care_next_model(engine_care *k, const char *name, const char *precision) {
+    if (k->asked != 0 || !engine_view_is_ready(k->view) || is_cached(k->view, name, precision)) return;
+    if (is_called(&k->asked_model, name, precision) || is_called(&k->deadly_model, name, precision)) return;
     const model_info *m;
     engine_model_name model;
-    if (!catalog_find(k->catalog, name, &m, NULL) || !engine_care_model_name(m, "auto", &model, NULL)) return;
+    if (!catalog_find(k->catalog, name, &m, NULL) || !engine_care_model_name(m, precision, &model, NULL)) return;
     model.only_if_free = true;
     if (!engine_view_command(k->view, MESSAGE_PRELOAD, &model, next_answered, k, &k->asked, NULL)) return;
-    memcpy(k->asked_model, model.model, sizeof k->asked_model);
+    k->asked_model = model;
 }
 
 /* --- stopping and starting --- */

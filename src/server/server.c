@@ -124,12 +124,12 @@ static bool start(server *s, error *e) {
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
-    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !queue_manager_new(&limits, &v->queue, e) ||
+    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
         !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !submissions_new(v, &v->submissions, e) ||
         !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const task_keeper_options keeping = {
-        .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .state_folder = o->state_folder};
+        .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .profiles = v->profiles, .state_folder = o->state_folder};
     const retention_limits keep = {.tasks = (size_t)o->keep_tasks,
                                    .age_ms = (int64_t)(o->keep_images_days * 24 * 3600 * 1000 + 0.5),
                                    .bytes = (uint64_t)(o->keep_images_gb * (double)(1 << 30))};
@@ -140,6 +140,7 @@ static bool start(server *s, error *e) {
         .catalog = v->catalog,
         .pictures = v->pictures,
         .keeper = v->keeper,
+        .profiles = v->profiles,
         .engine = {.device = o->device,
                    .threads = o->threads,
                    .max_models = o->max_models,
@@ -165,6 +166,7 @@ static void stop(server *s) {
     retention_free(s->retention);
     dispatch_free(v->dispatch);
     task_keeper_free(v->keeper);
+    engine_profiles_free(v->profiles);
     submissions_free(v->submissions);
     waits_free(v->waits);
     events_free(v->events);

@@ -20,6 +20,7 @@ typedef struct services {
     catalog *catalog;
     picture_store *pictures;
     task_keeper *keeper;
+    engine_profiles *profiles;
     submissions *submissions;
     waits *waits;
     events *events;

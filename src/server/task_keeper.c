@@ -246,6 +246,33 @@ static void take_task(void *context, task *t) {
     free(t);
 }
 
+/* For the next engine, and for estimates. */
+static void take_profile(void *context, const stored_profile *kept) {
+    task_keeper *k = context;
+    engine_profile p;
+    char shape[TASK_SHAPE_BYTES];
+    if (!engine_profiles_restore(k->options.profiles, kept, &p)) return;
+    const task_request r = {.model = p.model,
+                            .precision = p.precision,
+                            .width = p.width,
+                            .height = p.height,
+                            .negative_prompt = p.guidance_pair ? "" : NULL,
+                            .true_cfg_scale = p.guidance_pair ? 2 : 1};
+    const profile known = {.step_seconds = p.step_seconds,
+                           .load_seconds = p.load_seconds,
+                           .encode_seconds = p.encode_seconds,
+                           .decode_seconds = p.decode_seconds,
+                           .peak_bytes = p.peak_bytes};
+    task_shape(&r, p.batch, shape);
+    profile_table_restore(queue_manager_profiles(k->options.queue), shape, &known);
+}
+
+static void keep_profile(void *context, const stored_profile *measured) {
+    error fault = {0};
+    if (!task_store_put_profile(((task_keeper *)context)->store, measured, &fault))
+        log_line(LOG_WARNING, "what a task took is not written: %s", fault.text);
+}
+
 static void skip_task(void *context, const error *why) {
     (void)context;
     log_line(LOG_ERROR, "%s; it is left out, its row stays as it is", why->text);
@@ -262,7 +289,7 @@ static bool open_store(task_keeper *k, error *e) {
     char path[PATH_MAX];
     task_database_report report;
     const task_store_options storing = {.path = path, .context = k, .trouble = store_trouble, .remove_files = remove_files};
-    const task_store_readers readers = {{k, take_task, skip_task}, k, NULL, take_setting};
+    const task_store_readers readers = {{k, take_task, skip_task}, k, take_profile, take_setting};
     if (!file_join(path, sizeof path, k->options.state_folder, "imagined.db", e)) return false;
     bool ok = task_store_open(&storing, &readers, &report, &k->store, e);
     if (report.moved_to[0] != '\0')
@@ -291,6 +318,7 @@ bool task_keeper_new(const task_keeper_options *options, task_keeper **out, erro
         return false;
     }
     queue_manager_set_hooks(options->queue, &hooks);
+    engine_profiles_listen(options->profiles, keep_profile, k);
     end_unwanted(k);
     *out = k;
     return true;
@@ -302,6 +330,7 @@ void task_keeper_free(task_keeper *k) {
     if (k == NULL) return;
     const queue_hooks none = {0};
     queue_manager_set_hooks(k->options.queue, &none);
+    engine_profiles_listen(k->options.profiles, NULL, NULL);
     loop_watch_free(k->watch);
     loop_timer_free(k->timer);
     task_store_free(k->store);

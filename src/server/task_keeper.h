@@ -8,6 +8,7 @@
 
 #include "queue/queue_manager.h"
 #include "queue/task_store.h"
+#include "server/engine_profiles.h"
 #include "server/idempotency.h"
 #include "server/loop.h"
 #include "server/picture_store.h"
@@ -19,6 +20,7 @@ typedef struct task_keeper_options {
     queue_manager *queue;
     idempotency *idempotency;
     const picture_store *pictures;
+    engine_profiles *profiles; /* kept as well; outlives the keeper */
     const char *state_folder; /* of imagined.db */
 } task_keeper_options;
 

@@ -152,20 +152,23 @@ static bool server_work(void *context, error *e) {
     waits *w = NULL;
     idempotency *keys = NULL;
     events *v = NULL;
+    engine_profiles *profiles = NULL;
     dispatch *d = NULL;
     task_keeper *keeper = NULL;
     catalog *c = NULL;
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
               waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && events_new(l, q, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
+    ok = ok && engine_profiles_new(&profiles, e);
     const task_keeper_options keeping = {
-        .loop = l, .queue = q, .idempotency = keys, .pictures = state->pictures, .state_folder = state->path};
+        .loop = l, .queue = q, .idempotency = keys, .pictures = state->pictures, .profiles = profiles, .state_folder = state->path};
     ok = ok && task_keeper_new(&keeping, &keeper, e);
     const dispatch_options options = {.loop = l,
                                       .keeper = keeper,
                                       .queue = q,
                                       .catalog = c,
                                       .pictures = state->pictures,
+                                      .profiles = profiles,
                                       .engine = {.device = "cpu"},
                                       .preload = "",
                                       .max_active = 2,
@@ -175,6 +178,7 @@ static bool server_work(void *context, error *e) {
     http_server_free(http);
     dispatch_free(d);
     task_keeper_free(keeper);
+    engine_profiles_free(profiles);
     submissions_free(submitted);
     waits_free(w);
     events_free(v);

@@ -6,7 +6,8 @@
  * below number N.
  *
  * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
- * "f16" kills it, ahead of its use also loading one called "deadly". GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
+ * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told.
+ * GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -212,6 +213,15 @@ static void end(fake *f, job *j, engine_message_kind kind) {
     *j = (job){0};
 }
 
+static void tell_profile(fake *f, const job *j) {
+    engine_profile p = {.width = j->request.width, .height = j->request.height, .text_tokens = j->request.max_sequence_length, .batch = 1,
+                        .peak_bytes = 7000, .step_seconds = 0.125, .load_seconds = 0.25};
+    memcpy(p.model, j->request.model, sizeof p.model);
+    memcpy(p.precision, j->request.precision, sizeof p.precision);
+    f->message = (engine_message){.profile = p};
+    tell(f, MESSAGE_PROFILE, "", -1);
+}
+
 static void load(fake *f, job *j) {
     bool loaded;
     load_progress(f, j, find_model(f, j->request.model) != NULL ? MODEL_BYTES : 0);
@@ -244,6 +254,7 @@ static void slice(fake *f, job *j) {
         if (!says(j, "skip")) send_image(f, j);
         j->step = 0;
         if (++j->image < j->request.count) return;
+        tell_profile(f, j);
         f->message = (engine_message){.metrics = {.denoise_seconds = 0.5, .steps_run = j->request.steps}};
         end(f, j, MESSAGE_DONE);
     }
@@ -252,6 +263,10 @@ static void slice(fake *f, job *j) {
 static void take(fake *f, const engine_message *m) {
     if (m->kind == MESSAGE_STOP) exit(0);
     if (m->kind >= MESSAGE_LOAD && m->kind <= MESSAGE_CLEANUP) obey(f, m);
+    if (m->kind == MESSAGE_KNOWN_PROFILE) {
+        f->snapshot.pinned_bytes++;
+        tell_snapshot(f);
+    }
     for (int i = 0; i < MAX_TASKS; i++) {
         job *j = &f->jobs[i];
         if (m->kind == MESSAGE_ADMIT && !j->used) {

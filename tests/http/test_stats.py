@@ -288,6 +288,25 @@ def test_the_real_engines_models_and_cleanup(make_server):
     assert after["engine"]["process"]["file_bytes"] < mapped - size / 2  # the kernel's own word for it
 
 
+def test_what_tasks_took_outlives_engine_and_server(make_server, tmp_path):
+    server = make_server(STATE=tmp_path / "state")
+    server.wait_ready()
+    for width in (64, 32, 64):
+        server.finish(server.submit(width=width, height=32))
+    profiles = stats(server)["profiles"]
+    assert [(p["model"], p["width"], p["height"], p["batch"], p["peak_bytes"]) for p in profiles] == [
+        ("demo", 32, 32, 1, 7000), ("demo", 64, 32, 1, 7000)]
+    assert profiles[0]["step_seconds"] == 0.125 and profiles[0]["guidance_pair"] is False and profiles[0]["text_tokens"] > 0
+    assert server.get("/api/system/models").json()["models"][0]["profiles"] == profiles
+    os.kill(server.engine_pid(), signal.SIGKILL)
+    until(lambda: stats(server)["vram"]["ledger"]["pinned"] == 2)  # the new engine was told
+    server.stop()
+    again = make_server(STATE=tmp_path / "state")
+    until(lambda: stats(again)["vram"]["ledger"]["pinned"] == 2)
+    by_width = lambda p: p["width"]
+    assert sorted(stats(again)["profiles"], key=by_width) == sorted(profiles, key=by_width)
+
+
 @pytest.fixture
 def server(make_server):
     server = make_server()

@@ -167,6 +167,42 @@ static void profiles_are_kept_by_key_and_bounded(void **state) {
     engine_profiles_free(p);
 }
 
+static void remember(void *context, const stored_profile *measured) { *(stored_profile *)context = *measured; }
+
+static void profiles_come_back_as_they_were_kept(void **state) {
+    (void)state;
+    engine_profiles *p, *again;
+    error e;
+    stored_profile kept = {0};
+    assert_true(engine_profiles_new(&p, &e) && engine_profiles_new(&again, &e));
+    engine_profiles_listen(p, remember, &kept);
+    for (int pair = 0; pair < 2; pair++) {
+        engine_profile out, one = {.model = "a", .precision = "bf16", .width = 64, .height = 32, .text_tokens = 256, .guidance_pair = pair,
+                                   .batch = 3, .peak_bytes = 5, .reserve_bytes = 6, .step_seconds = 0.5, .load_seconds = 1,
+                                   .encode_seconds = 2, .decode_seconds = 3};
+        engine_profiles_add(p, &one);
+        assert_int_equal(kept.batch, 3);
+        assert_true(engine_profiles_restore(again, &kept, &out));
+        assert_string_equal(out.model, "a");
+        assert_string_equal(out.precision, "bf16");
+        assert_true(out.width == 64 && out.height == 32 && out.text_tokens == 256 && out.guidance_pair == pair && out.batch == 3);
+        assert_true(out.peak_bytes == 5 && out.reserve_bytes == 6 && out.step_seconds == 0.5 && out.load_seconds == 1);
+        assert_true(out.encode_seconds == 2 && out.decode_seconds == 3);
+        assert_int_equal(engine_profiles_count(again), (size_t)pair + 1);
+    }
+    static const char *const strangers[] = {"", "64x32", "64x32, 1 tokens ", "-64x32, 1 tokens", "064x32, 1 tokens", "99999x32, 1 tokens",
+                                            "64x32, 0 tokens", "64x32, 99999999999 tokens", "64x32, 1 tokens, guidance pairs"};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
+        snprintf(kept.shape, sizeof kept.shape, "%s", strangers[i]);
+        assert_false(engine_profiles_restore(again, &kept, NULL));
+    }
+    snprintf(kept.shape, sizeof kept.shape, "64x32, 1 tokens");
+    kept.step_seconds = -1;
+    assert_false(engine_profiles_restore(again, &kept, NULL));
+    engine_profiles_free(p);
+    engine_profiles_free(again);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_snapshot),
@@ -176,6 +212,7 @@ int main(void) {
         cmocka_unit_test(the_forgotten_are_not_called),
         cmocka_unit_test(commands_are_bounded),
         cmocka_unit_test(profiles_are_kept_by_key_and_bounded),
+        cmocka_unit_test(profiles_come_back_as_they_were_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ void native_get_models(services *s, http_exchange *x, const char *id) {
     for (size_t i = 0; i < list->count; i++) {
         const model_info *m = &list->models[i];
         bool is_default = strcmp(m->name, catalog_default(s->catalog)) == 0;
-        yyjson_mut_arr_append(models, model_document(doc, m, is_default, dispatch_engine(s->dispatch), dispatch_profiles(s->dispatch)));
+        yyjson_mut_arr_append(models, model_document(doc, m, is_default, dispatch_engine(s->dispatch), s->profiles));
     }
     yyjson_mut_doc_set_root(doc, root);
     answer_json(x, 200, NULL, doc);

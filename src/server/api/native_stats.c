@@ -117,6 +117,7 @@ static void add_models(yyjson_mut_doc *doc, yyjson_mut_val *root, const services
     for (int i = 0; i < told->model_count; i++)
         yyjson_mut_arr_append(rows, model_row_document(doc, &told->models[i], engine_view_device_kind(v)));
     yyjson_mut_obj_add_uint(doc, o, "cached_bytes", told->cached_weight_bytes);
+    yyjson_mut_obj_add_uint(doc, o, "max_bytes", (uint64_t)(dispatch_engine_options(s->dispatch)->max_cache_gb * (double)(1 << 30)));
     yyjson_mut_obj_add_uint(doc, o, "loads", told->loads);
     yyjson_mut_val *evictions = yyjson_mut_obj_add_obj(doc, o, "evictions");
     for (int i = 0; i < EVICTION_CAUSES; i++) yyjson_mut_obj_add_uint(doc, evictions, eviction_names[i], told->evictions[i]);
@@ -244,7 +245,7 @@ void native_get_stats(services *s, http_exchange *x, const char *id) {
     add_prompt_cache(doc, root, told);
     add_batching(doc, root, told);
     add_engine(doc, root, s);
-    add_profiles(doc, root, dispatch_profiles(s->dispatch));
+    add_profiles(doc, root, s->profiles);
     yyjson_mut_doc_set_root(doc, root);
     http_add_header(x, "cache-control", "no-store");
     answer_json(x, 200, NULL, doc);
