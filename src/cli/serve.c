@@ -38,6 +38,8 @@ int command_serve(int argc, char **argv) {
         .preload = config_text(c, OPTION_PRELOAD),
         .engine_idle_seconds = (int)config_integer(c, OPTION_ENGINE_IDLE_SECONDS),
         .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
+        .aging_seconds = (int)config_integer(c, OPTION_AGING_SECONDS),
+        .affinity_seconds = (int)config_integer(c, OPTION_AFFINITY_SECONDS),
         .keep_tasks = (int)config_integer(c, OPTION_KEEP_TASKS),
         .keep_images_days = config_real(c, OPTION_KEEP_IMAGES_DAYS),
         .keep_images_gb = config_real(c, OPTION_KEEP_IMAGES_GB),

@@ -203,6 +203,12 @@ bool profile_table_estimate(const profile_table *p, const task_request *r, task_
     return out->step_seconds > 0;
 }
 
+double profile_table_work(const profile_table *p, const task_request *r) {
+    uint32_t number;
+    bool known = names_find(p->models, r->model, &number) && number < p->rate_room && p->rates[number].step > 0 && p->any.step > 0;
+    return task_step_pixels(r) * (known ? p->rates[number].step / p->any.step : 1);
+}
+
 double task_estimate_seconds(const task_estimate *e, const task_request *r) {
     return e->encode_seconds + (e->step_seconds * r->steps + e->decode_seconds) * r->count;
 }

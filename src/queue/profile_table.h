@@ -33,6 +33,9 @@ const profile *profile_table_at(const profile_table *p, size_t index, const char
 
 /* From the task's own shape; else by pixels from what its model took lately; else from what any did. False when nothing is known at all. */
 bool profile_table_estimate(const profile_table *p, const task_request *r, task_estimate *out);
+/* The task's work for comparisons between tasks: its step_pixels, weighed by what its model takes a pixel beside all models together. It means the same before and
+ * after anything was learnt, as seconds would not. */
+double profile_table_work(const profile_table *p, const task_request *r);
 double task_estimate_seconds(const task_estimate *e, const task_request *r); /* without loading */
 
 #endif

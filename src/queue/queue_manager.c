@@ -183,8 +183,8 @@ static bool make_places(queue_manager *q, task *t, error *e) {
 
 static void estimate(queue_manager *q, task *t) {
     task_estimate e;
-    if (profile_table_estimate(q->profiles, &t->request, &e)) t->place.cost = task_estimate_seconds(&e, &t->request);
-    else t->place.cost = task_step_pixels(&t->request) * 1e-6; /* seconds of some machine: what counts is how tasks compare */
+    profile_table_estimate(q->profiles, &t->request, &e);
+    t->place.cost = profile_table_work(q->profiles, &t->request);
     t->place.peak_bytes = e.peak_bytes;
 }
 

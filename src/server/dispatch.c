@@ -21,7 +21,6 @@ typedef struct slot {
     uint64_t run;     /* number of this admission */
     int first;        /* the engine's image 0 is the task's image `first`: those before were stored by an earlier run */
     bool done;        /* the engine is through with it */
-    bool cancel_owed; /* the engine must still be told */
     bool received[TASK_MAX_IMAGES];
 } slot;
 
@@ -35,7 +34,7 @@ struct dispatch {
     int watched_fd;
     pid_t watched_pid;
     loop_timer *timer;
-    slot *slots; /* options.max_active of them */
+    slot *slots; /* options.max_held of them: a suspended task keeps its own */
     uint64_t runs;
     bool draining, retry;
     char device[160];
@@ -47,13 +46,13 @@ static void settle(dispatch *d);
 static void pause_again(dispatch *d);
 
 static slot *slot_of(dispatch *d, const char *id) {
-    for (int i = 0; i < d->options.max_active; i++)
+    for (int i = 0; i < d->options.max_held; i++)
         if (d->slots[i].task != NULL && strcmp(d->slots[i].task->id, id) == 0) return &d->slots[i];
     return NULL;
 }
 
 static slot *free_slot(dispatch *d) {
-    for (int i = 0; i < d->options.max_active; i++)
+    for (int i = 0; i < d->options.max_held; i++)
         if (d->slots[i].task == NULL) return &d->slots[i];
     return NULL;
 }
@@ -132,7 +131,8 @@ static bool fill_request(dispatch *d, const task *t, int first, error *e) {
 }
 
 /* False when the engine takes nothing now. */
-static bool admit(dispatch *d, slot *s, task *t) {
+static bool admit(dispatch *d, task *t, const char *reason) {
+    slot *s = free_slot(d);
     int first = 0;
     while (first < t->request.count && t->images[first].stored) first++;
     error fault = {0};
@@ -143,8 +143,9 @@ static bool admit(dispatch *d, slot *s, task *t) {
         return false;
     }
     queue_manager_start(d->options.queue, t, clock_unix_ms());
-    log_line(LOG_INFO, "task %s starts: %d × %d, steps: %d, images: %d, model: %s", t->id, t->request.width, t->request.height,
-             t->request.steps, t->request.count - first, t->request.model);
+    if (s->done) queue_manager_through(d->options.queue, t);
+    log_line(LOG_INFO, "task %s starts: %d × %d, steps: %d, images: %d, model: %s; %s", t->id, t->request.width, t->request.height,
+             t->request.steps, t->request.count - first, t->request.model, reason);
     tell(d, t, CHANGE_STARTED);
     if (!ok) {
         s->done = true;
@@ -155,15 +156,69 @@ static bool admit(dispatch *d, slot *s, task *t) {
     return true;
 }
 
-static void start_tasks(dispatch *d) {
-    while (!d->draining && engine_client_ready(d->engine)) {
-        slot *s = free_slot(d);
-        task *t = s != NULL ? queue_manager_get_next_task(d->options.queue) : NULL;
-        if (t == NULL) return;
-        if (admit(d, s, t)) continue;
-        d->retry = true;
-        return;
+static bool suspend(dispatch *d, task *t, const char *reason) {
+    if (!engine_client_suspend(d->engine, t->id, NULL)) return false;
+    queue_manager_suspend_task(d->options.queue, t, clock_unix_ms());
+    log_line(LOG_INFO, "task %s is suspended: %s", t->id, reason);
+    tell(d, t, CHANGE_QUEUED);
+    return true;
+}
+
+static bool resume(dispatch *d, task *t, const char *reason) {
+    if (!engine_client_resume(d->engine, t->id, NULL)) return false;
+    queue_manager_resume_task(d->options.queue, t, clock_unix_ms());
+    log_line(LOG_INFO, "task %s goes on: %s", t->id, reason);
+    tell(d, t, CHANGE_STARTED);
+    return true;
+}
+
+static bool cancel(dispatch *d, task *t) {
+    if (!engine_client_cancel(d->engine, t->id, NULL)) return false;
+    queue_manager_cancel_told(d->options.queue, t);
+    return true;
+}
+
+static void expire(dispatch *d, task *t) {
+    slot *s = slot_of(d, t->id);
+    error why;
+    queue_manager_expired(t, &why);
+    if (s != NULL) fail(d, s, &why);
+    else queue_manager_close(d->options.queue, t, TASK_FAILED, &why, clock_unix_ms());
+}
+
+/* Memory of the engine's device that another task could have: what is free within the limit, what models take that no task uses, and buffers that
+ * tasks share. 0: not known. */
+static uint64_t available_bytes(const dispatch *d) {
+    const engine_snapshot *told = engine_view_snapshot(d->view);
+    if (told->number == 0 || told->total_bytes == 0) return 0;
+    uint64_t ours = told->weight_bytes + told->compute_bytes + told->staging_bytes + told->cache_bytes, available = told->free_bytes;
+    uint64_t within = told->limit_bytes > ours ? told->limit_bytes - ours : 0;
+    if (told->limit_bytes > 0 && within < available) available = within;
+    for (int i = 0; i < told->model_count; i++)
+        if (told->models[i].leases == 0) available += told->models[i].vram_bytes;
+    return available + told->compute_bytes + told->cache_bytes;
+}
+
+/* Carries out what the policy decides until it has nothing more, or the engine takes nothing now. */
+static void follow_policy(dispatch *d) {
+    const queue_situation now = {.engine_ready = engine_client_ready(d->engine),
+                                 .can_suspend = true,
+                                 .draining = d->draining,
+                                 .available_bytes = available_bytes(d)};
+    bool taken = true;
+    while (taken) {
+        queue_decision next;
+        queue_manager_decide(d->options.queue, &now, clock_unix_ms(), &next);
+        switch (next.action) {
+        case POLICY_NONE: return;
+        case POLICY_ADMIT: taken = admit(d, next.task, next.reason); break;
+        case POLICY_SUSPEND: taken = suspend(d, next.task, next.reason); break;
+        case POLICY_RESUME: taken = resume(d, next.task, next.reason); break;
+        case POLICY_CANCEL: taken = cancel(d, next.task); break;
+        case POLICY_EXPIRE: expire(d, next.task); break;
+        }
     }
+    d->retry = true;
 }
 
 /* --- what the engine says --- */
@@ -206,9 +261,50 @@ static void on_plan(void *context, const engine_message *m) {
     tell(d, s->task, CHANGE_PLAN);
 }
 
-static void on_snapshot(void *context, const engine_snapshot *s) { engine_view_snapshot_came(((dispatch *)context)->view, s); }
+static void tell_loaded_models(dispatch *d) {
+    const engine_snapshot *told = engine_view_snapshot(d->view);
+    const char *names[ENGINE_MODEL_ROWS];
+    size_t count = 0;
+    for (int i = 0; i < told->model_count; i++)
+        if (told->models[i].state != MODEL_LOADING) names[count++] = told->models[i].name;
+    queue_manager_set_loaded(d->options.queue, names, count);
+}
 
-static void on_profile(void *context, const engine_profile *p) { engine_profiles_add(((dispatch *)context)->options.profiles, p); }
+static void on_snapshot(void *context, const engine_snapshot *s) {
+    dispatch *d = context;
+    engine_view_snapshot_came(d->view, s);
+    tell_loaded_models(d);
+}
+
+static void shape_of_profile(const engine_profile *p, char shape[TASK_SHAPE_BYTES]) {
+    const task_request r = {.model = p->model,
+                            .precision = p->precision,
+                            .width = p->width,
+                            .height = p->height,
+                            .negative_prompt = p->guidance_pair ? "" : NULL,
+                            .true_cfg_scale = p->guidance_pair ? 2 : 1};
+    task_shape(&r, p->batch, shape);
+}
+
+/* What it says of memory is for the next admission; seconds are learnt from the tasks themselves. */
+static void on_profile(void *context, const engine_profile *p) {
+    dispatch *d = context;
+    char shape[TASK_SHAPE_BYTES];
+    shape_of_profile(p, shape);
+    profile_table_learn(queue_manager_profiles(d->options.queue), shape, &(profile){.peak_bytes = p->peak_bytes});
+    engine_profiles_add(d->options.profiles, p);
+}
+
+/* Estimates begin with what was measured before the server started. */
+static void teach_known_profiles(dispatch *d) {
+    for (size_t i = 0; i < engine_profiles_count(d->options.profiles); i++) {
+        const engine_profile *p = engine_profiles_at(d->options.profiles, i);
+        const profile known = {p->step_seconds, p->load_seconds, p->encode_seconds, p->decode_seconds, p->peak_bytes};
+        char shape[TASK_SHAPE_BYTES];
+        shape_of_profile(p, shape);
+        profile_table_restore(queue_manager_profiles(d->options.queue), shape, &known);
+    }
+}
 
 static void on_answer(void *context, const char *command, const engine_answer *a) {
     engine_view_answer_came(((dispatch *)context)->view, command, a);
@@ -264,6 +360,20 @@ static void on_image(void *context, const engine_message *m, int memfd) {
     if (!encoder_submit(d->encoder, &job, &fault)) fail(d, s, &fault);
 }
 
+/* What the task took, as if it had had the engine to itself: a step that images of others shared counts by its images. */
+static void learn(dispatch *d, const task *t, const engine_metrics *m) {
+    char shape[TASK_SHAPE_BYTES];
+    if (m->steps_run <= 0) return;
+    int images = m->steps_run / t->request.steps > 0 ? m->steps_run / t->request.steps : 1;
+    double batch = m->mean_batch > 1 ? m->mean_batch : 1, own = batch < images ? batch : images;
+    const profile measured = {.load_seconds = m->load_seconds,
+                              .encode_seconds = m->encode_seconds,
+                              .step_seconds = m->denoise_seconds * own / (m->steps_run * batch),
+                              .decode_seconds = m->decode_seconds / images};
+    task_shape(&t->request, 1, shape);
+    profile_table_learn(queue_manager_profiles(d->options.queue), shape, &measured);
+}
+
 static void on_done(void *context, const engine_message *m) {
     dispatch *d = context;
     slot *s = slot_of(d, m->id);
@@ -281,6 +391,8 @@ static void on_done(void *context, const engine_message *m) {
     t->metrics.mean_batch = m->metrics.mean_batch;
     t->metrics.encode_cached = m->metrics.encode_cached;
     s->done = true;
+    queue_manager_through(d->options.queue, t);
+    learn(d, t, &m->metrics);
     for (int i = s->first; i < t->request.count; i++) {
         if (s->received[i]) continue;
         error fault = {0};
@@ -310,9 +422,10 @@ static void on_died(void *context, const engine_death *death) {
     d->device[0] = '\0';
     snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
     engine_view_gone(d->view, death->reason);
+    tell_loaded_models(d);
     log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "",
              death->running);
-    for (int i = 0; i < d->options.max_active; i++) {
+    for (int i = 0; i < d->options.max_held; i++) {
         slot *s = &d->slots[i];
         if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */
         task *t = s->task;
@@ -352,17 +465,8 @@ static void collect_results(void *context) {
     settle(d);
 }
 
-static void send_owed_cancels(dispatch *d) {
-    for (int i = 0; i < d->options.max_active; i++) {
-        slot *s = &d->slots[i];
-        if (s->task == NULL || !s->cancel_owed || s->done) continue;
-        s->cancel_owed = !engine_client_cancel(d->engine, s->task->id, NULL);
-        d->retry |= s->cancel_owed;
-    }
-}
-
 static bool computes(const dispatch *d, const task_request *r) {
-    for (int i = 0; i < d->options.max_active; i++) {
+    for (int i = 0; i < d->options.max_held; i++) {
         const task *t = d->slots[i].task;
         if (t != NULL && strcmp(t->request.model, r->model) == 0 && strcmp(t->request.precision, r->precision) == 0) return true;
     }
@@ -379,6 +483,14 @@ static int care_for_engine(dispatch *d) {
     }
     bool waits = !d->draining && queue_manager_peek_task(d->options.queue) != NULL;
     return engine_care_settle(d->care, d->engine, waits || !dispatch_idle(d) || engine_view_busy(d->view));
+}
+
+/* The smaller of `wait` (−1: for ever) and the milliseconds until the earliest deadline. */
+static int64_t until_deadline(const dispatch *d, int64_t wait) {
+    int64_t due = queue_manager_next_deadline(d->options.queue), left = due - clock_unix_ms();
+    if (due == 0) return wait;
+    if (left < 1) left = 1;
+    return wait < 0 || left < wait ? left : wait;
 }
 
 /* The engine's descriptor changes with each engine. */
@@ -401,14 +513,13 @@ static void follow_engine(dispatch *d) {
     int wait = engine_client_wait_ms(d->engine);
     if (d->retry && (wait < 0 || wait > RETRY_MS)) wait = RETRY_MS;
     if (care >= 0 && (wait < 0 || wait > care)) wait = care;
-    loop_timer_set(d->timer, wait);
+    loop_timer_set(d->timer, until_deadline(d, wait));
 }
 
 /* After anything happened: whatever can go on goes on, and the loop is told what to wait for. */
 static void settle(dispatch *d) {
     d->retry = false;
-    send_owed_cancels(d);
-    start_tasks(d);
+    follow_policy(d);
     follow_engine(d);
 }
 
@@ -421,9 +532,9 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     if (d == NULL) return error_no_memory(e, "the dispatcher", sizeof *d);
     d->options = *options;
     d->watched_fd = -1;
-    d->slots = calloc((size_t)options->max_active, sizeof *d->slots);
+    d->slots = calloc((size_t)options->max_held, sizeof *d->slots);
     const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer};
-    bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_active * sizeof *d->slots);
+    bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_held * sizeof *d->slots);
     ok = ok && engine_view_new(&d->view, e) &&
          engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
@@ -434,6 +545,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     }
     const task_keeper_listener listener = {d, ended, settle_eased};
     task_keeper_listen(options->keeper, &listener);
+    teach_known_profiles(d);
     pause_again(d);
     follow_engine(d);
     *out = d;
@@ -483,8 +595,6 @@ bool dispatch_submit(dispatch *d, const task_request *request, task_priority pri
 
 bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e) {
     if (!queue_manager_cancel_task(d->options.queue, t, clock_unix_ms(), at_once, e)) return false;
-    slot *s = slot_of(d, t->id);
-    if (!*at_once && s != NULL) s->cancel_owed = true;
     task_keeper_hurry(d->options.keeper);
     settle(d);
     return true;
@@ -494,6 +604,7 @@ bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
     if (!queue_manager_set_priority(d->options.queue, t, p, e)) return false;
     task_keeper_hurry(d->options.keeper);
     tell(d, t, CHANGE_QUEUED);
+    settle(d);
     return true;
 }
 
@@ -549,7 +660,7 @@ const char *dispatch_device(const dispatch *d) { return d->device; }
 const char *dispatch_trouble(const dispatch *d) { return d->trouble; }
 
 bool dispatch_idle(const dispatch *d) {
-    for (int i = 0; i < d->options.max_active; i++)
+    for (int i = 0; i < d->options.max_held; i++)
         if (d->slots[i].task != NULL) return false;
     return !task_keeper_busy(d->options.keeper);
 }

@@ -1,4 +1,4 @@
-/* Between queue, engine and disk: hands the next task to the engine while a slot is free, follows what the engine says of it, has its
+/* Between queue, engine and disk: carries out what the queue's policy decides, follows what the engine says of it, has its
  * pictures stored and only then calls it completed. What becomes of a task is shown once the keeper has it on disk. When an engine dies its tasks go back to their places.
  *
  * Every change of a task after its submission goes through here, so that `finished` hears of every end. One thread. */
@@ -29,7 +29,7 @@ typedef struct dispatch_options {
     engine_options engine;
     const char *preload;     /* models for each new engine, separated by commas; borrowed */
     int engine_idle_seconds; /* after which an engine that nothing needs is stopped; 0: never */
-    int max_active;
+    int max_held; /* tasks in the engine's hands: those with slots and those suspended; at least as many as the queue allows */
     /* A task became final. It is borrowed for the call. */
     void (*finished)(void *context, task *t);
     /* Anything happened to a task, its end included (told before `finished`). Borrowed for the call. */

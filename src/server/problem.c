@@ -6,6 +6,8 @@
 #include "base/utf8.h"
 #include "server/answer.h"
 
+enum { RETRY_SECONDS = 5 }; /* where nothing better is known */
+
 int problem_status(error_code code) {
     switch (code) {
     case ERROR_INVALID:
@@ -44,10 +46,21 @@ yyjson_mut_val *problem_document(yyjson_mut_doc *doc, int status, const error *w
     return p;
 }
 
-void problem_answer(http_exchange *x, int status, const error *why) {
-    if (status == 0) status = problem_status(why->code);
+void problem_retry_after(http_exchange *x, int seconds) {
+    char text[16];
+    snprintf(text, sizeof text, "%d", seconds);
+    http_add_header(x, "retry-after", text);
+}
+
+static void answer(http_exchange *x, int status, const error *why, int retry_seconds) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_doc_set_root(doc, problem_document(doc, status, why));
-    if (status == 429) http_add_header(x, "retry-after", "5");
+    if (status == 429) problem_retry_after(x, retry_seconds);
     answer_json(x, status, "application/problem+json", doc);
 }
+
+void problem_answer(http_exchange *x, int status, const error *why) {
+    answer(x, status != 0 ? status : problem_status(why->code), why, RETRY_SECONDS);
+}
+
+void problem_answer_busy(http_exchange *x, const error *why, int seconds) { answer(x, 429, why, seconds); }

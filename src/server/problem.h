@@ -12,7 +12,11 @@ int problem_status(error_code code);
 const char *problem_text(const char *text, char *out, size_t capacity);
 /* {"type", "title", "status", "detail", "code"} and, where the error names one, "field"; NULL without memory. */
 yyjson_mut_val *problem_document(yyjson_mut_doc *doc, int status, const error *why);
-/* Answers with a problem document. status 0: by the code. */
+/* Answers with a problem document. status 0: by the code. A 429 says to come again in a few seconds. */
 void problem_answer(http_exchange *x, int status, const error *why);
+/* 429, to come again in so many seconds. */
+void problem_answer_busy(http_exchange *x, const error *why, int seconds);
+/* The header of a 429. */
+void problem_retry_after(http_exchange *x, int seconds);
 
 #endif

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/clock.h"
+
 static bool random_seed(uint64_t *out, error *e) {
     ssize_t n;
     do n = getrandom(out, sizeof *out, 0);
@@ -78,6 +80,15 @@ static bool check_side(json body, const char *key, int side, int multiple, error
     return json_complain(body, key, e, "is %d: it must be a multiple of %d; the nearest are %d and %d", side, multiple, below, above);
 }
 
+/* From now on; a deadline of 0 seconds would be over before it began. */
+static bool read_deadline(json body, int64_t *io, error *e) {
+    double seconds = 0;
+    if (json_get(body, "deadline_seconds").value == NULL) return true;
+    if (!json_number(body, "deadline_seconds", 0.001, REQUEST_MAX_DEADLINE_SECONDS, &seconds, e)) return false;
+    *io = clock_unix_ms() + (int64_t)(seconds * 1000 + 0.5);
+    return true;
+}
+
 bool request_fields_read(json body, const model_info *model, int max_count, task_request *io, error *e) {
     bool ok = json_require(body, "prompt", e) && json_text(body, "prompt", REQUEST_PROMPT_BYTES, &io->prompt, e) &&
               json_text(body, "negative_prompt", REQUEST_PROMPT_BYTES, &io->negative_prompt, e) &&
@@ -87,7 +98,8 @@ bool request_fields_read(json body, const model_info *model, int max_count, task
               json_number(body, "true_cfg_scale", 0, 100, &io->true_cfg_scale, e) &&
               read_int(body, "max_sequence_length", 1, REQUEST_MAX_TOKENS, &io->max_sequence_length, e) &&
               request_fields_precision(body, &io->precision, e) && read_seed(body, &io->seed, e) &&
-              read_int(body, "n", 1, max_count, &io->count, e) && check_side(body, "width", io->width, model->size_multiple, e) &&
+              read_int(body, "n", 1, max_count, &io->count, e) && read_deadline(body, &io->deadline_ms, e) &&
+              check_side(body, "width", io->width, model->size_multiple, e) &&
               check_side(body, "height", io->height, model->size_multiple, e);
     if (!ok) return false;
     if ((int64_t)io->width * io->height > REQUEST_MAX_PIXELS)

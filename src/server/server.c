@@ -15,6 +15,7 @@
 #include "server/services.h"
 
 enum {
+    MAX_SUSPENDED = 8, /* tasks at once that urgent ones took their slots from; an engine holds 16 + 8 */
     DRAIN_MS = 30 * 1000, /* running tasks and answers on their way get this long */
     DRAIN_POLL_MS = 20,
 };
@@ -118,7 +119,12 @@ static void warn_of_models(server *s) {
 static bool start(server *s, error *e) {
     const server_options *o = s->options;
     services *v = &s->services;
-    const queue_limits limits = {.max_queued = (size_t)o->max_queued, .max_active = (size_t)o->max_active, .keep_finished = (size_t)o->keep_tasks};
+    const queue_limits limits = {.max_queued = (size_t)o->max_queued,
+                                 .max_active = (size_t)o->max_active,
+                                 .keep_finished = (size_t)o->keep_tasks,
+                                 .max_suspended = MAX_SUSPENDED,
+                                 .age_ms = (int64_t)o->aging_seconds * 1000,
+                                 .affinity_ms = (int64_t)o->affinity_seconds * 1000};
     /* First what can refuse to start, then the port, then what takes time: nothing slow stands before listening. */
     if (!picture_store_new(o->state_folder, &v->pictures, e) || !loop_new(&s->loop, e) ||
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
@@ -152,7 +158,7 @@ static bool start(server *s, error *e) {
                    .log_level = o->log_level},
         .preload = o->preload,
         .engine_idle_seconds = o->engine_idle_seconds,
-        .max_active = o->max_active,
+        .max_held = o->max_active + MAX_SUSPENDED,
         .finished = task_finished,
         .changed = task_changed,
         .context = s,

@@ -26,6 +26,7 @@ typedef struct server_options {
     int prompt_cache_mb;       /* IMAGINED_PROMPT_CACHE_MB */
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
+    int aging_seconds, affinity_seconds; /* IMAGINED_AGING_SECONDS, IMAGINED_AFFINITY_SECONDS */
     int keep_tasks;            /* finished ones */
     double keep_images_days, keep_images_gb; /* 0: for ever; no limit */
     const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */

@@ -70,9 +70,16 @@ static yyjson_mut_val *request(yyjson_mut_doc *doc, const task_request *r) {
     return o;
 }
 
-static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t) {
+/* Of one that waits: until now. */
+static double wait_seconds(const task *t, int64_t now_ms) {
+    bool waits_first = t->status == TASK_QUEUED && !t->suspended;
+    if (!waits_first) return t->metrics.wait_seconds;
+    return now_ms > t->created_ms ? (double)(now_ms - t->created_ms) / 1000.0 : 0;
+}
+
+static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t, int64_t now_ms) {
     yyjson_mut_val *m = yyjson_mut_obj(doc);
-    yyjson_mut_obj_add_real(doc, m, "wait_seconds", t->metrics.wait_seconds);
+    yyjson_mut_obj_add_real(doc, m, "wait_seconds", wait_seconds(t, now_ms));
     yyjson_mut_obj_add_real(doc, m, "load_seconds", t->metrics.load_seconds);
     yyjson_mut_obj_add_real(doc, m, "encode_seconds", t->metrics.encode_seconds);
     yyjson_mut_obj_add_real(doc, m, "denoise_seconds", t->metrics.denoise_seconds);
@@ -87,12 +94,24 @@ static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t) {
     return m;
 }
 
-/* From the steps done so far; unknown before the first. Loading and encoding count as if they were steps' time, so it falls faster than
- * time goes. */
-static void add_eta(yyjson_mut_doc *doc, yyjson_mut_val *o, const task *t, int64_t now_ms) {
-    int done = t->image * t->steps + t->step, all = t->request.count * t->steps;
-    if (t->status != TASK_RUNNING || done <= 0 || done > all || now_ms < t->started_ms) yyjson_mut_obj_add_null(doc, o, "eta_seconds");
-    else yyjson_mut_obj_add_real(doc, o, "eta_seconds", (double)(now_ms - t->started_ms) / 1000.0 * (all - done) / done);
+/* From what such tasks took lately; where nothing is known of them, from the steps this one has done. Loading and encoding count as if they were steps' time
+ * then, so it falls faster than time goes. */
+static void add_eta(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manager *q, const task *t, int64_t now_ms) {
+    double done = task_done_fraction(t), seconds = 0;
+    bool known = queue_manager_eta(q, t, now_ms, &seconds);
+    if (!known && t->status == TASK_RUNNING && done > 0 && now_ms >= t->started_ms) {
+        seconds = (double)(now_ms - t->started_ms) / 1000.0 * (1 - done) / done;
+        known = true;
+    }
+    if (known) yyjson_mut_obj_add_real(doc, o, "eta_seconds", seconds);
+    else yyjson_mut_obj_add_null(doc, o, "eta_seconds");
+}
+
+/* The class it competes in, which waiting raises. */
+static void add_class(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manager *q, const task *t, int64_t now_ms) {
+    if (t->status == TASK_QUEUED) yyjson_mut_obj_add_str(doc, o, "effective_priority", policy_rank_name(queue_manager_rank(q, t, now_ms)));
+    else yyjson_mut_obj_add_str(doc, o, "effective_priority", task_priority_name(t->priority));
+    yyjson_mut_obj_add_bool(doc, o, "suspended", t->suspended);
 }
 
 yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const task *t, int64_t now_ms) {
@@ -104,14 +123,16 @@ yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const
     size_t position = queue_manager_position(q, t);
     if (position > 0) yyjson_mut_obj_add_uint(doc, o, "position", position);
     else yyjson_mut_obj_add_null(doc, o, "position");
-    add_eta(doc, o, t, now_ms);
+    add_eta(doc, o, q, t, now_ms);
+    add_class(doc, o, q, t, now_ms);
+    add_time(doc, o, "deadline", t->request.deadline_ms);
     yyjson_mut_obj_add_val(doc, o, "progress", task_progress_document(doc, t));
     yyjson_mut_obj_add_val(doc, o, "images", images(doc, t));
     if (t->status == TASK_FAILED)
         yyjson_mut_obj_add_val(doc, o, "error", problem_document(doc, problem_status(t->failure.code), &t->failure));
     else yyjson_mut_obj_add_null(doc, o, "error");
     yyjson_mut_obj_add_val(doc, o, "plan", plan(doc, t));
-    yyjson_mut_obj_add_val(doc, o, "metrics", metrics(doc, t));
+    yyjson_mut_obj_add_val(doc, o, "metrics", metrics(doc, t, now_ms));
     yyjson_mut_obj_add_val(doc, o, "request", request(doc, &t->request));
     yyjson_mut_obj_add_bool(doc, o, "cancel_requested", t->cancel_requested);
     add_time(doc, o, "created_at", t->created_ms);

@@ -171,7 +171,7 @@ static bool server_work(void *context, error *e) {
                                       .profiles = profiles,
                                       .engine = {.device = "cpu"},
                                       .preload = "",
-                                      .max_active = 2,
+                                      .max_held = 2,
                                       .finished = finished,
                                       .changed = changed};
     ok = ok && dispatch_new(&options, &d, e);

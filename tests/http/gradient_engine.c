@@ -21,14 +21,15 @@
 #include "engine/engine_start.h"
 #include "engine/task_message.h"
 
-enum { MAX_TASKS = 16, MODEL_BYTES = 1000000, PRIVATE_BYTES = 100000, SNAPSHOT_MS = 50 };
+enum { MAX_TASKS = 24, MODEL_BYTES = 1000000, PRIVATE_BYTES = 100000, SNAPSHOT_MS = 50 };
 
 typedef struct job {
     bool used;
     char id[ENGINE_ID_BYTES];
     engine_request request;
     int image, step;
-    bool loaded;
+    bool loaded, suspended;
+    double seconds; /* of its steps */
 } job;
 
 typedef struct fake {
@@ -241,7 +242,9 @@ static void slice(fake *f, job *j) {
         f->snapshot.prompt_bytes += 100;
     } else if (j->step < j->request.steps) {
         progress(f, j, PHASE_DENOISE);
+        double start = clock_seconds();
         if (says(j, "slow")) usleep(50 * 1000);
+        j->seconds += clock_seconds() - start;
         die_if_told(f, j, "segv<", SIGSEGV);
         die_if_told(f, j, "kill<", SIGKILL);
         j->step++;
@@ -255,7 +258,7 @@ static void slice(fake *f, job *j) {
         j->step = 0;
         if (++j->image < j->request.count) return;
         tell_profile(f, j);
-        f->message = (engine_message){.metrics = {.denoise_seconds = 0.5, .steps_run = j->request.steps}};
+        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds, .steps_run = j->request.steps * j->request.count}};
         end(f, j, MESSAGE_DONE);
     }
 }
@@ -274,7 +277,12 @@ static void take(fake *f, const engine_message *m) {
             memcpy(j->id, m->id, sizeof j->id);
             return;
         }
-        if (m->kind == MESSAGE_CANCEL && j->used && strcmp(j->id, m->id) == 0) {
+        bool meant = j->used && strcmp(j->id, m->id) == 0;
+        if (meant && (m->kind == MESSAGE_SUSPEND || m->kind == MESSAGE_RESUME)) {
+            j->suspended = m->kind == MESSAGE_SUSPEND;
+            return;
+        }
+        if (m->kind == MESSAGE_CANCEL && meant) {
             f->message = (engine_message){0};
             error_set(&f->message.fault, ERROR_CANCELLED, "cancelled");
             end(f, j, MESSAGE_FAILED);
@@ -297,7 +305,7 @@ int main(int argc, char **argv) {
     tell_snapshot(&f);
     for (;;) {
         bool busy = false, got = true;
-        for (int i = 0; i < MAX_TASKS; i++) busy |= f.jobs[i].used;
+        for (int i = 0; i < MAX_TASKS; i++) busy |= f.jobs[i].used && !f.jobs[i].suspended;
         while (got) {
             int fd;
             if (!engine_message_receive(ENGINE_SOCKET, busy ? 0 : -1, &m, &fd, &got, NULL)) return 0;
@@ -305,7 +313,7 @@ int main(int argc, char **argv) {
             busy = true;
         }
         for (int i = 0; i < MAX_TASKS; i++)
-            if (f.jobs[i].used) slice(&f, &f.jobs[i]);
+            if (f.jobs[i].used && !f.jobs[i].suspended) slice(&f, &f.jobs[i]);
         if (clock_seconds() - f.told_at > SNAPSHOT_MS / 1000.0) tell_snapshot(&f);
     }
 }

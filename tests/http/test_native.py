@@ -98,8 +98,8 @@ def test_order_positions_and_priorities(make_server):
     server.wait_status(first, "running")
     low, normal, high = (server.submit("x", priority=p) for p in ("low", "normal", "high"))
     assert [server.task(t)["position"] for t in (high, normal, low)] == [1, 2, 3]
-    answer = server.client.patch(f"/api/tasks/{low}", json={"priority": "urgent"})
-    assert answer.status_code == 200 and answer.json()["priority"] == "urgent" and answer.json()["position"] == 1
+    answer = server.client.patch(f"/api/tasks/{low}", json={"priority": "high"})  # and it is older than the other
+    assert answer.status_code == 200 and answer.json()["priority"] == "high" and answer.json()["position"] == 1
     assert server.client.patch(f"/api/tasks/{low}", json={"priority": "soon"}).status_code == 422
     assert server.client.patch(f"/api/tasks/{low}", json={}).status_code == 422
     assert server.client.patch(f"/api/tasks/{low}", json={"prompt": "y"}).status_code == 422

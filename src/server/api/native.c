@@ -11,6 +11,7 @@
 #include "server/api/native_queue.h"
 #include "server/api/native_stats.h"
 #include "server/api/native_system.h"
+#include "server/owner.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
 #include "server/services.h"
@@ -78,6 +79,7 @@ static const char *const task_fields[] = {
     "seed",
     "n",
     "priority",
+    "deadline_seconds",
     "webhook",
     NULL,
 };
@@ -93,7 +95,9 @@ static bool read_task(services *s, json body, task_request *request, task_priori
 
 static void answer_submitted(services *s, http_exchange *x, task *t, const error *why) {
     if (t == NULL) {
-        problem_answer(x, why->code == ERROR_BUSY && dispatch_draining(s->dispatch) ? 503 : 0, why);
+        bool busy = why->code == ERROR_BUSY, draining = dispatch_draining(s->dispatch);
+        if (busy && !draining) problem_answer_busy(x, why, queue_manager_retry_after(s->queue, clock_unix_ms()));
+        else problem_answer(x, busy ? 503 : 0, why);
         return;
     }
     int64_t wait = preferred_wait(x);
@@ -128,6 +132,8 @@ static void post_task(services *s, http_exchange *x, const char *id) {
     task_priority priority = PRIORITY_NORMAL;
     error why = {0};
     if (read_task(s, json_root(&doc), &request, &priority, &why)) {
+        char owner[OWNER_BYTES];
+        request.owner = owner_of(x, owner);
         request.idempotency_key = key;
         request.body_hash = key != NULL ? idempotency_hash(body) : 0;
         request.body_size = key != NULL ? body->size : 0;

@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "server/answer.h"
+#include "server/owner.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
 #include "server/services.h"
@@ -16,7 +18,9 @@ static const char *error_type(int status) {
     return status == 429 ? "rate_limit_error" : status >= 500 ? "server_error" : "invalid_request_error";
 }
 
-static void answer_error_code(http_exchange *x, int status, const char *code, const error *why) {
+enum { RETRY_SECONDS = 5 }; /* where nothing better is known */
+
+static void answer_error_retry(http_exchange *x, int status, const char *code, const error *why, int retry_seconds) {
     char text[ERROR_TEXT_BYTES], field[ERROR_FIELD_BYTES];
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc), *o = yyjson_mut_obj_add_obj(doc, root, "error");
@@ -26,8 +30,12 @@ static void answer_error_code(http_exchange *x, int status, const char *code, co
     else yyjson_mut_obj_add_null(doc, o, "param");
     yyjson_mut_obj_add_str(doc, o, "code", code);
     yyjson_mut_doc_set_root(doc, root);
-    if (status == 429) http_add_header(x, "retry-after", "5");
+    if (status == 429) problem_retry_after(x, retry_seconds);
     answer_json(x, status, NULL, doc);
+}
+
+static void answer_error_code(http_exchange *x, int status, const char *code, const error *why) {
+    answer_error_retry(x, status, code, why, RETRY_SECONDS);
 }
 
 static void answer_error(http_exchange *x, int status, const error *why) {
@@ -208,7 +216,9 @@ static void answer_urls(services *s, http_exchange *x, task *t) {
 static void await_end(services *s, http_exchange *x, task *t, const error *why, wait_answer answer) {
     error fault;
     if (t == NULL) {
-        answer_error(x, why->code == ERROR_BUSY && dispatch_draining(s->dispatch) ? 503 : 0, why);
+        bool busy = why->code == ERROR_BUSY, draining = dispatch_draining(s->dispatch);
+        if (busy && !draining) answer_error_retry(x, 429, "rate_limit_exceeded", why, queue_manager_retry_after(s->queue, clock_unix_ms()));
+        else answer_error(x, busy ? 503 : 0, why);
     } else if (!waits_add(s->waits, x, t, -1, true, answer, &fault)) {
         bool at_once;
         if (!task_status_is_final(t->status)) dispatch_cancel(s->dispatch, t, &at_once, NULL);
@@ -232,6 +242,8 @@ static void generate_from(services *s, http_exchange *x, json body) {
     } else if (!read_choices(body, &as_url, &why) || !read_fields(body, model, &request, &why)) {
         answer_error(x, 0, &why);
     } else {
+        char owner[OWNER_BYTES];
+        request.owner = owner_of(x, owner);
         submissions_add(s->submissions, x, &request, PRIORITY_NORMAL, true, as_url ? await_urls : await_base64);
     }
 }
