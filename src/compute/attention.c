@@ -185,3 +185,14 @@ struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct gg
     if (bias == NULL && graph_half_allowed(g)) result = attention_fused(g, q, k, v, scale);
     return result != NULL ? result : attention_composed(g, q, k, v, scale, bias);
 }
+
+bool compute_attention_is_fused(device *d, int head_width) {
+    enum { TOKENS = 256, HEADS = 2 };
+    graph *g;
+    if (device_is_cpu(d)) return true;
+    if (!graph_new(d, 16, &g, NULL)) return false;
+    struct ggml_tensor *q = graph_input(g, GGML_TYPE_F32, head_width, HEADS, TOKENS, 1);
+    bool fused = attention_fused(g, q, q, q, 1.0f) != NULL;
+    graph_free(g);
+    return fused;
+}

@@ -17,6 +17,7 @@ struct device {
     team *team; /* the CPU's threads; NULL elsewhere */
     int threads;
     bool is_cpu;
+    precision autocast;
     char kind[32];
     ledger ledger;
 };
@@ -107,6 +108,7 @@ bool device_open(const char *name, int threads, device **out, error *e) {
     device *d = calloc(1, sizeof *d);
     if (d == NULL) return error_no_memory(e, "a device", sizeof *d);
     d->dev = dev;
+    d->autocast = PRECISION_F32;
     d->is_cpu = ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU;
     d->threads = threads > 0 ? threads : machine_cores();
     if (d->threads > GGML_MAX_N_THREADS) d->threads = GGML_MAX_N_THREADS;
@@ -134,6 +136,8 @@ void device_free(device *d) {
 
 const char *device_kind(const device *d) { return d->kind; }
 const char *device_name(const device *d) { return ggml_backend_dev_description(d->dev); }
+void device_set_autocast(device *d, precision p) { d->autocast = p; }
+precision device_autocast(const device *d) { return d->autocast; }
 bool device_is_cpu(const device *d) { return d->is_cpu; }
 int device_threads(const device *d) { return d->threads; }
 team *device_team(const device *d) { return d->team; }

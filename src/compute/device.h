@@ -52,6 +52,10 @@ void device_set_limit(device *d, size_t bytes); /* 0: none. What is claimed alre
 void device_reset_peak(device *d);              /* from now on */
 const ledger *device_ledger(const device *d);
 
+/* What weights stored in f32 are loaded as when no precision is asked for (PRECISION_AUTO): PRECISION_F32, as at first, BF16 or F16. To be set before
+ * anything is loaded. The CPU, which computes in f32 whatever is stored, makes no use of it. */
+void device_set_autocast(device *d, precision p);
+precision device_autocast(const device *d);
 /* Whether the device can run this operation, with the shapes and types of its sources. */
 bool device_supports(const device *d, const struct ggml_tensor *op);
 

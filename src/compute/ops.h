@@ -21,6 +21,10 @@ struct ggml_tensor *compute_conv2d(graph *g, struct ggml_tensor *x, struct ggml_
 struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
                                       struct ggml_tensor *bias);
 
+/* Whether compute_attention has a fused kernel on this device, where half is allowed, for heads of this width: scores never go to memory. The CPU has
+ * its own, for all. */
+bool compute_attention_is_fused(device *d, int head_width);
+
 /* (x − mean) / sqrt(var + eps) · weight + bias over ne[0]; weight, bias NULL or [ne0]. torch.nn.LayerNorm. */
 struct ggml_tensor *compute_layer_norm(graph *g, struct ggml_tensor *x, struct ggml_tensor *weight, struct ggml_tensor *bias, float eps);
 /* x / sqrt(mean(x²) + eps) · weight over ne[0]; weight NULL or [ne0]. torch.nn.RMSNorm, T5LayerNorm. */

@@ -143,13 +143,16 @@ static bool can_multiply(const device *d, enum ggml_type type) {
 }
 
 /* The type that a weight has on the device. Vectors are f32, but for biases on the CPU, which compute_linear widens. The CPU widens 16-bit weights
- * exactly while it multiplies, so they stay as they are; GPUs would round the activations instead, so PRECISION_F32 uploads f32. Convolution kernels on GPUs are f32, small as they are. */
+ * exactly while it multiplies, so they stay as they are; GPUs would round the activations instead, so PRECISION_F32 uploads f32. Convolution kernels
+ * on GPUs are f32, small as they are. Where nothing is asked for, GPUs take what is stored, and for f32 what device_set_autocast says. */
 static enum ggml_type target_type(const weight_loader *l, const weight *w) {
     const device *d = l->set->d;
     enum ggml_type stored = type_of(w->type);
     if (w->rank < 2) return l->bias && device_is_cpu(d) ? stored : GGML_TYPE_F32;
     if (!device_is_cpu(d) && w->rank != 2) return GGML_TYPE_F32;
-    switch (l->precision) {
+    precision wanted = l->precision;
+    if (wanted == PRECISION_AUTO && stored == GGML_TYPE_F32 && !device_is_cpu(d)) wanted = device_autocast(d);
+    switch (wanted) {
     case PRECISION_BF16: return can_multiply(d, GGML_TYPE_BF16) ? GGML_TYPE_BF16 : GGML_TYPE_F32;
     case PRECISION_F16: return can_multiply(d, GGML_TYPE_F16) ? GGML_TYPE_F16 : GGML_TYPE_F32;
     case PRECISION_F32: return device_is_cpu(d) ? stored : GGML_TYPE_F32;

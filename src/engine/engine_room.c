@@ -43,7 +43,10 @@ bool engine_room_open(engine_room *room, const engine_room_options *o, error *e)
     *room = (engine_room){0};
     if (!device_open(o->device, o->threads, &room->device, e)) return false;
     device_set_limit(room->device, o->vram_limit);
-    return model_manager_new(room->device, &o->models, &room->models, e) && prompt_cache_new(o->prompt_cache_bytes, &room->prompts, e) &&
+    model_manager_options models = o->models;
+    if (!optimization_new(room->device, &room->optimization, e)) return false;
+    models.optimization = room->optimization;
+    return model_manager_new(room->device, &models, &room->models, e) && prompt_cache_new(o->prompt_cache_bytes, &room->prompts, e) &&
            vram_manager_new(&memory, &room->vram, e);
 }
 
@@ -51,6 +54,7 @@ void engine_room_close(engine_room *room) {
     vram_manager_free(room->vram);
     prompt_cache_free(room->prompts);
     model_manager_free(room->models);
+    optimization_free(room->optimization);
     device_free(room->device);
     *room = (engine_room){0};
 }
@@ -65,6 +69,7 @@ void engine_room_rows(const engine_room *room, engine_snapshot *out) {
     out->prompt_bytes = prompts.bytes;
     out->prompt_max_bytes = prompts.max_bytes;
     model_manager_get_cache_stats(room->models, out);
+    optimization_tell(room->optimization, out);
 }
 
 void engine_room_figures(engine_room *room, engine_snapshot *out) {

@@ -10,6 +10,7 @@
 
 typedef struct engine_room {
     device *device;
+    optimization *optimization;
     model_manager *models;
     prompt_cache *prompts;
     vram_manager *vram;
@@ -20,14 +21,14 @@ typedef struct engine_room_options {
     int threads;
     size_t vram_limit; /* bytes; 0: none */
     size_t prompt_cache_bytes;
-    model_manager_options models;
+    model_manager_options models; /* `optimization` is the room's own */
 } engine_room_options;
 
 /* Opens the device and makes the rest. The room keeps its place in memory: it must not be moved. engine_room_close, also on failure. */
 bool engine_room_open(engine_room *room, const engine_room_options *o, error *e);
 void engine_room_close(engine_room *room); /* takes a zeroed or half-opened one; no task may be left */
 
-/* Fills in what is kept in memory: models and prompts. Asks nobody, takes microseconds. */
+/* Fills in what is kept in memory, models and prompts, and what is chosen. Asks nobody, takes microseconds. */
 void engine_room_rows(const engine_room *room, engine_snapshot *out);
 /* Fills in the device's memory and the process's, as they are now. */
 void engine_room_figures(engine_room *room, engine_snapshot *out);

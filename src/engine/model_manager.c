@@ -319,6 +319,7 @@ static bool begin_load(model_manager *m, slot *s, const model_key *key, load_pur
     how.progress = m->options.progress;
     how.context = m->options.context;
     double start = clock_seconds();
+    if (m->options.optimization != NULL) optimization_autocast(m->options.optimization, key->precision);
     snprintf(s->name, sizeof s->name, "%s", key->name);
     snprintf(s->folder, sizeof s->folder, "%s", key->folder);
     s->manager = m;
@@ -396,6 +397,12 @@ static bool read_ahead(slot *s) {
     return false;
 }
 
+static void tell_optimization(const slot *s) {
+    optimization *o = s->manager->options.optimization;
+    const model_part *transformer = flux_pipeline_parts(s->pipeline)->parts[PART_FLUX_TRANSFORMER];
+    if (o != NULL && transformer != NULL) optimization_optimize_model(o, flux_transformer_is_half(model_part_flux_transformer(transformer)), 0, 0);
+}
+
 bool model_lease_advance(model_lease *l, bool *more, error *e) {
     *more = true;
     if (l->state == SLOT_LOADED) {
@@ -407,6 +414,7 @@ bool model_lease_advance(model_lease *l, bool *more, error *e) {
     l->loading_seconds += clock_seconds() - start;
     if (!ok || *more) return ok;
     finish_load(l);
+    tell_optimization(l);
     *more = l->ahead;
     return true;
 }

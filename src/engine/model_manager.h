@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "compute/device.h"
+#include "engine/optimization.h"
 #include "engine/task_message.h"
 #include "models/flux_pipeline.h"
 
@@ -31,6 +32,8 @@ typedef struct model_manager_options {
     bool copied;              /* MEMORY_EFFICIENT_LOADING=false: weights are read into memory and no file is held */
     void (*progress)(void *context, size_t bytes); /* so many more bytes of weights are in place; called within model_lease_advance. May be NULL */
     void *context;
+    /* Borrowed; may be NULL: asked before each load what an automatic precision is to mean, told after it what the model is. */
+    optimization *optimization;
 } model_manager_options;
 
 bool model_manager_new(device *d, const model_manager_options *options, model_manager **out, error *e);

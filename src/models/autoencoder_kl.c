@@ -143,7 +143,10 @@ bool autoencoder_kl_load(device *d, const char *folder, const load_options *o, a
     *out = NULL;
     autoencoder_kl *m = calloc(1, sizeof *m);
     if (m == NULL) return error_no_memory(e, "an image decoder", sizeof *m);
-    if (!load(m, d, folder, o, e)) {
+    load_options how = *o;
+    /* On GPUs all of it is f32, as its convolutions are: the few matrices weigh nothing. */
+    if (how.precision == PRECISION_AUTO && !device_is_cpu(d)) how.precision = PRECISION_F32;
+    if (!load(m, d, folder, &how, e)) {
         autoencoder_kl_free(m);
         return false;
     }

@@ -157,6 +157,7 @@ void flux_transformer_free(flux_transformer *t) {
 
 const flux_config *flux_transformer_config(const flux_transformer *t) { return &t->config; }
 component *flux_transformer_component(flux_transformer *t) { return &t->part; }
+bool flux_transformer_is_half(const flux_transformer *t) { return t->image_in.weight->type != GGML_TYPE_F32; }
 size_t flux_transformer_mapped_bytes(const flux_transformer *t) { return component_mapped_bytes(&t->part); }
 size_t flux_transformer_private_bytes(const flux_transformer *t) { return component_private_bytes(&t->part); }
 size_t flux_transformer_device_bytes(const flux_transformer *t) { return component_device_bytes(&t->part); }
@@ -195,7 +196,7 @@ static void build(flux_step *s) {
     graph *g = s->graph;
     int64_t n = t->dims.inner, image_tokens = (int64_t)s->shape.rows * s->shape.columns, text_tokens = s->shape.text_tokens;
     make_inputs(s);
-    if (t->image_in.weight->type != GGML_TYPE_F32) graph_allow_half(g);
+    if (flux_transformer_is_half(t)) graph_allow_half(g);
     struct ggml_tensor *condition = condition_of(s);
     struct ggml_tensor *image = flux_apply(g, &t->image_in, s->latents), *text = flux_apply(g, &t->text_in, s->hidden);
     for (int i = 0; i < t->config.num_layers; i++) {

@@ -33,6 +33,8 @@ bool flux_transformer_load(device *d, const char *folder, const load_options *o,
 void flux_transformer_free(flux_transformer *t); /* NULL is fine */
 const flux_config *flux_transformer_config(const flux_transformer *t);
 component *flux_transformer_component(flux_transformer *t); /* for component_prefetch and memory figures; it keeps no graph there */
+/* Whether its matrices are below f32, and GPUs compute with them so. */
+bool flux_transformer_is_half(const flux_transformer *t);
 size_t flux_transformer_mapped_bytes(const flux_transformer *t);
 size_t flux_transformer_private_bytes(const flux_transformer *t); /* weights in main memory beyond the mapping */
 size_t flux_transformer_device_bytes(const flux_transformer *t);  /* weights on a device with memory of its own */

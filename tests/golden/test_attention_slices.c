@@ -58,7 +58,8 @@ static run attend(const sizes *s, size_t slice) {
     graph *g;
     check(graph_new(dev, 16 + (slice > 0 ? ATTENTION_SLICE_NODES : 0), &g, &e), &e);
     graph_set_attention_slice(g, slice);
-    struct ggml_tensor *in[4] = {graph_input(g, GGML_TYPE_F32, WIDTH, HEADS, s->queries, BATCH), graph_input(g, GGML_TYPE_F32, WIDTH, HEADS, s->keys, BATCH),
+    struct ggml_tensor *in[4] = {graph_input(g, GGML_TYPE_F32, WIDTH, HEADS, s->queries, BATCH),
+                                 graph_input(g, GGML_TYPE_F32, WIDTH, HEADS, s->keys, BATCH),
                                  graph_input(g, GGML_TYPE_F32, WIDTH + 8, HEADS, s->keys, BATCH),
                                  s->bias_heads > 0 ? graph_input(g, GGML_TYPE_F32, s->keys, s->queries, s->bias_heads, 1) : NULL};
     struct ggml_tensor *y = graph_output(g, compute_attention(g, in[0], in[1], in[2], 0.4f, in[3]));
@@ -90,8 +91,8 @@ static void slices_add_up_to_the_whole(void **state) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (size_t parts = 2; parts <= 8; parts *= 2) { /* at 8, fewer slices than asked for where queries are few */
             char what[64];
-            snprintf(what, sizeof what, "%d queries, %d keys%s, 1/%zu", (int)shapes[i].queries, (int)shapes[i].keys, shapes[i].bias_heads > 0 ? ", bias" : "",
-                     parts);
+            snprintf(what, sizeof what, "%d queries, %d keys%s, 1/%zu", (int)shapes[i].queries, (int)shapes[i].keys,
+                     shapes[i].bias_heads > 0 ? ", bias" : "", parts);
             compare(what, attend(&shapes[i], 0), attend(&shapes[i], score_bytes(&shapes[i]) / parts), score_bytes(&shapes[i]) / 16);
         }
 }
