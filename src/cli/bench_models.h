@@ -7,9 +7,8 @@
 #include "base/error.h"
 
 typedef struct bench_switching {
-    double lease;        /* seconds to lease a cached model, its files looked at */
-    double first_step;   /* from the lease to the end of a small picture's first step, encoding included, after a task of the same model */
-    double after_other;  /* the same after a task of the other model */
+    double lease;     /* seconds to lease a cached model, its files looked at */
+    double switching; /* from the lease to the end of a small picture's first step: after the other model's task, less after the same model's */
 } bench_switching;
 
 /* Medians, with the demo model in two precisions on the CPU, in this process. */

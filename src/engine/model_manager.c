@@ -11,7 +11,7 @@
 enum {
     MODEL_SLOTS = 64,                 /* models are few and large: a plain array, searched from end to end */
     AHEAD_BYTES = 32 << 20,           /* of files that are read ahead in one slice */
-    IDLE_COMPUTE_BYTES = 4 << 20,     /* compute buffers that an idle model may keep: small ones are worth more than their place */
+    IDLE_COMPUTE_BYTES = 6 << 20,     /* compute buffers that an idle model may keep: small ones are worth more than their place */
     WORTH_EVICTING_BYTES = 256 << 10, /* a model that holds less of the device's memory is no help when that is short */
 };
 
@@ -440,7 +440,7 @@ void model_manager_release(model_manager *m, model_lease *l) {
     if (l->outdated || l->state == SLOT_LOADING) {
         unload(l);
     } else if (flux_pipeline_figures(l->pipeline).compute > IDLE_COMPUTE_BYTES) {
-        flux_pipeline_release_compute(l->pipeline);
+        flux_pipeline_shrink_compute(l->pipeline, IDLE_COMPUTE_BYTES);
         malloc_trim(0);
     }
     trim(m);

