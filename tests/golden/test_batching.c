@@ -17,7 +17,17 @@
 #include "golden.h"
 #include "models/flux_denoise.h"
 
-enum { SKIPPED = 77, SIDE = 64, BYTES = SIDE * SIDE * 3, IMAGES = 3, STEPS = 5, TOKENS = 24 };
+enum { SKIPPED = 77, MAX_BYTES = 64 * 64 * 3, IMAGES = 3 };
+
+/* Vulkan without a GPU takes minutes for what the CPU does in a second: smaller pictures there, in fewer steps. The batches are the same. */
+typedef struct size {
+    int side, steps, tokens;
+    int apart; /* steps from one image's start to the next one's */
+} size;
+static const size on_cpu = {64, 5, 24, 2}, elsewhere = {32, 3, 8, 1};
+static size s;
+
+static int bytes(void) { return s.side * s.side * 3; }
 
 static device *dev;
 static part_pool *pool;
@@ -25,11 +35,11 @@ static flux_pipeline *pipeline;
 static conditioning prompts[IMAGES], negative;
 
 typedef struct picture {
-    uint8_t rgb[BYTES];
+    uint8_t rgb[MAX_BYTES];
 } picture;
 
 static flux_denoise *begin(int i, bool pair) {
-    const flux_denoise_request r = {.width = SIDE, .height = SIDE, .steps = STEPS, .seed = 40 + (uint64_t)i, .guidance_scale = 3.5 + i,
+    const flux_denoise_request r = {.width = s.side, .height = s.side, .steps = s.steps, .seed = 40 + (uint64_t)i, .guidance_scale = 3.5 + i,
                                     .positive = &prompts[i], .negative = pair ? &negative : NULL, .true_cfg_scale = 2.0 + i};
     flux_denoise *d;
     error e = {0};
@@ -44,26 +54,26 @@ static void step(flux_denoise *const *items, int count) {
 
 static void finish(flux_denoise *d, picture *p) {
     error e = {0};
-    assert_int_equal(flux_denoise_steps_done(d), STEPS);
+    assert_int_equal(flux_denoise_steps_done(d), s.steps);
     if (!flux_denoise_decode(d, p->rgb, &e)) fail_msg("%s", e.text);
     flux_denoise_free(d);
 }
 
 static void alone(int i, bool pair, picture *p) {
     flux_denoise *d = begin(i, pair);
-    for (int k = 0; k < STEPS; k++) step(&d, 1);
+    for (int k = 0; k < s.steps; k++) step(&d, 1);
     finish(d, p);
 }
 
-/* Each image comes two steps after the one before: batches of 1, 2, 3, 2 and 1. */
+/* Each image comes a little after the one before: batches of 1, 2, 3, 2 and 1. */
 static void staggered(bool pair, picture *pictures) {
     flux_denoise *d[IMAGES];
     for (int i = 0; i < IMAGES; i++) d[i] = begin(i, pair);
-    for (int time = 0; time < STEPS + 2 * (IMAGES - 1); time++) {
+    for (int time = 0; time < s.steps + s.apart * (IMAGES - 1); time++) {
         flux_denoise *now[IMAGES];
         int count = 0;
         for (int i = IMAGES - 1; i >= 0; i--) /* the order does not matter */
-            if (time >= 2 * i && flux_denoise_steps_done(d[i]) < STEPS) now[count++] = d[i];
+            if (time >= s.apart * i && flux_denoise_steps_done(d[i]) < s.steps) now[count++] = d[i];
         step(now, count);
     }
     for (int i = 0; i < IMAGES; i++) finish(d[i], &pictures[i]);
@@ -71,8 +81,8 @@ static void staggered(bool pair, picture *pictures) {
 
 static double psnr(const picture *a, const picture *b) {
     double sum = 0;
-    for (int i = 0; i < BYTES; i++) sum += pow((double)a->rgb[i] - b->rgb[i], 2);
-    return sum == 0 ? 99 : 10 * log10(255.0 * 255.0 * BYTES / sum);
+    for (int i = 0; i < bytes(); i++) sum += pow((double)a->rgb[i] - b->rgb[i], 2);
+    return sum == 0 ? 99 : 10 * log10(255.0 * 255.0 * bytes() / sum);
 }
 
 static void shared_steps_make_the_same_pictures(void **state) {
@@ -94,21 +104,21 @@ static void what_runs_between_leaves_no_trace(void **state) {
     (void)state;
     static picture first[2], paired, again;
     flux_denoise *two[2] = {begin(0, false), begin(1, false)}, *pair = begin(2, true);
-    for (int k = 0; k < STEPS; k++) step(two, 2);
+    for (int k = 0; k < s.steps; k++) step(two, 2);
     finish(two[0], &first[0]);
     finish(two[1], &first[1]);
     flux_denoise *other[2] = {begin(0, false), begin(1, false)};
-    for (int k = 0; k < STEPS; k++) {
+    for (int k = 0; k < s.steps; k++) {
         step(other, 2);
         step(&pair, 1);
     }
     for (int i = 0; i < 2; i++) {
         finish(other[i], &again);
-        assert_memory_equal(again.rgb, first[i].rgb, BYTES);
+        assert_memory_equal(again.rgb, first[i].rgb, (size_t)bytes());
     }
     finish(pair, &paired);
     alone(2, true, &again);
-    assert_memory_equal(again.rgb, paired.rgb, BYTES);
+    assert_memory_equal(again.rgb, paired.rgb, (size_t)bytes());
 }
 
 /* Graphs given back in the middle are built again and their prompts set again. */
@@ -117,14 +127,14 @@ static void released_graphs_come_back(void **state) {
     static picture expected, p;
     alone(0, false, &expected);
     flux_denoise *d = begin(0, false);
-    for (int k = 0; k < STEPS; k++) {
+    for (int k = 0; k < s.steps; k++) {
         step(&d, 1);
         assert_true(flux_pipeline_step_bytes(pipeline) > 0);
         flux_pipeline_release_compute(pipeline);
         assert_int_equal(flux_pipeline_figures(pipeline).compute, 0);
     }
     finish(d, &p);
-    assert_memory_equal(p.rgb, expected.rgb, BYTES);
+    assert_memory_equal(p.rgb, expected.rgb, (size_t)bytes());
 }
 
 static void what_cannot_share_is_refused(void **state) {
@@ -138,7 +148,7 @@ static void what_cannot_share_is_refused(void **state) {
     assert_false(flux_denoise_step_batch(mixed, 0, &e));
     assert_false(flux_denoise_step_batch(mixed, FLUX_DENOISE_MAX_BATCH + 1, &e));
     assert_int_equal(flux_denoise_steps_done(a), 0);
-    for (int k = 0; k < STEPS; k++) step(&a, 1);
+    for (int k = 0; k < s.steps; k++) step(&a, 1);
     assert_false(flux_denoise_step_batch(right, 2, &e)); /* one has had all its steps: the other does not move */
     assert_int_equal(flux_denoise_steps_done(c), 0);
     flux_denoise_free(a);
@@ -154,10 +164,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "skipped: %s\n", e.text);
         return SKIPPED;
     }
+    s = device_is_cpu(dev) ? on_cpu : elsewhere;
     golden_path(folder, sizeof folder, "../../../demo/model");
     bool ok = part_pool_new(dev, &pool, &e) && flux_pipeline_load(pool, folder, &LOAD_OPTIONS(PRECISION_F32), &pipeline, &e) &&
-              flux_pipeline_encode(pipeline, "dark", TOKENS, &negative, &e);
-    for (int i = 0; ok && i < IMAGES; i++) ok = flux_pipeline_encode(pipeline, words[i], TOKENS, &prompts[i], &e);
+              flux_pipeline_encode(pipeline, "dark", s.tokens, &negative, &e);
+    for (int i = 0; ok && i < IMAGES; i++) ok = flux_pipeline_encode(pipeline, words[i], s.tokens, &prompts[i], &e);
     if (!ok) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
