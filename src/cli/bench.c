@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/bench_idle.h"
 #include "cli/bench_models.h"
 #include "cli/bench_server.h"
 #include "cli/commands.h"
@@ -121,6 +122,13 @@ static bool bench_mapping(error *e) {
     return true;
 }
 
+static bool bench_idle(error *e) {
+    double seconds;
+    if (!bench_idle_engine(&seconds, e)) return false;
+    row("idle engine stopped, and back with the demo model", seconds, "s", "goal <= 0.3");
+    return true;
+}
+
 static bool bench_switching_models(error *e) {
     bench_switching s;
     if (!bench_switch_models(&s, e)) return false;
@@ -143,7 +151,7 @@ int command_bench(int argc, char **argv) {
     config_free(c);
     error e = {0};
     printf("imagined bench: this machine, now; quote medians and ratios\n");
-    if (bench_mapping(&e) && bench_switching_models(&e) && bench_serving(&e)) return 0;
+    if (bench_mapping(&e) && bench_switching_models(&e) && bench_serving(&e) && bench_idle(&e)) return 0;
     fprintf(stderr, "imagined bench: %s\n", e.text);
     return 1;
 }
