@@ -158,11 +158,21 @@ static void hold(task_store *s, fifo *group, const error *why, fifo *results) {
 /* Whether trying the same again later makes sense: the disk's fault, not the change's. */
 static bool may_pass(const error *why) { return why->code != ERROR_INTERNAL && why->code != ERROR_INVALID; }
 
-/* A group in which one change is at fault: each by itself, so that the others are written. */
-static void write_singly(task_store *s, fifo *group, fifo *results) {
-    for (change *c; (c = pop(group)) != NULL;) {
-        if (!write_group(s, c, c->next, &c->fault) && c->fault.code == ERROR_NONE) c->fault.code = ERROR_INTERNAL;
-        push(results, c);
+/* A group in which one change is at fault: each by itself, so that the others are written. What the disk does not take stays in the group, and *why
+ * is the disk's. */
+static void write_singly(task_store *s, fifo *group, fifo *results, error *why) {
+    for (change *c; (c = group->first) != NULL; push(results, pop(group))) {
+        error fault = {0};
+        if (write_group(s, c, c->next, &fault)) {
+            if (s->troubled) tell_trouble(s, true, NULL, results);
+            continue;
+        }
+        if (fault.code == ERROR_NONE) fault.code = ERROR_INTERNAL;
+        if (may_pass(&fault)) {
+            *why = fault;
+            return;
+        }
+        c->fault = fault;
     }
 }
 
@@ -186,7 +196,7 @@ static void write_all(task_store *s, fifo *work) {
         bool ok = write_group(s, group.first, NULL, &why);
         if (ok && s->troubled) tell_trouble(s, true, NULL, &results);
         if (ok) append(&results, &group);
-        else if (!may_pass(&why)) write_singly(s, &group, &results);
+        else if (!may_pass(&why)) write_singly(s, &group, &results, &why);
         bool stuck = group.first != NULL;
         if (stuck) {
             /* What stands behind the group must not overtake it, but its additions need not wait for an answer. */
@@ -219,7 +229,7 @@ static double due_in(const task_store *s) {
     if (s->stop || s->urgent) return 0;
     double now = clock_seconds(), at = -1;
     if (s->noted_at != 0 && !s->troubled) at = s->noted_at + note_seconds;
-    if (s->troubled && (at < 0 || s->retry_at < at)) at = s->retry_at;
+    if ((s->troubled || s->held.first != NULL) && (at < 0 || s->retry_at < at)) at = s->retry_at;
     return at < 0 ? -1 : at > now ? at - now : 0;
 }
 

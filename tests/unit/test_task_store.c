@@ -493,6 +493,29 @@ static void trouble_ends_by_itself(void **state) {
     serve_until(f, &f->recoveries, 1); /* nothing else is handed over: the store tries by itself */
 }
 
+static void a_change_at_fault_takes_no_promise_with_it(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task refused = make_task(1, "refused"), kept = make_task(2, "kept"), faulty = make_task(3, "faulty"), last = make_task(4, "refused, too");
+    faulty.request.model = NULL; /* the table does not take that, whatever the disk does */
+    limit_files(0);
+    assert_true(task_store_add_task(f->store, &refused, done, f, &e));
+    serve_until(f, &f->troubles, 1);
+    assert_true(task_store_put_task(f->store, &kept, done, f, &e));
+    assert_true(task_store_put_task(f->store, &faulty, NULL, NULL, &e));
+    assert_true(task_store_add_task(f->store, &last, done, f, &e));
+    serve_until(f, &f->done, 2); /* the others were tried before it */
+    assert_int_equal(f->refused, 2);
+    limit_files(RLIM_INFINITY);
+    serve_until(f, &f->done, 3);
+    serve_until(f, &f->recoveries, 1);
+    assert_int_equal(f->refused, 2);
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    assert_string_equal(f->tasks[0]->id, kept.id);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(everything_comes_back, set_up, tear_down),
@@ -508,6 +531,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_cannot_be_opened_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_disk_that_takes_nothing_refuses_additions_and_keeps_promises, set_up, tear_down),
         cmocka_unit_test_setup_teardown(trouble_ends_by_itself, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_change_at_fault_takes_no_promise_with_it, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
