@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "cli/bench_idle.h"
 #include "cli/bench_models.h"
+#include "cli/bench_queue.h"
 #include "cli/bench_server.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -137,6 +138,17 @@ static bool bench_switching_models(error *e) {
     return true;
 }
 
+/* With few keys a lane holds many tasks; with as many keys as tasks each has its own, which is the worst there is. */
+static bool bench_scheduling(error *e) {
+    bench_queue usual, worst;
+    if (!bench_queue_measure(16, &usual, e) || !bench_queue_measure(10000, &worst, e)) return false;
+    row("scheduling decision, 10,000 queued, 16 keys (median)", usual.decision_us, "us", "goal <= 50");
+    row("the same with a key for each task", worst.decision_us, "us", "goal <= 50");
+    row("changing a task's priority, there and back (median)", usual.change_us, "us", "");
+    row("positions and estimates of all 10,000", usual.forecast_ms, "ms", "");
+    return true;
+}
+
 static const config_command bench = {
     .name = "bench",
     .bit = FOR_BENCH,
@@ -151,7 +163,7 @@ int command_bench(int argc, char **argv) {
     config_free(c);
     error e = {0};
     printf("imagined bench: this machine, now; quote medians and ratios\n");
-    if (bench_mapping(&e) && bench_switching_models(&e) && bench_serving(&e) && bench_idle(&e)) return 0;
+    if (bench_scheduling(&e) && bench_mapping(&e) && bench_switching_models(&e) && bench_serving(&e) && bench_idle(&e)) return 0;
     fprintf(stderr, "imagined bench: %s\n", e.text);
     return 1;
 }

@@ -3,13 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_HELD = 64 };
+enum { MAX_HELD = 64, WORK_A_TASK = 50 /* of those that are only sorted */ };
 
 static const double unknown_seconds = 1; /* where nothing was measured, only the order counts */
 
 void forecast_free(forecast *f) {
     free(f->heads);
     free(f->tasks);
+    free(f->costs);
     free(f->keys);
     free(f->loaded);
     *f = (forecast){0};
@@ -46,21 +47,38 @@ static bool copy(void *target, size_t *room, const void *from, size_t count, siz
     return true;
 }
 
+static bool reserve_costs(forecast *f, size_t count) {
+    if (count > f->cost_room) {
+        forecast_cost *larger = realloc(f->costs, count * 2 * sizeof *larger);
+        if (larger == NULL) return false;
+        f->costs = larger;
+        f->cost_room = count * 2;
+    }
+    for (size_t i = 0; i < count; i++) f->costs[i].asked = false;
+    return true;
+}
+
 static bool copy_lanes(forecast *f, const lanes *l) {
     size_t task_room = f->head_room;
-    bool ok = copy(&f->tasks, &task_room, l->tasks, l->head_count, sizeof *f->tasks) &&
+    bool ok = reserve_costs(f, l->head_count) && copy(&f->tasks, &task_room, l->tasks, l->head_count, sizeof *f->tasks) &&
               copy(&f->heads, &f->head_room, l->heads, l->head_count, sizeof *f->heads) &&
               copy(&f->keys, &f->key_room, l->key_figures, l->key_room, sizeof *f->keys);
     return ok && copy(&f->loaded, &f->model_room, l->loaded, l->model_room, sizeof *f->loaded);
 }
 
-static void run(simulation *s, task *t, uint32_t key, uint32_t model) {
-    task_estimate e;
+static const forecast_cost *cost_of_head(simulation *s, size_t index) {
+    forecast_cost *c = &s->f->costs[index];
+    if (!c->asked) c->known = profile_table_estimate(s->profiles, &s->f->tasks[index]->request, &c->estimate);
+    c->asked = true;
+    return c;
+}
+
+static void run(simulation *s, task *t, uint32_t key, uint32_t model, const forecast_cost *cost) {
     runner *r = &s->runners[s->running];
-    *r = (runner){.task = t, .key = key, .model = model, .remaining = unknown_seconds, .known = profile_table_estimate(s->profiles, &t->request, &e)};
+    *r = (runner){.task = t, .key = key, .model = model, .remaining = unknown_seconds, .known = cost->known};
     if (r->known) {
-        double all = task_estimate_seconds(&e, &t->request), done = task_done_fraction(t);
-        r->remaining = all * (1 - done) + (s->f->loaded[model] || done > 0 ? 0 : e.load_seconds);
+        double all = task_estimate_seconds(&cost->estimate, &t->request), done = task_done_fraction(t);
+        r->remaining = all * (1 - done) + (s->f->loaded[model] || done > 0 ? 0 : cost->estimate.load_seconds);
     }
     if (t->place.through) r->remaining = 0;
     policy_held *held = &s->held[s->running++];
@@ -95,6 +113,7 @@ static void advance_head(simulation *s, size_t index) {
         s->head_count--;
         f->heads[index] = f->heads[s->head_count];
         f->tasks[index] = f->tasks[s->head_count];
+        f->costs[index] = f->costs[s->head_count];
         return;
     }
     f->tasks[index] = behind;
@@ -133,7 +152,7 @@ static bool start_next(simulation *s, int64_t now_ms) {
     task *t = s->f->tasks[d.index];
     policy_head h = s->f->heads[d.index];
     charge(s, &h, t, UINT64_MAX / 2 + s->position); /* later than any turn there was */
-    run(s, t, h.key, h.model);
+    run(s, t, h.key, h.model, cost_of_head(s, d.index));
     s->f->loaded[h.model] = true;
     t->place.position = ++s->position;
     advance_head(s, d.index);
@@ -143,6 +162,8 @@ static bool start_next(simulation *s, int64_t now_ms) {
 typedef struct ranked {
     task *task;
     policy_rank rank;
+    bool known;
+    double seconds;
 } ranked;
 
 static int by_rank_and_age(const void *a, const void *b) {
@@ -157,15 +178,18 @@ static void order_rest(simulation *s) {
     for (size_t h = 0; h < s->head_count; h++) count += s->f->heads[h].length;
     ranked *rest = count > 0 ? calloc(count, sizeof *rest) : NULL;
     if (rest == NULL) return;
-    for (size_t h = 0; h < s->head_count; h++)
+    for (size_t h = 0; h < s->head_count; h++) {
+        const forecast_cost *cost = cost_of_head(s, h);
         for (task *t = s->f->tasks[h]; t != NULL && i < count; t = s->f->heads[h].suspended ? NULL : t->place.behind)
-            rest[i++] = (ranked){t, policy_rank_of(t->priority, t->created_ms, s->view.now_ms, s->view.settings.age_ms)};
+            rest[i++] = (ranked){t, policy_rank_of(t->priority, t->created_ms, s->view.now_ms, s->view.settings.age_ms), cost->known,
+                                 task_estimate_seconds(&cost->estimate, &t->request)};
+    }
+    s->f->work += WORK_A_TASK * count;
     qsort(rest, i, sizeof *rest, by_rank_and_age);
     for (size_t n = 0; n < i; n++) {
-        task_estimate e;
         task *t = rest[n].task;
-        s->all_known &= profile_table_estimate(s->profiles, &t->request, &e);
-        if (s->all_known) s->seconds += task_estimate_seconds(&e, &t->request);
+        s->all_known &= rest[n].known;
+        if (s->all_known) s->seconds += rest[n].seconds;
         t->place.forecast = s->f->number;
         t->place.position = ++s->position;
         t->place.end_seconds = s->all_known ? s->seconds : -1;
@@ -183,7 +207,9 @@ bool forecast_make(forecast *f, const lanes *l, task *const *held, size_t held_c
     s.view = (policy_view){.settings = *settings, .virtual_time = l->virtual_time, .engine_ready = true, .open = true};
     for (size_t i = 0; i < held_count && s.running < MAX_HELD; i++) {
         if (held[i]->suspended) continue;
-        run(&s, held[i], held[i]->place.lane->key, held[i]->place.lane->model);
+        forecast_cost cost = {.asked = true};
+        cost.known = profile_table_estimate(profiles, &held[i]->request, &cost.estimate);
+        run(&s, held[i], held[i]->place.lane->key, held[i]->place.lane->model, &cost);
         held[i]->place.position = 0;
     }
     while (s.head_count > 0 && f->work <= FORECAST_MAX_WORK) {

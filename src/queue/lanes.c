@@ -104,13 +104,18 @@ static bool is_loaded(const lanes *l, const char *model) {
     return false;
 }
 
-void lanes_set_loaded(lanes *l, const char *const *loaded, size_t count) {
-    l->loaded_count = count < LANES_LOADED ? count : LANES_LOADED;
+bool lanes_set_loaded(lanes *l, const char *const *loaded, size_t count) {
+    if (count > LANES_LOADED) count = LANES_LOADED;
+    bool same = count == l->loaded_count;
+    for (size_t i = 0; same && i < count; i++) same = strcmp(l->loaded_names[i], loaded[i]) == 0;
+    if (same) return false;
+    l->loaded_count = count;
     for (size_t i = 0; i < l->loaded_count; i++) snprintf(l->loaded_names[i], LANES_MODEL_BYTES, "%s", loaded[i]);
     for (uint32_t model = 0; model < names_limit(l->models); model++) {
         const char *name = names_text(l->models, model);
         if (name != NULL) l->loaded[model] = is_loaded(l, name);
     }
+    return true;
 }
 
 /* --- lanes --- */

@@ -62,7 +62,7 @@ void lanes_refund(lanes *l, const task *t, double unused); /* of what its key wa
 policy_held lanes_held(const task *t);
 uint64_t lanes_batch(const task *t);
 
-/* The models that are in the engine's memory: at most LANES_LOADED names, copied. */
-void lanes_set_loaded(lanes *l, const char *const *names, size_t count);
+/* The models that are in the engine's memory: at most LANES_LOADED names, copied. False when they are the same as before. */
+bool lanes_set_loaded(lanes *l, const char *const *names, size_t count);
 
 #endif

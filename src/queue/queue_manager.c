@@ -16,7 +16,7 @@ enum {
     RETRY_UNKNOWN = 5, /* seconds, while nobody knows how fast the queue moves */
     RETRY_MAX = 120,
     FORECAST_MAX_AGE_MS = 1000,
-    FORECAST_WORK_PER_MS = 10000, /* so that forecasts take a tenth of a processor at most */
+    FORECAST_WORK_PER_MS = 5000,  /* so that forecasts take a tenth of a processor at most */
 };
 
 /* How fast places in the queue become free. */
@@ -571,8 +571,7 @@ bool queue_manager_paused_by_operator(const queue_manager *q) { return q->paused
 const char *queue_manager_pause_reason(const queue_manager *q) { return q->holding ? q->hold_reason : q->paused ? q->pause_reason : ""; }
 
 void queue_manager_set_loaded(queue_manager *q, const char *const *models, size_t count) {
-    lanes_set_loaded(&q->lanes, models, count);
-    disturb(q);
+    if (lanes_set_loaded(&q->lanes, models, count)) disturb(q);
 }
 
 profile_table *queue_manager_profiles(queue_manager *q) { return q->profiles; }

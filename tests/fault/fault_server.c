@@ -36,16 +36,62 @@ static task_request request(void) {
                           .count = 1};
 }
 
+/* Tasks of many keys, models and deadlines, so that every table grows; half of them change their priority. */
 static bool queue_work(void *context, error *e) {
     (void)context;
+    const queue_limits many = {.max_queued = 40, .max_active = 2, .keep_finished = 2, .max_suspended = 1};
     queue_manager *q = NULL;
-    task *t;
-    task_request r = request();
-    bool ok = queue_manager_new(&limits, &q, e);
-    for (int i = 0; ok && i < 3; i++) {
+    bool ok = queue_manager_new(&many, &q, e);
+    for (int i = 0; ok && i < 40; i++) {
+        task *t;
+        task_request r = request();
+        char owner[16], model[16];
+        snprintf(owner, sizeof owner, "key-%d", i);
+        snprintf(model, sizeof model, "model-%d", i);
+        r.owner = owner;
+        r.model = model;
+        r.deadline_ms = 1000 + i;
         queue_stats before = queue_manager_get_queue_stats(q);
         ok = queue_manager_submit_task(q, &r, PRIORITY_NORMAL, i, &t, e);
         assert_int_equal(queue_manager_get_queue_stats(q).queued, before.queued + ok); /* no half a task */
+        if (!ok || i % 2 == 0) continue;
+        ok = queue_manager_set_priority(q, t, PRIORITY_LOW, e);
+        assert_int_equal(t->priority, ok ? PRIORITY_LOW : PRIORITY_NORMAL);
+        assert_ptr_equal(queue_manager_find(q, t->id), t);
+    }
+    queue_manager_free(q);
+    return ok;
+}
+
+/* What was accepted starts, is suspended, put back and ended without memory; forecasts and figures may fail to come about. */
+static bool queue_life(void *context, error *e) {
+    (void)context;
+    const queue_limits one = {.max_queued = 10, .max_active = 1, .keep_finished = 2, .max_suspended = 1};
+    const queue_situation ready = {.engine_ready = true, .can_suspend = true};
+    queue_manager *q = NULL;
+    task *t, *urgent;
+    task_request r = request();
+    queue_decision d;
+    bool ok = queue_manager_new(&one, &q, e) && queue_manager_submit_task(q, &r, PRIORITY_NORMAL, 1, &t, e);
+    if (ok) {
+        profile_table_learn(queue_manager_profiles(q), "demo|auto|64x64|single|1", &(profile){.step_seconds = 1});
+        queue_manager_start(q, t, 2);
+    }
+    ok = ok && queue_manager_submit_task(q, &r, PRIORITY_URGENT, 3, &urgent, e);
+    if (ok) {
+        double seconds;
+        assert_int_equal(queue_manager_position(q, urgent), 1);
+        queue_manager_eta(q, urgent, 3, &seconds);
+        queue_manager_suspend_task(q, t, 4);
+        queue_manager_decide(q, &ready, 5, &d);
+        assert_ptr_equal(d.task, urgent);
+        queue_manager_start(q, urgent, 5);
+        queue_manager_put_back(q, t, false, "killed", 6);
+        queue_manager_put_back(q, urgent, false, "killed", 6);
+        assert_int_equal(queue_manager_get_queue_stats(q).queued, 2);
+        queue_manager_cancelled(q, t, 7);
+        queue_manager_decide(q, &ready, 7, &d);
+        assert_ptr_equal(d.task, urgent);
     }
     queue_manager_free(q);
     return ok;
@@ -53,7 +99,8 @@ static bool queue_work(void *context, error *e) {
 
 static void the_queue(void **state) {
     (void)state;
-    assert_true(fault_fail_each(queue_work, NULL) >= 7);
+    assert_true(fault_fail_each(queue_work, NULL) >= 100);
+    assert_true(fault_survive_each(queue_life, NULL) >= 15);
 }
 
 static bool body_work(void *context, error *e) {
