@@ -69,7 +69,8 @@ static double largest_error(product *p, int64_t n) {
             double sum = 0;
             for (int64_t i = 0; i < n; i++) sum += (double)x[t * n + i] * (double)w[r * n + i];
             double off = fabs((double)y[t * n + r] - sum);
-            if (!(off <= worst)) worst = off; /* NaN as well */
+            if (isnan(off)) return INFINITY;
+            if (off > worst) worst = off;
             if (fabs(sum) > largest) largest = fabs(sum);
         }
     return worst / largest;

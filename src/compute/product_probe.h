@@ -9,7 +9,7 @@
 
 typedef struct product_probe {
     bool runs;       /* the device has such a product, and memory for it */
-    double distance; /* largest error over the largest result; with weights as the type holds them */
+    double distance; /* largest error over the largest result, with weights as the type holds them; infinite where a result is no number */
     double seconds;  /* of the fastest of a few, of 2·size³ operations */
     int64_t size;
 } product_probe;
