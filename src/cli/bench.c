@@ -12,6 +12,7 @@
 #include "cli/bench_models.h"
 #include "cli/bench_queue.h"
 #include "cli/bench_server.h"
+#include "cli/bench_submissions.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "weights/tensor_store.h"
@@ -149,6 +150,16 @@ static bool bench_scheduling(error *e) {
     return true;
 }
 
+static bool bench_submissions(error *e) {
+    bench_submitting s;
+    if (!bench_submit(&s, e)) return false;
+    row("durable submissions from 64 clients", s.per_second, "/s", "goal >= 1000");
+    row("writing and syncing 4 KiB (median of 31)", s.sync * 1000, "ms", "");
+    row("submission to first step, model cached (median of 31)", s.to_first_step * 1000, "ms", "");
+    row("of it beyond one sync", (s.to_first_step - s.sync) * 1000, "ms", "goal <= 5");
+    return true;
+}
+
 static const config_command bench = {
     .name = "bench",
     .bit = FOR_BENCH,
@@ -163,7 +174,7 @@ int command_bench(int argc, char **argv) {
     config_free(c);
     error e = {0};
     printf("imagined bench: this machine, now; quote medians and ratios\n");
-    if (bench_scheduling(&e) && bench_mapping(&e) && bench_switching_models(&e) && bench_serving(&e) && bench_idle(&e)) return 0;
+    if (bench_scheduling(&e) && bench_mapping(&e) && bench_switching_models(&e) && bench_submissions(&e) && bench_serving(&e) && bench_idle(&e)) return 0;
     fprintf(stderr, "imagined bench: %s\n", e.text);
     return 1;
 }

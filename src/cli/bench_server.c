@@ -33,6 +33,8 @@ static int free_port(void) {
     return port;
 }
 
+int bench_connect(const bench_server *s) { return connect_to(s->port); }
+
 bool bench_server_start(bench_server *s, error *e) {
     char listen[32];
     *s = (bench_server){.port = free_port()};

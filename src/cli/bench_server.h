@@ -19,6 +19,8 @@ typedef struct bench_server {
 bool bench_server_start(bench_server *s, error *e);
 void bench_server_stop(bench_server *s); /* SIGTERM, wait, remove the state folder */
 
+int bench_connect(const bench_server *s); /* a connected socket; −1: errno says why */
+
 /* One HTTP/1.1 exchange over a connection of its own. Returns the status, or 0 with *e filled. The answer's body goes to *answer (may be NULL). */
 int bench_http(const bench_server *s, const char *method, const char *path, const char *body, buffer *answer, error *e);
 
