@@ -156,7 +156,7 @@ static bool bench_submissions(error *e) {
     row("durable submissions from 64 clients", s.per_second, "/s", "goal >= 1000");
     row("writing and syncing 4 KiB (median of 31)", s.sync * 1000, "ms", "");
     row("submission to first step, model cached (median of 31)", s.to_first_step * 1000, "ms", "");
-    row("of it beyond one sync", (s.to_first_step - s.sync) * 1000, "ms", "goal <= 5");
+    row("of it beyond a sync made just before (median of 31)", s.beyond_sync * 1000, "ms", "goal <= 5");
     return true;
 }
 
