@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_HELD = 64, WORK_A_TASK = 50 /* of those that are only sorted */ };
+enum { MAX_HELD = 64, WORK_A_TASK = 50 /* what a task takes beside the looks at heads: it is fetched, estimated, placed */ };
 
 static const double unknown_seconds = 1; /* where nothing was measured, only the order counts */
 
@@ -146,7 +146,7 @@ static bool start_next(simulation *s, int64_t now_ms) {
     v->keys = s->f->keys;
     v->loaded = s->f->loaded;
     policy_decide(v, &d);
-    s->f->work += s->head_count;
+    s->f->work += s->head_count + WORK_A_TASK;
     if (d.action != POLICY_ADMIT && d.action != POLICY_RESUME) return false;
     if (d.passed != POLICY_NO_INDEX && s->f->heads[d.passed].passed_ms == 0) s->f->heads[d.passed].passed_ms = v->now_ms;
     task *t = s->f->tasks[d.index];
