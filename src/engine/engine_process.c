@@ -79,7 +79,11 @@ static void raise_to(uint64_t *peak, uint64_t bytes) {
 /* Gives the peak so far to all that are held. Where it cannot be reset, what is resident between two slices must do. */
 static void note_peak(process *p) {
     uint64_t bytes = p->peak_resets ? process_memory_peak() : process_memory_resident();
-    for (int i = 0; i < p->held.count; i++) raise_to(&p->held.tasks[i].memory_peak, bytes);
+    uint64_t ours = engine_room_device_peak(&p->room);
+    for (int i = 0; i < p->held.count; i++) {
+        raise_to(&p->held.tasks[i].memory_peak, bytes);
+        raise_to(&p->held.tasks[i].device_peak, ours);
+    }
 }
 
 /* --- what the front asks for --- */
@@ -99,6 +103,7 @@ static void admit(process *p, const engine_message *m) {
     }
     note_peak(p);
     p->peak_resets = process_memory_reset_peak();
+    engine_room_reset_device_peak(&p->room);
     t->memory_before = t->memory_peak = process_memory_resident();
 }
 
@@ -169,19 +174,46 @@ static void listen_to_front(process *p) {
 
 /* --- slices --- */
 
+/* What the task took, for the next of its kind: by itself, and with as many others as there were beside it at most. */
+static void tell_profile(process *p, const held_task *t) {
+    batch_key key = generation_batch_key(t->work);
+    engine_profile f = {.width = key.width, .height = key.height, .text_tokens = key.text_tokens, .guidance_pair = key.guidance_pair, .batch = 1};
+    memcpy(f.model, key.model, sizeof f.model);
+    memcpy(f.precision, key.precision, sizeof f.precision);
+    generation_fill_profile(t->work, &f);
+    int largest = generation_metrics(t->work)->largest_batch;
+    if (largest == 1) f.peak_bytes = engine_room_beside_weights(&p->room, t->device_peak);
+    f.step_seconds = batcher_seconds(&p->held.batcher, &key, 1);
+    front_link_profile(&p->front, &f);
+    if (largest <= 1) return;
+    f.batch = largest;
+    f.peak_bytes = engine_room_beside_weights(&p->room, t->device_peak);
+    f.step_seconds = batcher_seconds(&p->held.batcher, &key, largest);
+    front_link_profile(&p->front, &f);
+}
+
 /* Its memory is free when the front hears of the end. */
 static void end_task(process *p, held_task *t, bool ok, const error *fault) {
     const held_task ended = *t;
     engine_metrics m = *generation_metrics(t->work);
+    if (ok) tell_profile(p, t);
     held_tasks_drop(&p->held, t);
     vram_manager_cleanup_if_needed(p->room.vram);
     tell_snapshot(p, true);
     m.memory_before = ended.memory_before;
     m.memory_after = process_memory_resident();
     m.memory_peak = ended.memory_peak;
+    m.device_peak = ended.device_peak;
     raise_to(&m.memory_peak, m.memory_after);
     if (ok) front_link_done(&p->front, ended.id, &m);
     else front_link_failed(&p->front, ended.id, fault);
+}
+
+static void tell_plans(process *p) {
+    for (int i = 0; i < p->held.count; i++) {
+        const engine_plan *plan = generation_new_plan(p->held.tasks[i].work);
+        if (plan != NULL) front_link_plan(&p->front, p->held.tasks[i].id, plan);
+    }
 }
 
 /* A slice that is the task's own: anything but a denoising step. */
@@ -193,6 +225,7 @@ static void run_own(process *p, held_task *t) {
     bool ok = generation_advance(t->work, &image, &fault);
     p->loading = NULL;
     note_peak(p);
+    tell_plans(p);
     if (ok && image.rgb != NULL) tell_snapshot(p, true);
     if (ok && image.rgb != NULL) ok = front_link_image(&p->front, t->id, &image, &fault);
     if (!ok || generation_get_state(t->work).finished) end_task(p, t, ok, &fault);
@@ -203,6 +236,7 @@ static void run_step(process *p, const slice_party *party) {
     double seconds = 0;
     bool ok = generation_step_together(party->shares, party->count, &seconds, &fault);
     note_peak(p);
+    tell_plans(p);
     if (ok) held_tasks_stepped(&p->held, party, seconds);
     else if (!held_tasks_try_otherwise(&p->held, party, &fault)) end_task(p, party->members[0], false, &fault);
 }

@@ -88,6 +88,15 @@ void engine_room_figures(engine_room *room, engine_snapshot *out) {
     snprintf(out->state, sizeof out->state, "%s", vram_state_name(v.state));
 }
 
+uint64_t engine_room_device_peak(const engine_room *room) { return device_ledger(room->device)->peak; }
+void engine_room_reset_device_peak(engine_room *room) { device_reset_peak(room->device); }
+
+uint64_t engine_room_beside_weights(const engine_room *room, uint64_t bytes) {
+    const ledger *l = device_ledger(room->device);
+    uint64_t weights = l->claimed[DEVICE_WEIGHTS] + l->claimed[DEVICE_STAGING];
+    return bytes > weights ? bytes - weights : 0;
+}
+
 /* ── what is given back ── */
 
 typedef struct held_bytes {

@@ -32,6 +32,12 @@ void engine_room_close(engine_room *room); /* takes a zeroed or half-opened one;
 void engine_room_rows(const engine_room *room, engine_snapshot *out);
 /* Fills in the device's memory and the process's, as they are now. */
 void engine_room_figures(engine_room *room, engine_snapshot *out);
+/* Most of the device's memory that was ours at once, since the start or the last reset. */
+uint64_t engine_room_device_peak(const engine_room *room);
+void engine_room_reset_device_peak(engine_room *room);
+/* Of so many bytes of ours, those that are no weights of models in memory now. */
+uint64_t engine_room_beside_weights(const engine_room *room, uint64_t bytes);
+
 /* Unloads a model, in every precision where none is named, and tells what came back or why not. */
 void engine_room_unload(engine_room *room, const engine_model_name *model, engine_answer *out);
 /* Frees compute buffers, embeddings and every model that is not in use, and tells what came back. */

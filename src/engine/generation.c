@@ -6,7 +6,11 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "engine/task_plan.h"
 #include "models/flux_denoise.h"
+
+/* Without these it is not known what encoding and decoding take. */
+enum { MEASURED_PARTS = FLUX_ENCODERS | FLUX_DECODER };
 
 typedef struct image_work {
     flux_denoise *denoise; /* NULL before its first step and after its decoding */
@@ -19,11 +23,18 @@ struct generation {
     model_lease *lease;
     flux_pipeline *pipeline; /* the lease's */
     conditioning positive, negative;
-    int encoded; /* prompts that went through the encoders, and did not come from the cache */
+    int through;  /* prompts that went through the encoders, and did not come from the cache */
+    bool encoded; /* all of them are here */
+    bool loaded;  /* the model was not in memory before */
     image_work images[ENGINE_MAX_IMAGES];
     uint8_t *rgb;
     generation_state state;
     engine_metrics metrics;
+    task_plan plan;
+    bool planned, told_plan; /* told_plan: there is nothing new about it */
+    int lowered;             /* times that memory ran out in spite of the plan */
+    char evicted[MEMORY_PLAN_TEXT_BYTES]; /* what left before anything was loaded, in words; "": nothing */
+    engine_plan telling;     /* scratch */
 };
 
 static bool uses_guidance_pair(const engine_request *r) { return r->has_negative_prompt && r->true_cfg_scale > 1; }
@@ -85,12 +96,124 @@ static bool lease(generation *g, error *e) {
            error_no_memory(e, "the picture", (unsigned long long)g->request.width * 3 * (unsigned long long)g->request.height);
 }
 
+static void choose_next(generation *g);
+
+/* ── memory ── */
+
+static flux_picture_shape shape_of(const engine_request *r) {
+    return (flux_picture_shape){r->width, r->height, r->max_sequence_length, uses_guidance_pair(r)};
+}
+
+/* Latents, embeddings and pixels: at most so many bytes, for all of its images. */
+static size_t beside(const generation *g) {
+    const engine_request *r = &g->request;
+    size_t pixels = (size_t)r->width * (size_t)r->height;
+    return pixels * (3 + 6 * sizeof(float)) + (size_t)r->count * pixels * sizeof(float) + conditioning_bytes(&g->positive) + conditioning_bytes(&g->negative);
+}
+
+/* Images under way follow a plan that was made anew. */
+static void hand_out_plan(generation *g) {
+    for (int i = 0; i < g->state.images; i++) {
+        if (g->images[i].denoise == NULL) continue;
+        flux_denoise_set_tile(g->images[i].denoise, g->plan.plan.vae_tile);
+        flux_denoise_set_attention_slice(g->images[i].denoise, g->plan.attention_slice);
+    }
+}
+
+static bool make_plan(generation *g, int first_level, error *e) {
+    flux_picture_shape shape = shape_of(&g->request);
+    if (!task_plan_make(g->room, g->lease, &shape, beside(g), first_level, &g->plan, e)) return false;
+    task_plan_apply(g->room, g->lease, &g->plan);
+    hand_out_plan(g);
+    g->told_plan = g->plan.plan.step_count == 0 && g->evicted[0] == '\0' && !g->planned;
+    g->planned = true;
+    return true;
+}
+
+const engine_plan *generation_new_plan(generation *g) {
+    if (g->told_plan || !g->planned) return NULL;
+    g->told_plan = true;
+    task_plan_tell(&g->plan, g->evicted, &g->telling);
+    return &g->telling;
+}
+
+/* When no plan is left for a finished picture: all that decoding does not need goes, and the smallest tiles are taken. Others load their parts again. */
+static bool decode_in_the_least(generation *g) {
+    if (g->lowered > MEMORY_LEVELS) return false;
+    g->lowered = MEMORY_LEVELS + 1;
+    flux_pipeline_drop(g->pipeline, FLUX_ENCODERS | FLUX_TRANSFORMER);
+    g->plan.plan.vae_tile = AUTOENCODER_MIN_TILE;
+    hand_out_plan(g);
+    return true;
+}
+
+bool generation_go_lower(generation *g) {
+    bool decoding = g->state.phase == PHASE_DECODE;
+    if (!g->planned || (g->lowered > 0 && !decoding)) return false;
+    prompt_cache_clear(g->room->prompts);
+    while (model_manager_evict_one(g->room->models, EVICTED_VRAM)) continue;
+    flux_pipeline_release_compute(g->pipeline);
+    task_plan before = g->plan;
+    if (g->lowered < MEMORY_LEVELS && make_plan(g, before.plan.level + 1, NULL)) {
+        g->lowered++;
+        if (g->plan.plan.release_encoders && g->encoded) flux_pipeline_drop(g->pipeline, FLUX_ENCODERS);
+        return true;
+    }
+    g->plan = before;
+    return decoding && decode_in_the_least(g);
+}
+
+/* Before anything of it is loaded, by the sizes of its files: a picture that cannot fit is refused then, and idle models leave then. */
+static bool plan_roughly(generation *g, error *e) {
+    flux_picture_shape shape = shape_of(&g->request);
+    task_plan rough;
+    if (!task_plan_make(g->room, g->lease, &shape, beside(g), 0, &rough, e)) return false;
+    if (!rough.plan.evict_idle) return true;
+    snprintf(g->evicted, sizeof g->evicted, "%s", rough.plan.steps[0]);
+    task_plan_evict(g->room, &rough);
+    return true;
+}
+
+/* With all figures, as soon as everything that they come from was here: before the transformer, which is nearly all of a model, is loaded. */
+static bool can_plan(generation *g) {
+    const flux_parts *p = flux_pipeline_parts(g->pipeline);
+    return (p->seen & MEASURED_PARTS) == MEASURED_PARTS && p->clip_tokenizer != NULL && p->t5_tokenizer != NULL;
+}
+
+/* The VAE may not fit beside the encoders. What those take to encode is measured then, and they come again when they are needed. */
+static bool load_part(generation *g, bool *more, error *e) {
+    error fault = {0};
+    flux_picture_shape shape = shape_of(&g->request);
+    flux_picture_needs needs;
+    bool encoders_alone = flux_parts_here(flux_pipeline_parts(g->pipeline)) == FLUX_ENCODERS;
+    if (model_lease_advance(g->lease, more, &fault)) return true;
+    if (fault.code == ERROR_OUT_OF_MEMORY && encoders_alone && !g->planned && flux_pipeline_measure(g->pipeline, &shape, &needs, &fault)) {
+        flux_pipeline_drop(g->pipeline, FLUX_ENCODERS);
+        return model_lease_advance(g->lease, more, e);
+    }
+    if (e != NULL) *e = fault;
+    return false;
+}
+
 /* One part of the model a slice. */
 static bool load(generation *g, error *e) {
     bool more;
-    if ((g->lease == NULL && !lease(g, e)) || !model_lease_advance(g->lease, &more, e)) return false;
-    if (more) return true;
-    g->state.phase = PHASE_ENCODE;
+    if (g->lease == NULL) {
+        if (!lease(g, e)) return false;
+        g->loaded = !model_lease_loaded(g->lease);
+        return can_plan(g) || plan_roughly(g, e);
+    }
+    if (!g->planned && can_plan(g) && !make_plan(g, 0, e)) return false;
+    if (g->planned && g->plan.plan.release_encoders && !g->encoded) {
+        g->state.phase = PHASE_ENCODE; /* before the rest is loaded */
+        return true;
+    }
+    if (!load_part(g, &more, e)) return false;
+    if (more || !g->planned) return true;
+    /* An earlier plan may have sent these away. */
+    if (!flux_pipeline_ensure(g->pipeline, FLUX_DECODER | FLUX_TRANSFORMER, e)) return false;
+    if (g->encoded) choose_next(g);
+    else g->state.phase = PHASE_ENCODE;
     return true;
 }
 
@@ -139,6 +262,13 @@ batch_key generation_batch_key(const generation *g) {
     return key;
 }
 
+void generation_fill_profile(const generation *g, engine_profile *out) {
+    const engine_metrics *m = &g->metrics;
+    out->load_seconds = g->loaded ? m->load_seconds : 0;
+    out->encode_seconds = m->encode_cached ? 0 : m->encode_seconds;
+    out->decode_seconds = m->decode_seconds / g->state.images;
+}
+
 /* ── slices ── */
 
 /* From the cache or through the encoders. *through tells which. */
@@ -147,21 +277,28 @@ static bool encode_prompt(generation *g, const char *prompt, conditioning *out, 
     const prompt_key key = {r->model_folder, r->precision, prompt, flux_pipeline_encoders_stamp(g->pipeline), r->max_sequence_length};
     *through = !prompt_cache_find(g->room->prompts, &key, out);
     if (!*through) return true;
+    if (g->plan.plan.release_encoders) flux_pipeline_drop(g->pipeline, FLUX_TRANSFORMER | FLUX_DECODER);
     if (!flux_pipeline_encode(g->pipeline, prompt, r->max_sequence_length, out, e)) return false;
     prompt_cache_keep(g->room->prompts, &key, out);
-    g->encoded++;
+    g->through++;
     return true;
 }
 
-/* At most one prompt a slice goes through the encoders. */
+/* At most one prompt a slice goes through the encoders; where they leave afterwards, all do, so that no other task's slice finds them in its way. */
 static bool encode(generation *g, error *e) {
     const engine_request *r = &g->request;
-    bool through = false;
+    bool through = false, release = g->plan.plan.release_encoders;
     if (g->positive.hidden == NULL && !encode_prompt(g, r->prompt, &g->positive, &through, e)) return false;
-    if (uses_guidance_pair(r) && through) return true;
-    if (uses_guidance_pair(r) && !encode_prompt(g, r->negative_prompt, &g->negative, &through, e)) return false;
-    g->metrics.encode_cached = g->encoded == 0;
-    choose_next(g);
+    if (uses_guidance_pair(r) && through && !release) return true;
+    if (uses_guidance_pair(r) && g->negative.hidden == NULL && !encode_prompt(g, r->negative_prompt, &g->negative, &through, e)) return false;
+    g->metrics.encode_cached = g->through == 0;
+    g->encoded = true;
+    if (!release) {
+        choose_next(g);
+        return true;
+    }
+    flux_pipeline_drop(g->pipeline, FLUX_ENCODERS);
+    g->state.phase = PHASE_LOAD; /* the rest of it */
     return true;
 }
 
@@ -178,6 +315,8 @@ static bool begin_image(generation *g, int i, error *e) {
         .positive = &g->positive,
         .negative = uses_guidance_pair(r) ? &g->negative : NULL,
         .true_cfg_scale = r->true_cfg_scale,
+        .attention_slice = g->plan.attention_slice,
+        .vae_tile = g->plan.plan.vae_tile,
     };
     return flux_denoise_new(g->pipeline, &d, &g->images[i].denoise, e);
 }
@@ -218,9 +357,12 @@ bool generation_step_together(const generation_share *shares, int count, double 
     return true;
 }
 
+/* One tile. */
 static bool decode(generation *g, generated_image *image, error *e) {
     int i = g->state.image;
-    if (!flux_denoise_decode(g->images[i].denoise, g->rgb, e)) return false;
+    bool more;
+    if (!flux_denoise_decode_next(g->images[i].denoise, g->rgb, &more, e)) return false;
+    if (more) return true;
     flux_denoise_free(g->images[i].denoise);
     g->images[i] = (image_work){.decoded = true};
     *image = (generated_image){i, g->request.seed + (uint64_t)i, g->request.width, g->request.height, g->rgb};
@@ -228,9 +370,7 @@ static bool decode(generation *g, generated_image *image, error *e) {
     return true;
 }
 
-bool generation_advance(generation *g, generated_image *image, error *e) {
-    *image = (generated_image){0};
-    if (g->state.finished) return error_set(e, ERROR_INTERNAL, "the task is finished already");
+static bool run_slice(generation *g, generated_image *image, error *e) {
     double start = clock_seconds(), seconds;
     switch (g->state.phase) {
     case PHASE_LOAD:
@@ -248,4 +388,13 @@ bool generation_advance(generation *g, generated_image *image, error *e) {
         return true;
     }
     return error_set(e, ERROR_INTERNAL, "the task is in no known phase");
+}
+
+bool generation_advance(generation *g, generated_image *image, error *e) {
+    error fault = {0};
+    *image = (generated_image){0};
+    if (g->state.finished) return error_set(e, ERROR_INTERNAL, "the task is finished already");
+    if (run_slice(g, image, &fault) || (fault.code == ERROR_OUT_OF_MEMORY && generation_go_lower(g))) return true;
+    if (e != NULL) *e = fault;
+    return false;
 }

@@ -36,10 +36,17 @@ typedef struct generation_state {
 bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e);
 void generation_free(generation *g); /* NULL is fine; gives the model back */
 generation_state generation_get_state(const generation *g);
-/* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). A denoising slice is one step of one image. After a failure
- * only generation_free is allowed. */
+/* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). A denoising slice is one step of one image, a decoding slice one
+ * tile. Memory that runs out in spite of the plan evicts idle models and plans the rest one step lower, once; a finished image's decoding, as often as there is
+ * a smaller tile. After a failure only generation_free is allowed. */
 bool generation_advance(generation *g, generated_image *image, error *e);
 const engine_metrics *generation_metrics(const generation *g);
+/* The seconds of its phases: of a load and of encoding only where they took place, of decoding for one image. */
+void generation_fill_profile(const generation *g, engine_profile *out);
+/* How its memory is planned, each time that was done anew; NULL when there is nothing new to tell. Borrowed. */
+const engine_plan *generation_new_plan(generation *g);
+/* After ERROR_OUT_OF_MEMORY in a denoising step of one image: whether it may be tried again, in less memory. generation_advance asks for itself. */
+bool generation_go_lower(generation *g);
 
 /* Its images that have denoising steps to go and can run them side by side; 0 before its prompts are encoded. */
 int generation_images_to_step(const generation *g);

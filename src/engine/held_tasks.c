@@ -88,7 +88,7 @@ void held_tasks_stepped(held_tasks *h, const slice_party *p, double seconds) {
 }
 
 bool held_tasks_try_otherwise(held_tasks *h, const slice_party *p, const error *fault) {
-    if (p->images == 1) return false;
+    if (p->images == 1) return fault->code == ERROR_OUT_OF_MEMORY && generation_go_lower(p->shares[0].task);
     batch_key key = generation_batch_key(p->shares[0].task);
     if (fault->code == ERROR_OUT_OF_MEMORY) batcher_no_memory(&h->batcher, &key, p->images);
     else /* whoever is to blame shows when each runs by itself */

@@ -15,6 +15,7 @@ typedef struct held_task {
     generation *work;
     bool alone; /* shares no slice */
     uint64_t memory_before, memory_peak;
+    uint64_t device_peak; /* of the device's memory that is ours */
 } held_task;
 
 typedef struct held_tasks {
@@ -44,7 +45,8 @@ typedef struct slice_party {
 slice_party held_tasks_next(held_tasks *h);
 /* The party's denoising step took `seconds`. */
 void held_tasks_stepped(held_tasks *h, const slice_party *p, double seconds);
-/* It failed. True: a shared step, whose images will be tried again, fewer at once or each task apart. False: one image's, whose task has failed. */
+/* It failed. True: a shared step, whose images will be tried again, fewer at once or each task apart,
+ * or one image's, whose task goes on in less memory. False: its task has failed. */
 bool held_tasks_try_otherwise(held_tasks *h, const slice_party *p, const error *fault);
 
 #endif

@@ -303,7 +303,8 @@ static bool make_room(model_manager *m, slot *s, load_purpose purpose, error *e)
     if (purpose == LOAD_AHEAD && !fits_beside_leased(m, s))
         return error_set(e, ERROR_BUSY, "there is no room for %s beside the models in use", s->name);
     trim(m);
-    if (need > 0) model_manager_make_room_for(m, need, EVICTED_VRAM); /* what is still missing, the load will say */
+    /* A task plans its memory by itself, and what is still missing, the load will say. */
+    if (need > 0 && purpose != LOAD_FOR_TASK) model_manager_make_room_for(m, need, EVICTED_VRAM);
     return true;
 }
 
@@ -419,6 +420,7 @@ bool model_lease_advance(model_lease *l, bool *more, error *e) {
     return true;
 }
 
+int model_lease_holders(const model_lease *l) { return l->leases; }
 bool model_lease_loaded(const model_lease *l) { return l->state == SLOT_LOADED; }
 flux_pipeline *model_lease_pipeline(const model_lease *l) { return l->pipeline; }
 

@@ -58,6 +58,7 @@ bool model_manager_lease(model_manager *m, const model_key *key, load_purpose pu
  * their way into the page cache. Out of memory, it evicts idle models and tries again. After a failure it may be called again, by any holder, or the lease released. */
 bool model_lease_advance(model_lease *l, bool *more, error *e);
 bool model_lease_loaded(const model_lease *l);
+int model_lease_holders(const model_lease *l); /* leases of this model */
 /* The pipeline; while it is loading, to be used only as flux_pipeline_load_next allows. */
 flux_pipeline *model_lease_pipeline(const model_lease *l);
 /* Bytes of weights that were loaded, and of all. */

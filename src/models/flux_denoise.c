@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "models/autoencoder_tiling.h"
 #include "models/flux_latents.h"
 #include "models/flux_pipeline_internal.h"
 #include "sampling/flow_match_euler.h"
@@ -18,6 +19,8 @@ struct flux_denoise {
     size_t values;     /* of the latent */
     float *latent;     /* tokens [rows·columns][in_channels] */
     float *sigmas, *timesteps;
+    autoencoder_tiles *tiles; /* while it is being decoded … */
+    const autoencoder_kl *decoder; /* … by this one */
 };
 
 /* torch.randn in the latent's own shape, then packed. */
@@ -30,26 +33,17 @@ static bool draw_noise(flux_denoise *d, int channels, error *e) {
     return true;
 }
 
-/* A stage that finds too little memory gets what the others keep for next time. */
-static bool with_room(flux_pipeline *p, bool (*stage)(void *, error *), void *context, error *e) {
-    error fault = {0};
-    if (stage(context, &fault)) return true;
-    if (fault.code == ERROR_OUT_OF_MEMORY) {
-        flux_pipeline_release_compute(p);
-        return stage(context, e);
-    }
-    if (e != NULL) *e = fault;
-    return false;
-}
-
+/* In the tiles that are asked for. A decoder that is not here now was counted with by whoever sent it away. */
 static bool decoder_fits(void *context, error *e) {
     const flux_denoise *d = context;
-    return autoencoder_kl_fits(d->pipeline->vae, 2 * d->columns, 2 * d->rows, 1, e);
+    int columns = 2 * d->columns, rows = 2 * d->rows, tile = d->request.vae_tile;
+    return d->pipeline->vae == NULL ||
+           autoencoder_kl_fits(d->pipeline->vae, tile > 0 && tile < columns ? tile : columns, tile > 0 && tile < rows ? tile : rows, 1, e);
 }
 
 bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e) {
-    if (!flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
-    int channels = autoencoder_kl_config_of(p->vae)->latent_channels, multiple = p->parts.info.size_multiple;
+    if ((p->parts.seen & FLUX_DECODER) == 0 && !flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
+    int channels = (int)p->parts.fit.latent_channels, multiple = p->parts.info.size_multiple;
     if (request->positive->tokens < 1 || (request->negative != NULL && request->negative->tokens != request->positive->tokens))
         return error_set(e, ERROR_INTERNAL, "the prompt and the negative prompt were encoded to different lengths");
     flux_denoise *d = calloc(1, sizeof *d);
@@ -60,7 +54,7 @@ bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flu
     d->rows = request->height / multiple;
     d->columns = request->width / multiple;
     /* A picture that cannot be decoded is refused before its steps, which can take hours, not after. */
-    bool ok = with_room(p, decoder_fits, d, e) &&
+    bool ok = flux_pipeline_with_room(p, decoder_fits, d, e) &&
               ((checked_mul((size_t)d->rows * (size_t)d->columns, 4 * (size_t)channels, &d->values) && d->values < SIZE_MAX / 16) ||
                error_no_memory(e, "a picture of that size", SIZE_MAX));
     if (ok) {
@@ -84,6 +78,7 @@ void flux_denoise_free(flux_denoise *d) {
     free(d->latent);
     free(d->sigmas);
     free(d->timesteps);
+    autoencoder_tiles_free(d->tiles);
     free(d);
 }
 
@@ -119,7 +114,12 @@ static bool take_graph(void *context, error *e) {
     batch *b = context;
     const flux_denoise *d = b->items[0];
     if (!flux_pipeline_ensure(d->pipeline, FLUX_TRANSFORMER, e)) return false;
-    const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, b->count * branches(d), d->request.attention_slice};
+    size_t slice = 0; /* the narrowest bound of all */
+    for (int i = 0; i < b->count; i++) {
+        size_t own = b->items[i]->request.attention_slice;
+        if (own > 0 && (slice == 0 || own < slice)) slice = own;
+    }
+    const flux_step_shape shape = {d->rows, d->columns, d->request.positive->tokens, b->count * branches(d), slice};
     return flux_steps_take(&d->pipeline->steps, d->pipeline->transformer, &shape, d->values, &b->slot, e);
 }
 
@@ -170,7 +170,7 @@ static void move(flux_denoise *d, float *velocity) {
 
 bool flux_denoise_step_batch(flux_denoise *const *items, int count, error *e) {
     batch b = {items, count, NULL};
-    if (!check_batch(items, count, e) || !with_room(items[0]->pipeline, take_graph, &b, e)) return false;
+    if (!check_batch(items, count, e) || !flux_pipeline_with_room(items[0]->pipeline, take_graph, &b, e)) return false;
     set_conditionings(&b);
     if (!run(&b, e)) return false;
     for (int i = 0; i < count; i++) move(items[i], b.slot->velocity + (size_t)(i * branches(items[i])) * items[i]->values);
@@ -185,19 +185,52 @@ bool flux_denoise_step(flux_denoise *d, bool *more, error *e) {
 
 /* ── pixels ── */
 
-bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e) {
+static bool begin_decoding(flux_denoise *d, error *e) {
     flux_pipeline *p = d->pipeline;
-    if (!flux_pipeline_ensure(p, FLUX_DECODER, e)) return false;
-    int channels = autoencoder_kl_config_of(p->vae)->latent_channels;
-    size_t pixels = (size_t)d->request.width * (size_t)d->request.height;
-    float *planes = malloc(d->values * sizeof *planes), *picture = malloc(3 * pixels * sizeof *picture);
-    bool ok = (planes != NULL && picture != NULL) || error_no_memory(e, "decoding the picture", 3 * pixels * sizeof *picture);
-    if (ok) {
-        flux_latents_unpack(d->latent, channels, d->rows, d->columns, planes);
-        ok = with_room(p, decoder_fits, d, e) && autoencoder_kl_decode(p->vae, planes, 2 * d->columns, 2 * d->rows, 1, picture, e);
-    }
-    if (ok) autoencoder_kl_to_rgb8(picture, d->request.width, d->request.height, rgb);
+    float *planes = malloc(d->values * sizeof *planes);
+    if (planes == NULL) return error_no_memory(e, "decoding the picture", d->values * sizeof *planes);
+    flux_latents_unpack(d->latent, (int)p->parts.fit.latent_channels, d->rows, d->columns, planes);
+    bool ok = autoencoder_tiles_new(p->vae, planes, 2 * d->columns, 2 * d->rows, d->request.vae_tile, &d->tiles, e);
     free(planes);
-    free(picture);
     return ok;
+}
+
+typedef struct decoding {
+    flux_denoise *denoise;
+    bool more;
+} decoding;
+
+static bool decode_tile(void *context, error *e) {
+    decoding *c = context;
+    flux_denoise *d = c->denoise;
+    if (!flux_pipeline_ensure(d->pipeline, FLUX_DECODER, e)) return false;
+    if (d->tiles != NULL && d->decoder != d->pipeline->vae) flux_denoise_set_tile(d, d->request.vae_tile); /* it left and came again */
+    d->decoder = d->pipeline->vae;
+    return (d->tiles != NULL || begin_decoding(d, e)) &&
+           autoencoder_tiles_decode_next(d->tiles, &c->more, e);
+}
+
+bool flux_denoise_decode_next(flux_denoise *d, uint8_t *rgb, bool *more, error *e) {
+    decoding c = {d, true};
+    if (!flux_pipeline_with_room(d->pipeline, decode_tile, &c, e)) return false;
+    *more = c.more;
+    if (!c.more) {
+        autoencoder_kl_to_rgb8(autoencoder_tiles_planes(d->tiles), d->request.width, d->request.height, rgb);
+        flux_denoise_set_tile(d, d->request.vae_tile);
+    }
+    return true;
+}
+
+void flux_denoise_set_tile(flux_denoise *d, int tile) {
+    autoencoder_tiles_free(d->tiles);
+    d->tiles = NULL;
+    d->request.vae_tile = tile;
+}
+
+void flux_denoise_set_attention_slice(flux_denoise *d, size_t bytes) { d->request.attention_slice = bytes; }
+
+bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e) {
+    for (bool more = true; more;)
+        if (!flux_denoise_decode_next(d, rgb, &more, e)) return false;
+    return true;
 }

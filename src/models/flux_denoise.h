@@ -23,6 +23,7 @@ typedef struct flux_denoise_request {
     const conditioning *negative; /* NULL: no classifier-free guidance */
     double true_cfg_scale;
     size_t attention_slice; /* of the steps' graphs (flux_step_shape); 0: attention all at once */
+    int vae_tile;           /* latent cells of the tiles that the picture is decoded in; 0: whole */
 } flux_denoise_request;
 
 typedef struct flux_denoise flux_denoise; /* its latent, its schedule, where it stands */
@@ -41,7 +42,12 @@ bool flux_denoise_can_share(const flux_denoise *a, const flux_denoise *b);
 bool flux_denoise_step_batch(flux_denoise *const *items, int count, error *e);
 /* The same of one image alone; false in *more after its last step. */
 bool flux_denoise_step(flux_denoise *d, bool *more, error *e);
-/* Decodes the latent into width × height × 3 bytes of RGB. */
-bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e);
+/* Decodes the latent into width × height × 3 bytes of RGB: a tile a call; false in *more after the last, when `rgb` is filled. After a failure the latent
+ * is as it was, and it can be tried again, with another tile. */
+bool flux_denoise_decode_next(flux_denoise *d, uint8_t *rgb, bool *more, error *e);
+bool flux_denoise_decode(flux_denoise *d, uint8_t *rgb, error *e); /* all of it */
+/* Changes of the request's own; what was decoded so far is decoded anew. */
+void flux_denoise_set_tile(flux_denoise *d, int tile);
+void flux_denoise_set_attention_slice(flux_denoise *d, size_t bytes);
 
 #endif

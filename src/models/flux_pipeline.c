@@ -103,12 +103,28 @@ size_t flux_pipeline_step_bytes(const flux_pipeline *p) { return flux_steps_byte
 flux_parts *flux_pipeline_parts(flux_pipeline *p) { return &p->parts; }
 const model_info *flux_pipeline_info(const flux_pipeline *p) { return &p->parts.info; }
 
+bool flux_pipeline_with_room(flux_pipeline *p, bool (*stage)(void *, error *), void *context, error *e) {
+    error fault = {0};
+    if (stage(context, &fault)) return true;
+    if (fault.code == ERROR_OUT_OF_MEMORY) {
+        flux_pipeline_release_compute(p);
+        return stage(context, e);
+    }
+    if (e != NULL) *e = fault;
+    return false;
+}
+
+int flux_pipeline_clip_tokens(const flux_pipeline *p) {
+    size_t length = tokenizer_max_length(p->parts.clip_tokenizer);
+    int64_t window = clip_text_config_of(p->clip)->max_position_embeddings;
+    if (length == 0) length = CLIP_TOKENS;
+    return (int64_t)length > window ? (int)window : (int)length;
+}
+
 /* CLIP reads at most its own window; T5 reads `tokens`. Both padded, neither masked, as FluxPipeline does it. */
 static bool encode_pooled(flux_pipeline *p, const char *prompt, conditioning *c, error *e) {
     const clip_text_config *config = clip_text_config_of(p->clip);
-    size_t length = tokenizer_max_length(p->parts.clip_tokenizer);
-    if (length == 0) length = CLIP_TOKENS;
-    if (length > (size_t)config->max_position_embeddings) length = (size_t)config->max_position_embeddings;
+    size_t length = (size_t)flux_pipeline_clip_tokens(p);
     int32_t *ids = calloc(length, sizeof *ids);
     c->pooled_count = (size_t)config->hidden_size;
     c->pooled = calloc(c->pooled_count, sizeof *c->pooled);
@@ -134,9 +150,24 @@ static bool encode_hidden(flux_pipeline *p, const char *prompt, int tokens, cond
     return ok;
 }
 
+typedef struct encoding {
+    flux_pipeline *pipeline;
+    const char *prompt;
+    int tokens;
+    conditioning *out;
+} encoding;
+
+static bool encode(void *context, error *e) {
+    const encoding *c = context;
+    conditioning_free(c->out); /* of a first try */
+    return flux_pipeline_ensure(c->pipeline, FLUX_ENCODERS, e) && encode_pooled(c->pipeline, c->prompt, c->out, e) &&
+           encode_hidden(c->pipeline, c->prompt, c->tokens, c->out, e);
+}
+
 bool flux_pipeline_encode(flux_pipeline *p, const char *prompt, int tokens, conditioning *out, error *e) {
+    encoding c = {p, prompt, tokens, out};
     *out = (conditioning){0};
-    if (flux_pipeline_ensure(p, FLUX_ENCODERS, e) && encode_pooled(p, prompt, out, e) && encode_hidden(p, prompt, tokens, out, e)) return true;
+    if (flux_pipeline_with_room(p, encode, &c, e)) return true;
     conditioning_free(out);
     return false;
 }

@@ -65,6 +65,9 @@ void engine_room_close(engine_room *room) {
 
 void engine_room_rows(const engine_room *room, engine_snapshot *s) { s->loads = (uint64_t)room->models->cached; }
 void engine_room_figures(engine_room *room, engine_snapshot *s) { s->taken_ms = 1; }
+uint64_t engine_room_device_peak(const engine_room *room) { return 1000; }
+void engine_room_reset_device_peak(engine_room *room) {}
+uint64_t engine_room_beside_weights(const engine_room *room, uint64_t bytes) { return bytes - 300; }
 vram_freed vram_manager_cleanup_if_needed(vram_manager *m) { return (vram_freed){0}; }
 
 void engine_room_unload(engine_room *room, const engine_model_name *model, engine_answer *out) {
@@ -107,6 +110,7 @@ struct generation {
     generation_state state;
     engine_metrics metrics;
     uint8_t *rgb;
+    bool lowered, news;
 };
 
 bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e) {
@@ -130,6 +134,21 @@ void generation_free(generation *g) {
 
 generation_state generation_get_state(const generation *g) { return g->state; }
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
+void generation_fill_profile(const generation *g, engine_profile *out) { out->decode_seconds = 0.25; }
+
+/* "thirsty" runs out of memory once, and is planned anew. */
+bool generation_go_lower(generation *g) {
+    if (strcmp(g->request.prompt, "thirsty") != 0 || g->lowered) return false;
+    g->lowered = g->news = true;
+    return true;
+}
+
+const engine_plan *generation_new_plan(generation *g) {
+    static const engine_plan plan = {.level = 3, .step_count = 1, .steps = {"decode in tiles"}};
+    if (!g->news) return NULL;
+    g->news = false;
+    return &plan;
+}
 
 static void take_64_mib(void) {
     size_t size = 64 << 20;
@@ -147,7 +166,7 @@ bool generation_can_share(const generation *a, const generation *b) {
     return generation_images_to_step(a) > 0 && generation_images_to_step(b) > 0 && says(a, "share") && says(b, "share");
 }
 batch_key generation_batch_key(const generation *g) {
-    batch_key key = {.width = g->request.width};
+    batch_key key = {.width = g->request.width, .height = g->request.height, .text_tokens = 1};
     snprintf(key.model, sizeof key.model, "%s", says(g, "few") ? "few" : "all");
     return key;
 }
@@ -156,6 +175,8 @@ bool generation_step_together(const generation_share *shares, int count, double 
     generated_image none;
     if (count == 1) {
         *seconds = 0.001;
+        if (strcmp(shares[0].task->request.prompt, "thirsty") == 0 && !shares[0].task->lowered) return error_set(e, ERROR_OUT_OF_MEMORY, "none left");
+        if (says(shares[0].task, "dry")) return error_set(e, ERROR_OUT_OF_MEMORY, "none at all");
         if (says(shares[0].task, "spoils")) return error_set(e, ERROR_DEVICE, "it spoils");
         return generation_advance(shares[0].task, &none, e);
     }
@@ -210,6 +231,8 @@ typedef struct front {
     pid_t pid;
     uint64_t snapshots; /* number of the last */
     bool fresh;         /* the message before was a snapshot */
+    int profiles;
+    engine_profile profile; /* the last */
     engine_message last;
 } front;
 
@@ -262,6 +285,11 @@ static bool next(front *f, int *fd) {
     f->fresh = false;
     for (;;) {
         if (!receive(f, &received)) return false;
+        if (f->last.kind == MESSAGE_PROFILE) {
+            f->profile = f->last.profile;
+            f->profiles++;
+            continue;
+        }
         if (f->last.kind != MESSAGE_SNAPSHOT) break;
         assert_int_equal(f->last.snapshot.number, f->snapshots + 1);
         f->snapshots++;
@@ -352,6 +380,11 @@ static void a_task_is_told_slice_by_slice(void **state) {
     }
     expect(&f, MESSAGE_DONE, "a");
     assert_int_equal(f.last.metrics.steps_run, 4);
+    assert_int_equal(f.last.metrics.device_peak, 1000);
+    assert_int_equal(f.profiles, 1);
+    assert_string_equal(f.profile.model, "all");
+    assert_int_equal(f.profile.batch, 1);
+    assert_true(f.profile.step_seconds > 0 && f.profile.decode_seconds == 0.25);
     assert_true(f.last.metrics.memory_before > 0 && f.last.metrics.memory_after > 0);
     assert_true(f.last.metrics.memory_peak >= f.last.metrics.memory_before && f.last.metrics.memory_peak >= f.last.metrics.memory_after);
     assert_int_equal(end(&f), 0);
@@ -656,6 +689,35 @@ static void a_part_of_a_model_is_a_slice_of_its_command(void **state) {
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
+static void memory_that_runs_out_is_planned_anew_once(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "thirsty", 3, 1);
+    admit(&f, "b", "dry", 3, 1);
+    int planned = 0, done = 0, failed = 0;
+    while (done + failed < 2) {
+        assert_true(next(&f, NULL));
+        if (f.last.kind == MESSAGE_PLAN) {
+            assert_string_equal(f.last.id, "a");
+            assert_string_equal(f.last.plan.steps[0], "decode in tiles");
+            planned++;
+        }
+        if (f.last.kind == MESSAGE_DONE) {
+            assert_string_equal(f.last.id, "a");
+            assert_int_equal(planned, 1);
+            assert_int_equal(f.last.metrics.steps_run, 3);
+            done++;
+        }
+        if (f.last.kind == MESSAGE_FAILED) {
+            assert_string_equal(f.last.id, "b");
+            assert_int_equal(f.last.fault.code, ERROR_OUT_OF_MEMORY);
+            failed++;
+        }
+    }
+    assert_int_equal(done, 1);
+    assert_int_equal(end(&f), 0);
+}
+
 static void stop_ends_it_between_slices(void **state) {
     (void)state;
     front f = start();
@@ -768,6 +830,7 @@ int main(void) {
         cmocka_unit_test(commands_are_answered),
         cmocka_unit_test(models_load_between_the_slices_of_tasks),
         cmocka_unit_test(a_part_of_a_model_is_a_slice_of_its_command),
+        cmocka_unit_test(memory_that_runs_out_is_planned_anew_once),
         cmocka_unit_test(stop_ends_it_between_slices),
         cmocka_unit_test(it_ends_within_a_slice_of_the_front),
         cmocka_unit_test(an_abort_ends_the_process_by_its_signal),
