@@ -103,7 +103,11 @@ static bool is_cached(const engine_view *v, const char *name, const char *precis
 }
 
 void engine_care_next_model(engine_care *k, const char *name, const char *precision) {
-    if (k->asked != 0 || !engine_view_is_ready(k->view) || is_cached(k->view, name, precision)) return;
+    if (k->asked != 0 || !engine_view_is_ready(k->view)) return;
+    if (is_cached(k->view, name, precision)) {
+        if (is_called(&k->deadly_model, name, precision)) k->deadly_model = (engine_model_name){0}; /* it was not the model's doing */
+        return;
+    }
     if (is_called(&k->asked_model, name, precision) || is_called(&k->deadly_model, name, precision)) return;
     const model_info *m;
     engine_model_name model;

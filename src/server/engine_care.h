@@ -17,7 +17,7 @@ void engine_care_free(engine_care *k); /* NULL is fine */
 /* A new engine is ready: gives it the operator's models, unless several in a row did not survive that. */
 void engine_care_engine_ready(engine_care *k);
 /* Asks for the model of the task that is next, once, if it is in no cache, fits without anything else leaving, and
- * no engine ended over it before. */
+ * no engine ended over it since it was last in one. */
 void engine_care_next_model(engine_care *k, const char *model, const char *precision);
 /* Starts or stops the engine. `needed`: something is there for it to do. Milliseconds until it wants to be called again; −1: never. */
 int engine_care_settle(engine_care *k, engine_client *c, bool needed);
