@@ -35,6 +35,8 @@ struct dispatch {
     pid_t watched_pid;
     loop_timer *timer;
     slot *slots; /* options.max_held of them: a suspended task keeps its own */
+    char (*orphans)[TASK_ID_BYTES]; /* options.max_held: tasks that have ended here, of which the engine must still be told */
+    int orphan_count;
     uint64_t runs;
     bool draining, retry;
     char device[160];
@@ -77,10 +79,22 @@ static void ended(void *context, task *t) {
     settle(d);
 }
 
+/* The engine is told of an end that it did not bring about; when it takes nothing now, later: it might keep a suspended task for ever. */
+static void withdraw(dispatch *d, const task *t) {
+    if (engine_client_cancel(d->engine, t->id, NULL) || d->orphan_count == d->options.max_held) return;
+    memcpy(d->orphans[d->orphan_count++], t->id, sizeof t->id);
+    d->retry = true;
+}
+
+static void withdraw_orphans(dispatch *d) {
+    while (d->orphan_count > 0 && engine_client_cancel(d->engine, d->orphans[d->orphan_count - 1], NULL)) d->orphan_count--;
+    d->retry |= d->orphan_count > 0 && engine_client_ready(d->engine);
+}
+
 static void fail(dispatch *d, slot *s, const error *why) {
     task *t = s->task;
     /* The engine may still work on it: what it sends from now on finds no slot. */
-    if (!s->done) engine_client_cancel(d->engine, t->id, NULL);
+    if (!s->done) withdraw(d, t);
     *s = (slot){0};
     /* A file that is gone here is no fault of the request: as NOT_FOUND its client would be told that the address is wrong. */
     error told = *why;
@@ -227,6 +241,7 @@ static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;
     snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
     d->trouble[0] = '\0';
+    d->orphan_count = 0;
     engine_view_ready(d->view, m);
     engine_care_engine_ready(d->care);
     engine_profiles_begin_telling(d->options.profiles);
@@ -519,6 +534,7 @@ static void follow_engine(dispatch *d) {
 /* After anything happened: whatever can go on goes on, and the loop is told what to wait for. */
 static void settle(dispatch *d) {
     d->retry = false;
+    withdraw_orphans(d);
     follow_policy(d);
     follow_engine(d);
 }
@@ -533,8 +549,9 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->options = *options;
     d->watched_fd = -1;
     d->slots = calloc((size_t)options->max_held, sizeof *d->slots);
+    d->orphans = calloc((size_t)options->max_held, sizeof *d->orphans);
     const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer};
-    bool ok = d->slots != NULL || error_no_memory(e, "the dispatcher", (size_t)options->max_held * sizeof *d->slots);
+    bool ok = (d->slots != NULL && d->orphans != NULL) || error_no_memory(e, "the dispatcher", (size_t)options->max_held * sizeof *d->slots);
     ok = ok && engine_view_new(&d->view, e) &&
          engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
@@ -562,6 +579,7 @@ void dispatch_free(dispatch *d) {
     engine_view_free(d->view);
     encoder_free(d->encoder);
     free(d->slots);
+    free(d->orphans);
     free(d);
 }
 

@@ -1,7 +1,7 @@
 /* An engine that paints gradients and does what a prompt tells it to do wrong, so that the server's ways of failing can be tested in
  * milliseconds.
  *
- * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "fail" an
+ * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "deaf" 4 s a step; "fail" an
  * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N" die so in the first step while this is an engine
  * below number N.
  *
@@ -244,6 +244,7 @@ static void slice(fake *f, job *j) {
         progress(f, j, PHASE_DENOISE);
         double start = clock_seconds();
         if (says(j, "slow")) usleep(50 * 1000);
+        if (says(j, "deaf")) sleep(4);
         j->seconds += clock_seconds() - start;
         die_if_told(f, j, "segv<", SIGSEGV);
         die_if_told(f, j, "kill<", SIGKILL);
