@@ -20,12 +20,13 @@ static void cut_at_character(char *text, size_t capacity) {
     }
 }
 
-/* Texts quote names of files and what files hold, which may be any bytes. */
+/* Texts quote what files, their names and requests hold, which may be any bytes; a line break among them would forge a line of the log. */
 static void mend(char *text, size_t capacity) {
     cut_at_character(text, capacity);
     for (size_t size = strlen(text), at = 0; at < size;) {
         size_t start = at;
-        if (utf8_next(text, size, &at) < 0) text[start] = '?';
+        int32_t c = utf8_next(text, size, &at);
+        if (c < 0x20 || c == 0x7F) text[start] = '?';
     }
 }
 

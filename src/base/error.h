@@ -30,11 +30,11 @@ enum { ERROR_TEXT_BYTES = 512, ERROR_FIELD_BYTES = 64 };
 typedef struct error {
     error_code code;
     char field[ERROR_FIELD_BYTES]; /* the request field at fault, or "" */
-    char text[ERROR_TEXT_BYTES];   /* valid UTF-8, one sentence or more, no newline at the end */
+    char text[ERROR_TEXT_BYTES];   /* valid UTF-8, one sentence or more, no newline */
 } error;
 
 /* Fills *e (NULL is allowed: nobody wants to know) and returns false, so that a check is one line. Over-long text is cut at a
- * character boundary; a byte that is not UTF-8 becomes '?'. */
+ * character boundary; a byte that is not UTF-8, or a control character, becomes '?'. */
 bool error_set(error *e, error_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* As error_set, for a fault in the request field `field`. */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
@@ -24,7 +25,7 @@ static const char *const seeds[] = {
     "{\"prompt\": \"a fox\", \"negative_prompt\": \"blurry\", \"width\": 64, \"height\": 128, \"n\": 2, \"priority\": \"High\"}",
     "{\"prompt\":\"\\u00e9\\ud83e\\udd8a\",\"seed\":18446744073709551615,\"guidance_scale\":3.5,\"true_cfg_scale\":1e0,\"priority\":3}",
     "{\"prompt\":\"\",\"seed\":\"123456789012345678\",\"num_inference_steps\":1000,\"max_sequence_length\":512,\"precision\":\"bf16\"}",
-    "{\"prompt\":\"x\",\"width\":16384,\"height\":4096,\"seed\":-1,\"n\":16,\"precision\":null,\"a\":[1,{\"b\":[]}]}",
+    "{\"prompt\":\"x\",\"width\":16384,\"height\":4096,\"seed\":-1,\"n\":16,\"deadline_seconds\":2.5,\"precision\":null,\"a\":[1,{\"b\":[]}]}",
 };
 
 static uint64_t next_random(uint64_t *state) {
@@ -44,6 +45,7 @@ static void check_error(const error *e) {
 }
 
 static int accepted, refused;
+static int64_t begun_ms;
 
 static void check(const char *text, size_t size) {
     static const char *const known[] = {"prompt", "negative_prompt", "width", "height", "n", "priority", "seed", NULL};
@@ -76,6 +78,8 @@ static void check(const char *text, size_t size) {
         assert_true(strlen(r.prompt) <= REQUEST_PROMPT_BYTES && utf8_valid(r.prompt, strlen(r.prompt), NULL));
         assert_true(strlen(r.precision) < 8);
         assert_in_range(p, PRIORITY_URGENT, PRIORITY_LOW);
+        int64_t latest = clock_unix_ms() + (int64_t)REQUEST_MAX_DEADLINE_SECONDS * 1000;
+        assert_true(r.deadline_ms == 0 || (r.deadline_ms >= begun_ms && r.deadline_ms <= latest));
     }
     json_document_free(&doc);
 }
@@ -171,6 +175,7 @@ static void foreign_text_becomes_valid(void **state) {
 }
 
 int main(void) {
+    begun_ms = clock_unix_ms();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bodies_are_accepted_within_the_caps_or_refused),
         cmocka_unit_test(paths_match_or_not),

@@ -20,6 +20,9 @@ static void error_text_is_valid(void **state) {
     assert_string_equal(e.text, "a??z: '\xC3\xA9?' is odd");
     error_prefix(&e, "\x80: ");
     assert_string_equal(e.text, "?: a??z: '\xC3\xA9?' is odd");
+    /* What is quoted cannot forge a line of the log. */
+    error_set(&e, ERROR_INVALID, "there is no field '%s'", "x\nERROR\x1B[2J\x7F");
+    assert_string_equal(e.text, "there is no field 'x?ERROR?[2J?'");
 }
 
 static void error_text_is_cut_at_a_character(void **state) {
