@@ -3,12 +3,6 @@ import pytest
 from conftest import until
 
 
-def starts(server, ids):
-    """The tasks in the order they started."""
-    ends = {t: server.finish(t) for t in ids}
-    return sorted(ids, key=lambda t: (ends[t]["started_at"], t))
-
-
 def in_turn(server, ids):
     """Waits for all; the order they started in, as the log has it."""
     for t in ids:
@@ -258,3 +252,25 @@ def test_the_estimate_comes_from_what_such_tasks_took(one_slot):
     second = submit(server, prompt="slow", num_inference_steps=20)
     one, two = server.task(first)["eta_seconds"], server.task(second)["eta_seconds"]
     assert 0 < one < two
+
+
+def test_estimates_outlive_the_server(make_server, tmp_path):
+    server = make_server(STATE=tmp_path)
+    server.finish(submit(server))
+    assert server.stop() == 0
+    again = make_server(STATE=tmp_path, MAX_CONCURRENT_TASKS=1)
+    blocker = submit(again, prompt="slow", num_inference_steps=200)
+    again.wait_status(blocker, "running")
+    assert again.task(submit(again))["eta_seconds"] > 0
+
+
+def test_a_picture_that_was_suspended_is_the_same(make_server):
+    server = make_server(real_engine=True, MAX_CONCURRENT_TASKS=1)
+    whole = server.finish(submit(server, prompt="a fox", seed=3, num_inference_steps=40))
+    parted = submit(server, prompt="a fox", seed=3, num_inference_steps=40)
+    until(lambda: server.task(parted)["progress"]["step"] > 2)
+    urgent = submit(server, prompt="a cat", priority="urgent")
+    assert server.finish(urgent)["status"] == "completed"
+    done = server.finish(parted)
+    assert f"task {parted} is suspended" in server.log.read_text() and f"task {parted} goes on" in server.log.read_text()
+    assert server.image(done["images"][0]["id"]) == server.image(whole["images"][0]["id"])
