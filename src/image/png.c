@@ -61,8 +61,8 @@ static bool keyword_valid(const char *keyword) {
     return true;
 }
 
-static bool check(const uint8_t *rgb, int width, int height, const png_text_entry *texts, size_t count, error *e) {
-    if (rgb == NULL || width < 1 || height < 1 || width > PNG_IMAGE_MAX_SIDE || height > PNG_IMAGE_MAX_SIDE)
+static bool check(const uint8_t *pixels, int width, int height, const png_text_entry *texts, size_t count, error *e) {
+    if (pixels == NULL || width < 1 || height < 1 || width > PNG_IMAGE_MAX_SIDE || height > PNG_IMAGE_MAX_SIDE)
         return error_set(e, ERROR_INVALID, "a PNG of %d × %d pixels: each side must be from 1 to %d", width, height, PNG_IMAGE_MAX_SIDE);
     if (count > PNG_MAX_TEXTS) return error_set(e, ERROR_TOO_LARGE, "a PNG with %zu texts: at most %d are allowed", count, PNG_MAX_TEXTS);
     for (size_t i = 0; i < count; i++) {
@@ -98,13 +98,14 @@ static bool to_latin1(const char *text, char **out, error *e) {
 }
 
 /* Runs libpng; false when it jumped out. */
-static bool encode(writer *w, const uint8_t *rgb, int width, int height, const png_text_entry *texts, size_t count) {
+static bool encode(writer *w, const uint8_t *pixels, int width, int height, int channels, const png_text_entry *texts, size_t count) {
     if (setjmp(png_jmpbuf(w->png)) != 0) return false;
     png_set_write_fn(w->png, w, on_write, on_flush);
     png_set_user_limits(w->png, PNG_IMAGE_MAX_SIDE, PNG_IMAGE_MAX_SIDE);
     png_set_compression_level(w->png, COMPRESSION_LEVEL);
-    png_set_IHDR(w->png, w->info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(w->png, w->info, (png_uint_32)width, (png_uint_32)height, 8,
+                 channels == 4 ? PNG_COLOR_TYPE_RGB_ALPHA : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
     for (size_t i = 0; i < count; i++) {
         bool latin1 = w->latin1[i] != NULL;
         png_text chunk = {.compression = latin1 ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE,
@@ -113,13 +114,14 @@ static bool encode(writer *w, const uint8_t *rgb, int width, int height, const p
         png_set_text(w->png, w->info, &chunk, 1);
     }
     png_write_info(w->png, w->info);
-    for (int y = 0; y < height; y++) png_write_row(w->png, rgb + (size_t)y * (size_t)width * 3);
+    for (int y = 0; y < height; y++) png_write_row(w->png, pixels + (size_t)y * (size_t)width * (size_t)channels);
     png_write_end(w->png, NULL);
     return true;
 }
 
-bool png_encode(const uint8_t *rgb, int width, int height, const png_text_entry *texts, size_t count, buffer *out, error *e) {
-    if (!check(rgb, width, height, texts, count, e)) return false;
+static bool encode_pixels(const uint8_t *pixels, int width, int height, int channels, const png_text_entry *texts, size_t count,
+                          buffer *out, error *e) {
+    if (!check(pixels, width, height, texts, count, e)) return false;
     if (!buffer_ok(out)) return error_no_memory(e, "a PNG file", out->size);
     size_t before = out->size;
     bool ok = true;
@@ -128,7 +130,7 @@ bool png_encode(const uint8_t *rgb, int width, int height, const png_text_entry 
     if (ok) {
         w.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w, on_error, on_warning, &w, on_malloc, on_free);
         w.info = w.png != NULL ? png_create_info_struct(w.png) : NULL;
-        ok = w.info != NULL ? encode(&w, rgb, width, height, texts, count) : error_no_memory(e, "a PNG writer", sizeof w);
+        ok = w.info != NULL ? encode(&w, pixels, width, height, channels, texts, count) : error_no_memory(e, "a PNG writer", sizeof w);
         if (ok && w.starved) ok = error_no_memory(e, "a PNG file", out->size); /* only a warning to libpng: something was left out */
     }
     png_destroy_write_struct(&w.png, &w.info);
@@ -138,4 +140,12 @@ bool png_encode(const uint8_t *rgb, int width, int height, const png_text_entry 
         if (out->data != NULL) out->data[before] = '\0';
     }
     return ok;
+}
+
+bool png_encode(const uint8_t *rgb, int width, int height, const png_text_entry *texts, size_t count, buffer *out, error *e) {
+    return encode_pixels(rgb, width, height, 3, texts, count, out, e);
+}
+
+bool png_encode_rgba(const uint8_t *rgba, int width, int height, const png_text_entry *texts, size_t count, buffer *out, error *e) {
+    return encode_pixels(rgba, width, height, 4, texts, count, out, e);
 }

@@ -1,4 +1,4 @@
-/* RGB pixels to a PNG file in memory.
+/* Pixels to a PNG file in memory.
  *
  * The same pixels and texts give the same bytes: no time chunk, fixed compression settings. */
 #ifndef IMAGINED_IMAGE_PNG_H
@@ -22,5 +22,7 @@ typedef struct png_text_entry {
 /* Appends the PNG of `width` × `height` pixels of three bytes, rows from the top without gaps, to *out. On failure *out holds what it held
  * before, and no more. */
 bool png_encode(const uint8_t *rgb, int width, int height, const png_text_entry *texts, size_t count, buffer *out, error *e);
+/* The same with four bytes a pixel: alpha, not multiplied in. */
+bool png_encode_rgba(const uint8_t *rgba, int width, int height, const png_text_entry *texts, size_t count, buffer *out, error *e);
 
 #endif
