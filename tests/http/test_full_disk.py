@@ -117,3 +117,38 @@ def test_what_a_full_disk_held_back_is_there_after_a_restart(make_server, disk):
     again = make_server(STATE=disk.folder / "state", **disk.environment)
     for t in (task, queued):
         assert again.finish(t)["status"] == "completed"
+
+
+def test_where_only_pictures_find_no_room(make_server, tmp_path):
+    """The database can still be written: the pictures that are there are kept in memory until they can be, and are not made again."""
+    state = tmp_path / "state"
+    disk = Preloaded(state / "images")
+    server = make_server(STATE=state, **disk.environment)
+    disk.fill()
+    task = server.submit("x", n=2)
+    reason = until(lambda: is_paused(server))
+    assert "images" in reason and "No space" in reason
+    assert server.post("/api/tasks", json={"prompt": "x"}).status_code == 507
+    held = server.task(task)
+    assert held["status"] in ("loading", "running") and held["images"] == []
+    disk.free()
+    done = server.finish(task)
+    assert done["status"] == "completed" and done["started_at"] == held["started_at"]
+    assert [server.image(i["id"])[:4] for i in done["images"]] == [b"\x89PNG"] * 2
+    assert is_paused(server) is None
+
+
+def test_a_server_whose_disk_is_full_can_be_stopped(make_server, tmp_path):
+    state = tmp_path / "state"
+    disk = Preloaded(state)
+    server = make_server(STATE=state, **disk.environment)
+    task = server.submit("slow", num_inference_steps=3)
+    server.wait_status(task, "running")
+    disk.fill()
+    until(lambda: is_paused(server))
+    server.process.terminate()
+    until(lambda: server.get("/health").json()["status"] == "draining")
+    server.process.terminate()  # at once: not when there is space
+    assert server.process.wait(20) == 0
+    disk.free()
+    assert make_server(STATE=state).finish(task)["status"] == "completed"
