@@ -365,6 +365,11 @@ bool engine_client_cancel(engine_client *c, const char *id, error *e) { return s
 bool engine_client_suspend(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_SUSPEND, id, e); }
 bool engine_client_resume(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_RESUME, id, e); }
 
+bool engine_client_set_priority(engine_client *c, const char *id, int priority, error *e) {
+    c->outgoing.priority = priority;
+    return send_to_engine(c, MESSAGE_PRIORITY, id, e);
+}
+
 bool engine_client_command(engine_client *c, engine_message_kind kind, const char *id, const engine_model_name *model, error *e) {
     if (model != NULL) c->outgoing.model = *model;
     return send_to_engine(c, kind, id, e);

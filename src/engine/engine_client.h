@@ -87,6 +87,8 @@ bool engine_client_cancel(engine_client *c, const char *id, error *e);
 /* Keeps the task's latents but gives it no slices until it is resumed. ERROR_BUSY as above. */
 bool engine_client_suspend(engine_client *c, const char *id, error *e);
 bool engine_client_resume(engine_client *c, const char *id, error *e);
+/* Whose slices come first is decided anew, with the next. 0 urgent … 3 low. ERROR_BUSY as above. */
+bool engine_client_set_priority(engine_client *c, const char *id, int priority, error *e);
 /* Sends a command: MESSAGE_LOAD, MESSAGE_PRELOAD, MESSAGE_UNLOAD (with the model) or MESSAGE_CLEANUP (model NULL). `id` is the caller's and
  * comes back with the answer. ERROR_BUSY as above. */
 bool engine_client_command(engine_client *c, engine_message_kind kind, const char *id, const engine_model_name *model, error *e);

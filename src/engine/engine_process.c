@@ -107,9 +107,17 @@ static void admit(process *p, const engine_message *m) {
     t->memory_before = t->memory_peak = process_memory_resident();
 }
 
+/* Also of one that failed or was cancelled: so much its model has taken, beyond the weights. */
+static uint64_t keep_peak(process *p, held_task *t) {
+    uint64_t bytes = engine_room_beside_weights(&p->room, t->device_peak);
+    generation_note_peak(t->work, bytes);
+    return bytes;
+}
+
 static void cancel(process *p, const char *id) {
     held_task *t = held_tasks_find(&p->held, id);
     if (t == NULL) return; /* it was faster */
+    keep_peak(p, t);
     held_tasks_drop(&p->held, t); /* before the front hears of it, so that its memory is free then */
     error fault = {0};
     error_set(&fault, ERROR_CANCELLED, "the task was cancelled");
@@ -119,6 +127,11 @@ static void cancel(process *p, const char *id) {
 static void set_suspended(process *p, const char *id, bool suspended) {
     held_task *t = held_tasks_find(&p->held, id);
     if (t != NULL) t->claim.suspended = suspended; /* else it was faster */
+}
+
+static void set_priority(process *p, const char *id, int priority) {
+    held_task *t = held_tasks_find(&p->held, id);
+    if (t != NULL) t->claim.priority = priority; /* else it was faster */
 }
 
 static void answer(process *p, const char *id, const engine_answer *a) {
@@ -156,6 +169,7 @@ static void obey(process *p, const engine_message *m) {
     case MESSAGE_CANCEL: cancel(p, m->id); break;
     case MESSAGE_SUSPEND: set_suspended(p, m->id, true); break;
     case MESSAGE_RESUME: set_suspended(p, m->id, false); break;
+    case MESSAGE_PRIORITY: set_priority(p, m->id, m->priority); break;
     case MESSAGE_LOAD:
     case MESSAGE_PRELOAD: load_model(p, m); break;
     case MESSAGE_UNLOAD: unload_model(p, m); break;
@@ -175,19 +189,19 @@ static void listen_to_front(process *p) {
 /* --- slices --- */
 
 /* What the task took, for the next of its kind: by itself, and with as many others as there were beside it at most. */
-static void tell_profile(process *p, const held_task *t) {
+static void tell_profile(process *p, const held_task *t, uint64_t peak_bytes) {
     batch_key key = generation_batch_key(t->work);
     engine_profile f = {.width = key.width, .height = key.height, .text_tokens = key.text_tokens, .guidance_pair = key.guidance_pair, .batch = 1};
     memcpy(f.model, key.model, sizeof f.model);
     memcpy(f.precision, key.precision, sizeof f.precision);
     generation_fill_profile(t->work, &f);
     int largest = generation_metrics(t->work)->largest_batch;
-    if (largest == 1) f.peak_bytes = engine_room_beside_weights(&p->room, t->device_peak);
+    if (largest == 1) f.peak_bytes = peak_bytes;
     f.step_seconds = batcher_seconds(&p->held.batcher, &key, 1);
     front_link_profile(&p->front, &f);
     if (largest <= 1) return;
     f.batch = largest;
-    f.peak_bytes = engine_room_beside_weights(&p->room, t->device_peak);
+    f.peak_bytes = peak_bytes;
     f.step_seconds = batcher_seconds(&p->held.batcher, &key, largest);
     front_link_profile(&p->front, &f);
 }
@@ -196,7 +210,8 @@ static void tell_profile(process *p, const held_task *t) {
 static void end_task(process *p, held_task *t, bool ok, const error *fault) {
     const held_task ended = *t;
     engine_metrics m = *generation_metrics(t->work);
-    if (ok) tell_profile(p, t);
+    uint64_t beside_weights = keep_peak(p, t);
+    if (ok) tell_profile(p, t, beside_weights);
     held_tasks_drop(&p->held, t);
     vram_manager_cleanup_if_needed(p->room.vram);
     tell_snapshot(p, true);

@@ -24,7 +24,7 @@ typedef struct engine_model_row {
     uint64_t size_bytes;                                       /* weights, wherever they are */
     uint64_t mapped_bytes, private_bytes, vram_bytes;          /* weights: in mappings, in private main memory, on the device */
     uint64_t compute_bytes;                                    /* compute buffers it keeps */
-    uint64_t peak_bytes;                                       /* most that a task of it took */
+    uint64_t peak_bytes;                                       /* most that a task of it took of the device, beyond the weights, with what ran beside it */
     uint64_t resident_blocks, streamed_blocks;                 /* of the transformer; streamed 0: all is on the device */
     double load_seconds;                                       /* of the last load */
     int64_t last_used_ms;                                      /* Unix milliseconds */

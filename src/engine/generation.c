@@ -67,6 +67,10 @@ generation_state generation_get_state(const generation *g) {
 
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
 
+void generation_note_peak(generation *g, uint64_t bytes) {
+    if (g->lease != NULL) model_lease_note_peak(g->lease, bytes);
+}
+
 /* The front validated the request against the same folder, but the folder may have changed since. */
 static bool check_against_model(const generation *g, error *e) {
     const model_info *m = flux_pipeline_info(g->pipeline);

@@ -63,7 +63,7 @@ int model_lease_holders(const model_lease *l); /* leases of this model */
 flux_pipeline *model_lease_pipeline(const model_lease *l);
 /* Bytes of weights that were loaded, and of all. */
 void model_lease_progress(const model_lease *l, uint64_t *done, uint64_t *total);
-void model_lease_note_peak(model_lease *l, uint64_t bytes); /* a task of the model took so much */
+void model_lease_note_peak(model_lease *l, uint64_t bytes); /* a task of the model took so much, beyond the weights */
 /* The model stays in the cache if it is loaded and has room there; a load that nobody waits for any more is given up. NULL is fine. */
 void model_manager_release(model_manager *m, model_lease *l);
 

@@ -25,6 +25,7 @@ static size_t message_bytes(int kind) {
     case MESSAGE_RESUME:
     case MESSAGE_CLEANUP:
     case MESSAGE_STOP: return MESSAGE_BYTES(id);
+    case MESSAGE_PRIORITY: return MESSAGE_BYTES(priority);
     case MESSAGE_LOAD:
     case MESSAGE_PRELOAD:
     case MESSAGE_UNLOAD: return MESSAGE_BYTES(model);
@@ -121,8 +122,10 @@ static bool is_flag(const bool *b) {
 
 static bool duration_holds(double seconds) { return isfinite(seconds) && seconds >= 0; }
 
+static bool priority_holds(int32_t priority) { return within(priority, 0, 3); }
+
 static bool request_holds(const engine_request *r) {
-    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && within(r->priority, 0, 3) && ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) &&
+    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && priority_holds(r->priority) && ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) &&
            within(r->width, 1, MODEL_MAX_SIDE) && within(r->height, 1, MODEL_MAX_SIDE) && within(r->steps, 1, ENGINE_MAX_STEPS) &&
            within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) && isfinite(r->true_cfg_scale);
 }
@@ -181,6 +184,7 @@ static bool message_holds(const engine_message *m) {
     case MESSAGE_RESUME:
     case MESSAGE_CLEANUP: return m->id[0] != '\0';
     case MESSAGE_STOP: return true;
+    case MESSAGE_PRIORITY: return m->id[0] != '\0' && priority_holds(m->priority);
     case MESSAGE_LOAD:
     case MESSAGE_PRELOAD:
     case MESSAGE_UNLOAD: return m->id[0] != '\0' && model_name_holds(&m->model);

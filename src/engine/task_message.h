@@ -85,6 +85,7 @@ typedef enum engine_message_kind {
     MESSAGE_STOP,   /* finish nothing, exit 0 */
     MESSAGE_SUSPEND, /* .id: keep the task and its latents, but give it no slices */
     MESSAGE_RESUME,  /* .id: go on with it */
+    MESSAGE_PRIORITY, /* .id, .priority: from the next slice on */
     /* Commands; .id is the front's own, not a task's. Each is answered by one MESSAGE_ANSWER with the same id. */
     MESSAGE_LOAD,    /* .model: answered when the model is in the cache */
     MESSAGE_PRELOAD, /* .model: as LOAD, but in the gaps that tasks leave */
@@ -123,6 +124,7 @@ typedef struct engine_message {
             int32_t index, width, height;
             uint64_t seed;
         } image;
+        int32_t priority; /* as engine_request's */
         engine_metrics metrics;
         engine_model_name model;
         engine_answer answer;

@@ -21,6 +21,7 @@ typedef struct slot {
     uint64_t run;     /* number of this admission */
     int first;        /* the engine's image 0 is the task's image `first`: those before were stored by an earlier run */
     bool done;        /* the engine is through with it */
+    task_priority told; /* the class that the engine knows it in */
     bool received[TASK_MAX_IMAGES];
 } slot;
 
@@ -91,6 +92,16 @@ static void withdraw_orphans(dispatch *d) {
     d->retry |= d->orphan_count > 0 && engine_client_ready(d->engine);
 }
 
+/* A class that changed is the engine's business too: it says whose slice is next. What it does not take now, it is told later. */
+static void tell_priorities(dispatch *d) {
+    for (int i = 0; i < d->options.max_held; i++) {
+        slot *s = &d->slots[i];
+        if (s->task == NULL || s->done || s->told == s->task->priority) continue;
+        if (engine_client_set_priority(d->engine, s->task->id, (int)s->task->priority, NULL)) s->told = s->task->priority;
+        else d->retry |= engine_client_ready(d->engine);
+    }
+}
+
 static void fail(dispatch *d, slot *s, const error *why) {
     task *t = s->task;
     /* The engine may still work on it: what it sends from now on finds no slot. */
@@ -150,7 +161,7 @@ static bool admit(dispatch *d, task *t, const char *reason) {
     int first = 0;
     while (first < t->request.count && t->images[first].stored) first++;
     error fault = {0};
-    *s = (slot){.task = t, .run = ++d->runs, .first = first, .done = first == t->request.count};
+    *s = (slot){.task = t, .run = ++d->runs, .first = first, .done = first == t->request.count, .told = t->priority};
     bool ok = s->done || (fill_request(d, t, first, &fault) && engine_client_admit(d->engine, t->id, &d->request, &fault));
     if (!ok && fault.code == ERROR_BUSY) {
         *s = (slot){0};
@@ -535,6 +546,7 @@ static void follow_engine(dispatch *d) {
 static void settle(dispatch *d) {
     d->retry = false;
     withdraw_orphans(d);
+    tell_priorities(d);
     follow_policy(d);
     follow_engine(d);
 }

@@ -56,6 +56,7 @@ static void check(const engine_message *m, int fd) {
         assert_in_range(m->request.width, 1, MODEL_MAX_SIDE);
         assert_in_range(m->request.count, 1, ENGINE_MAX_IMAGES);
     }
+    if (m->kind == MESSAGE_PRIORITY) assert_true(m->id[0] != '\0' && m->priority >= 0 && m->priority <= 3);
     if (m->kind == MESSAGE_PROGRESS) assert_true(m->progress.step >= 0 && m->progress.step <= m->progress.steps);
     if (m->kind == MESSAGE_FAILED) assert_true(strlen(m->fault.text) < sizeof m->fault.text);
 }

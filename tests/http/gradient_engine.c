@@ -6,7 +6,8 @@
  * below number N.
  *
  * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
- * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told.
+ * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told, and as a task's
+ * largest batch the priority that it had in the end.
  * GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
 #include <fcntl.h>
 #include <signal.h>
@@ -259,7 +260,8 @@ static void slice(fake *f, job *j) {
         j->step = 0;
         if (++j->image < j->request.count) return;
         tell_profile(f, j);
-        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds, .steps_run = j->request.steps * j->request.count}};
+        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds, .steps_run = j->request.steps * j->request.count,
+                                                    .largest_batch = j->request.priority}};
         end(f, j, MESSAGE_DONE);
     }
 }
@@ -281,6 +283,10 @@ static void take(fake *f, const engine_message *m) {
         bool meant = j->used && strcmp(j->id, m->id) == 0;
         if (meant && (m->kind == MESSAGE_SUSPEND || m->kind == MESSAGE_RESUME)) {
             j->suspended = m->kind == MESSAGE_SUSPEND;
+            return;
+        }
+        if (m->kind == MESSAGE_PRIORITY && meant) {
+            j->request.priority = m->priority;
             return;
         }
         if (m->kind == MESSAGE_CANCEL && meant) {

@@ -38,6 +38,8 @@ def test_on_the_cpu_pictures_are_decoded_in_tiles_before_they_are_refused(make_s
     assert task["status"] == "completed" and task["plan"] == []
     most = task["metrics"]["device_peak"]
     assert most > 30 * MIB
+    row = free.get("/api/system/stats").json()["models"]["models"][0]
+    assert row["peak_bytes"] == most - row["private_bytes"]  # what a task of it took beyond the weights
     free.stop()
 
     tiles = set()

@@ -213,6 +213,15 @@ def test_priorities_change_at_any_time(make_server):
     assert [server.task(t)["suspended"] for t in first] == [True, False]
 
 
+def test_the_engine_hears_of_a_running_tasks_new_priority(make_server):
+    server = make_server(MAX_CONCURRENT_TASKS=2)
+    ids = [submit(server, prompt="slow", num_inference_steps=20, priority="normal") for _ in range(2)]
+    for t in ids:
+        server.wait_status(t, "running")
+    assert server.client.patch(f"/api/tasks/{ids[1]}", json={"priority": "high"}).json()["status"] == "running"
+    assert [server.finish(t)["metrics"]["largest_batch"] for t in ids] == [2, 1]  # as which this engine tells the class it knew it in
+
+
 def test_a_paused_queue_starts_nothing_and_finishes_what_runs(make_server):
     server = make_server(MAX_CONCURRENT_TASKS=2)
     running = submit(server, prompt="slow", num_inference_steps=10)

@@ -40,6 +40,7 @@ bool precision_parse(const char *text, precision *out) { return strcmp(text, "au
 struct model_manager {
     int out;      /* generations and leases alive: none may be when the room goes */
     int cached;   /* models that were loaded by command */
+    uint64_t peak; /* noted last */
 };
 
 struct model_lease {
@@ -63,7 +64,11 @@ void engine_room_close(engine_room *room) {
     free(room->device);
 }
 
-void engine_room_rows(const engine_room *room, engine_snapshot *s) { s->loads = (uint64_t)room->models->cached; }
+void engine_room_rows(const engine_room *room, engine_snapshot *s) {
+    s->loads = (uint64_t)room->models->cached;
+    s->model_count = 1;
+    s->models[0] = (engine_model_row){.name = "x", .peak_bytes = room->models->peak};
+}
 void engine_room_figures(engine_room *room, engine_snapshot *s) { s->taken_ms = 1; }
 uint64_t engine_room_device_peak(const engine_room *room) { return 1000; }
 void engine_room_reset_device_peak(engine_room *room) {}
@@ -134,6 +139,7 @@ void generation_free(generation *g) {
 
 generation_state generation_get_state(const generation *g) { return g->state; }
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
+void generation_note_peak(generation *g, uint64_t bytes) { g->models->peak = bytes; }
 void generation_fill_profile(const generation *g, engine_profile *out) { out->decode_seconds = 0.25; }
 
 /* "thirsty" runs out of memory once, and is planned anew. */
@@ -231,6 +237,7 @@ typedef struct front {
     pid_t pid;
     uint64_t snapshots; /* number of the last */
     bool fresh;         /* the message before was a snapshot */
+    uint64_t peak_bytes; /* of its model */
     int profiles;
     engine_profile profile; /* the last */
     engine_message last;
@@ -294,6 +301,7 @@ static bool next(front *f, int *fd) {
         assert_int_equal(f->last.snapshot.number, f->snapshots + 1);
         f->snapshots++;
         f->fresh = true;
+        f->peak_bytes = f->last.snapshot.models[0].peak_bytes;
     }
     bool result = f->last.kind == MESSAGE_IMAGE || f->last.kind == MESSAGE_DONE || f->last.kind == MESSAGE_ANSWER;
     if (result && !f->fresh) fail_msg("a result came without a snapshot before it");
@@ -381,6 +389,7 @@ static void a_task_is_told_slice_by_slice(void **state) {
     expect(&f, MESSAGE_DONE, "a");
     assert_int_equal(f.last.metrics.steps_run, 4);
     assert_int_equal(f.last.metrics.device_peak, 1000);
+    assert_int_equal(f.peak_bytes, 700); /* told before the end is: of the peak, 300 are weights */
     assert_int_equal(f.profiles, 1);
     assert_string_equal(f.profile.model, "all");
     assert_int_equal(f.profile.batch, 1);
@@ -573,6 +582,32 @@ static void urgent_overtakes_at_the_next_slice(void **state) {
         assert_int_equal(f.last.kind, MESSAGE_PROGRESS);
         seen |= f.last.id[0] == 'a' ? 1 : f.last.id[0] == 'b' ? 2 : 4;
     }
+    assert_int_equal(end(&f), 0);
+}
+
+static void set_priority(front *f, const char *id, int priority) {
+    static engine_message m;
+    m = (engine_message){.kind = MESSAGE_PRIORITY, .engine = NUMBER, .priority = priority};
+    snprintf(m.id, sizeof m.id, "%s", id);
+    assert_true(engine_message_send(f->socket, &m, -1, NULL));
+}
+
+/* Both run; the later one, raised, is through before the first has got on. */
+static void a_running_task_that_is_raised_finishes_first(void **state) {
+    (void)state;
+    front f = start();
+    admit(&f, "a", "slow", 40, 1);
+    admit(&f, "b", "slow", 40, 1);
+    while (f.last.kind != MESSAGE_PROGRESS || f.last.id[0] != 'b') assert_true(next(&f, NULL));
+    set_priority(&f, "b", 0);
+    set_priority(&f, "unknown", 0);
+    int slices = 0; /* of a, until b is done: those that were under way */
+    do {
+        assert_true(next(&f, NULL));
+        slices += f.last.kind == MESSAGE_PROGRESS && f.last.id[0] == 'a';
+    } while (f.last.kind != MESSAGE_DONE);
+    assert_string_equal(f.last.id, "b");
+    assert_true(slices < 20);
     assert_int_equal(end(&f), 0);
 }
 
@@ -826,6 +861,7 @@ int main(void) {
         cmocka_unit_test(without_memory_fewer_share),
         cmocka_unit_test(who_spoils_a_shared_step_fails_alone),
         cmocka_unit_test(urgent_overtakes_at_the_next_slice),
+        cmocka_unit_test(a_running_task_that_is_raised_finishes_first),
         cmocka_unit_test(a_suspended_task_keeps_its_place),
         cmocka_unit_test(commands_are_answered),
         cmocka_unit_test(models_load_between_the_slices_of_tasks),

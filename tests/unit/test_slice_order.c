@@ -63,12 +63,26 @@ static void suspended_ones_get_none(void **state) {
     assert_false(slice_may_join(&(slice_claim){LOW, false, 0}, &(slice_claim){LOW, true, 0}));
 }
 
+static void a_class_that_changes_counts_from_the_next_slice(void **state) {
+    (void)state;
+    slice_claim claims[] = {{NORMAL, false, 0}, {NORMAL, false, 0}};
+    assert_string_equal(give(claims, 2, 4), "abab");
+    claims[1].priority = URGENT;
+    for (uint64_t slice = 5; slice < 45; slice++) {
+        assert_int_equal(slice_next(claims, sizeof *claims, 2, slice), 1);
+        claims[1].since = slice;
+    }
+    claims[1].priority = LOW; /* and the one that waited meanwhile goes before it at once */
+    assert_int_equal(slice_next(claims, sizeof *claims, 2, 45), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_take_turns),
         cmocka_unit_test(the_higher_class_goes_first_but_not_for_ever),
         cmocka_unit_test(urgent_waits_for_nobody),
         cmocka_unit_test(suspended_ones_get_none),
+        cmocka_unit_test(a_class_that_changes_counts_from_the_next_slice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,6 +77,7 @@ static engine_message *sample(engine_message_kind kind) {
         break;
     case MESSAGE_DONE: m.metrics = (engine_metrics){.load_seconds = 0.5, .memory_peak = UINT64_MAX, .steps_run = 56}; break;
     case MESSAGE_FAILED: error_field(&m.fault, ERROR_CANCELLED, "prompt", "cancelled"); break;
+    case MESSAGE_PRIORITY: m.priority = 3; break;
     case MESSAGE_LOAD:
     case MESSAGE_PRELOAD:
     case MESSAGE_UNLOAD: m.model = (engine_model_name){.model = "demo", .folder = "/models/demo", .precision = "auto", .only_if_free = true}; break;
@@ -350,6 +351,9 @@ static void values_out_of_range_are_refused(void **state) {
     UNENDED(MESSAGE_ANSWER, answer.fault.text);
     REFUSED(MESSAGE_ADMIT, request.priority, 4);
     REFUSED(MESSAGE_SUSPEND, id[0], '\0');
+    REFUSED(MESSAGE_PRIORITY, id[0], '\0');
+    REFUSED(MESSAGE_PRIORITY, priority, 4);
+    REFUSED(MESSAGE_PRIORITY, priority, -1);
     REFUSED(MESSAGE_LOAD, id[0], '\0');
     REFUSED(MESSAGE_LOAD, model.model[0], '\0');
     REFUSED(MESSAGE_CLEANUP, id[0], '\0');
