@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "server/seconds.h"
 
 static const char *state_name(engine_model_state s) {
     switch (s) {
@@ -32,7 +33,7 @@ yyjson_mut_val *model_row_document(yyjson_mut_doc *doc, const engine_model_row *
     yyjson_mut_obj_add_uint(doc, o, "compute_bytes", m->compute_bytes);
     yyjson_mut_obj_add_int(doc, o, "leases", m->leases);
     yyjson_mut_obj_add_uint(doc, o, "loads", m->loads);
-    yyjson_mut_obj_add_real(doc, o, "load_seconds", m->load_seconds);
+    seconds_add(doc, o, "load_seconds", m->load_seconds);
     add_time(doc, o, "last_used", m->last_used_ms);
     yyjson_mut_obj_add_uint(doc, o, "peak_bytes", m->peak_bytes);
     yyjson_mut_obj_add_uint(doc, o, "resident_blocks", m->resident_blocks);
@@ -68,10 +69,10 @@ yyjson_mut_val *model_profile_document(yyjson_mut_doc *doc, const engine_profile
     yyjson_mut_obj_add_int(doc, o, "batch", p->batch);
     yyjson_mut_obj_add_uint(doc, o, "peak_bytes", p->peak_bytes);
     yyjson_mut_obj_add_uint(doc, o, "reserve_bytes", p->reserve_bytes);
-    yyjson_mut_obj_add_real(doc, o, "step_seconds", p->step_seconds);
-    yyjson_mut_obj_add_real(doc, o, "load_seconds", p->load_seconds);
-    yyjson_mut_obj_add_real(doc, o, "encode_seconds", p->encode_seconds);
-    yyjson_mut_obj_add_real(doc, o, "decode_seconds", p->decode_seconds);
+    seconds_add(doc, o, "step_seconds", p->step_seconds);
+    seconds_add(doc, o, "load_seconds", p->load_seconds);
+    seconds_add(doc, o, "encode_seconds", p->encode_seconds);
+    seconds_add(doc, o, "decode_seconds", p->decode_seconds);
     return o;
 }
 

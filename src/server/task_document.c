@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "server/picture_store.h"
 #include "server/problem.h"
+#include "server/seconds.h"
 
 yyjson_mut_val *seed_document(yyjson_mut_doc *doc, uint64_t seed) {
     if (seed < (uint64_t)1 << 53) return yyjson_mut_uint(doc, seed);
@@ -79,11 +80,11 @@ static double wait_seconds(const task *t, int64_t now_ms) {
 
 static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t, int64_t now_ms) {
     yyjson_mut_val *m = yyjson_mut_obj(doc);
-    yyjson_mut_obj_add_real(doc, m, "wait_seconds", wait_seconds(t, now_ms));
-    yyjson_mut_obj_add_real(doc, m, "load_seconds", t->metrics.load_seconds);
-    yyjson_mut_obj_add_real(doc, m, "encode_seconds", t->metrics.encode_seconds);
-    yyjson_mut_obj_add_real(doc, m, "denoise_seconds", t->metrics.denoise_seconds);
-    yyjson_mut_obj_add_real(doc, m, "decode_seconds", t->metrics.decode_seconds);
+    seconds_add(doc, m, "wait_seconds", wait_seconds(t, now_ms));
+    seconds_add(doc, m, "load_seconds", t->metrics.load_seconds);
+    seconds_add(doc, m, "encode_seconds", t->metrics.encode_seconds);
+    seconds_add(doc, m, "denoise_seconds", t->metrics.denoise_seconds);
+    seconds_add(doc, m, "decode_seconds", t->metrics.decode_seconds);
     yyjson_mut_obj_add_uint(doc, m, "memory_before", t->metrics.memory_before);
     yyjson_mut_obj_add_uint(doc, m, "memory_after", t->metrics.memory_after);
     yyjson_mut_obj_add_uint(doc, m, "memory_peak", t->metrics.memory_peak);
@@ -103,7 +104,7 @@ static void add_eta(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manager 
         seconds = (double)(now_ms - t->started_ms) / 1000.0 * (1 - done) / done;
         known = true;
     }
-    if (known) yyjson_mut_obj_add_real(doc, o, "eta_seconds", seconds);
+    if (known) seconds_add(doc, o, "eta_seconds", seconds);
     else yyjson_mut_obj_add_null(doc, o, "eta_seconds");
 }
 

@@ -200,6 +200,26 @@ def test_many_clients_at_once(server):
         assert set(pool.map(one, range(72))) == {"completed"}
 
 
+def seconds_in(document, path=""):
+    """Every figure that is called …seconds, with its path."""
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ():
+        if isinstance(value, float) and str(key).endswith("seconds"):
+            yield f"{path}/{key}", value
+        yield from seconds_in(value, f"{path}/{key}")
+
+
+def test_durations_have_no_digits_that_mean_nothing(server):
+    task = server.submit("slow", num_inference_steps=3)
+    seen = {}
+    while (document := server.task(task))["status"] in ("queued", "running"):
+        seen |= {(path, value): value for path, value in seconds_in(document)}
+    seen |= {(path, value): value for path, value in seconds_in(document)} | {("/stats", v): v for _, v in seconds_in(server.get("/api/system/stats").json())}
+    assert {path for path, _ in seen} >= {"/eta_seconds", "/metrics/wait_seconds", "/metrics/denoise_seconds", "/stats"}
+    assert document["metrics"]["denoise_seconds"] > 0.14
+    for place, value in seen.items():
+        assert value == round(value, 6), place
+
+
 def test_health_and_page(server):
     health = server.client.get("/health").json()
     assert health["status"] == "ok" and health["engine"] == "ready"

@@ -9,6 +9,7 @@
 #include "server/model_document.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
+#include "server/seconds.h"
 #include "server/services.h"
 
 /* --- GET /api/system/models --- */
@@ -58,7 +59,7 @@ static void answer_loaded(services *s, http_exchange *x, const char *model, cons
     for (const engine_model_row *m = NULL; (m = engine_view_model(v, model, m)) != NULL;)
         yyjson_mut_arr_append(rows, model_row_document(doc, m, engine_view_device_kind(v)));
     yyjson_mut_obj_add_strcpy(doc, root, "id", model);
-    yyjson_mut_obj_add_real(doc, root, "load_seconds", a->seconds);
+    seconds_add(doc, root, "load_seconds", a->seconds);
     yyjson_mut_obj_add_val(doc, root, "cached", rows);
     yyjson_mut_doc_set_root(doc, root);
     answer_json(x, 200, NULL, doc);

@@ -9,6 +9,7 @@
 #include "server/machine_figures.h"
 #include "server/model_document.h"
 #include "server/problem.h"
+#include "server/seconds.h"
 #include "server/services.h"
 
 /* The shape of "vram", "models", "queue" and "optimizations" is a contract: keys may be added, none renamed. */
@@ -176,7 +177,7 @@ static yyjson_mut_val *histogram_document(yyjson_mut_doc *doc, const histogram *
         yyjson_mut_arr_add_uint(doc, counts, h->at_most[i]);
     }
     yyjson_mut_obj_add_uint(doc, o, "count", h->count);
-    yyjson_mut_obj_add_real(doc, o, "sum", h->sum);
+    seconds_add(doc, o, "sum", h->sum);
     return o;
 }
 
