@@ -21,6 +21,7 @@ static const double first_pause = 0.1, longest_pause = 5.0; /* seconds before a 
 static const double stop_seconds = 2.0;                     /* a stopped engine gets before SIGKILL */
 static const double death_poll_seconds = 0.005;             /* between the end of the socket and the end of the process */
 static const double death_seconds = 1.0;                    /* after which the second is brought about */
+static const double oom_count_seconds = 1.0;                /* between two readings of the count of OOM kills while slices run */
 enum { MESSAGES_AT_ONCE = 256 }; /* read in one service call, so that a flooding engine cannot hold the event loop */
 
 /* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. While `parked` none
@@ -41,7 +42,9 @@ struct engine_client {
     uint64_t slice;   /* its number, where one runs */
     char running[ENGINE_MAX_SLICE_TASKS][ENGINE_ID_BYTES]; /* the tasks in it */
     int running_count; /* 0: no slice runs */
-    uint64_t oom_kills; /* before the slices of `running` */
+    uint64_t oom_kills; /* when the slice of `running` began, or a little earlier: one more is the engine's own end */
+    uint64_t counted;   /* read last, when the engine had nothing more to say */
+    double counted_at;  /* clock_seconds */
     double gone_since, start_at; /* clock_seconds */
     double pause;       /* before the start after the next death */
     engine_message message; /* scratch: too large for a comfortable stack frame in callbacks that send */
@@ -53,6 +56,11 @@ struct engine_client {
 static const char *level_name(int level) {
     static const char *const names[] = {"debug", "info", "warning", "error"};
     return names[level < 0 ? 0 : level > 3 ? 3 : level];
+}
+
+static uint64_t count_oom_kills(engine_client *c) {
+    c->counted_at = clock_seconds();
+    return c->counted = engine_oom_kills("");
 }
 
 static bool start(engine_client *c, error *e) {
@@ -81,7 +89,7 @@ static bool start(engine_client *c, error *e) {
     c->ready = c->malformed = c->ending = false;
     c->last_words[0] = '\0';
     c->running_count = 0;
-    c->oom_kills = engine_oom_kills("");
+    c->oom_kills = count_oom_kills(c);
     return true;
 }
 
@@ -187,10 +195,13 @@ static int find_running(const engine_client *c, const char *id) {
     return i;
 }
 
-/* The first task that tells a slice's number begins the slice, the others join it. Number 0 is a slice of its own each time. */
+/* The first task that tells a slice's number begins the slice, the others join it. Number 0 is a slice of its own each time. What was counted before an
+ * engine began a slice is not its own end; what is counted now may be, as its last words are read after it. */
 static void note_running(engine_client *c, const char *id, uint64_t slice) {
-    if (c->running_count == 0) c->oom_kills = engine_oom_kills("");
-    if (slice == 0 || c->slice != slice) c->running_count = 0;
+    bool begins = slice == 0 || c->slice != slice;
+    if (c->running_count == 0) c->oom_kills = count_oom_kills(c);
+    else if (begins) c->oom_kills = c->counted;
+    if (begins) c->running_count = 0;
     c->slice = slice;
     int i = find_running(c, id);
     if (i < c->running_count || i == ENGINE_MAX_SLICE_TASKS) return;
@@ -264,7 +275,10 @@ static void read_messages(engine_client *c, int limit) {
         bool got;
         engine_message *m = &c->message;
         bool ok = engine_message_receive(c->socket, 0, m, &fd, &got, NULL);
-        if (ok && !got) return;
+        if (ok && !got) {
+            if (c->running_count > 0 && clock_seconds() - c->counted_at >= oom_count_seconds) count_oom_kills(c);
+            return;
+        }
         if (ok && m->engine != c->number) { /* stale */
             if (fd >= 0) close(fd);
             continue;

@@ -104,6 +104,11 @@ static void obey(const char *id, const char *what) {
     } else if (strcmp(what, "flood") == 0) {
         for (int i = 0; i < 20000; i++) progress(id, i % ENGINE_MAX_STEPS);
         done(id);
+    } else if (strcmp(what, "busy") == 0) {
+        for (int i = 0;; i = (i + 1) % ENGINE_MAX_STEPS) {
+            progress(id, i);
+            usleep(10000);
+        }
     } else if (strcmp(what, "stale") == 0) {
         number--;
         done(id);

@@ -24,6 +24,21 @@
 #include "engine/engine_client.h"
 #include "engine/engine_death.h"
 
+/* The kernel's count of OOM kills, or what a test pretends it is. */
+static struct pretended_oom {
+    bool pretends;
+    uint64_t kills;
+    int readings;
+} oom;
+
+uint64_t __real_engine_oom_kills(const char *root);
+uint64_t __wrap_engine_oom_kills(const char *root);
+uint64_t __wrap_engine_oom_kills(const char *root) {
+    if (!oom.pretends) return __real_engine_oom_kills(root);
+    oom.readings++;
+    return oom.kills;
+}
+
 /* What the client told, in order. */
 typedef struct record {
     buffer told; /* "ready;progress a;image a;done a;died a;" with progress told once in a row */
@@ -210,6 +225,33 @@ static void a_foreign_kill_charges_nothing(void **state) {
     assert_false(r.death.charged);
     assert_string_equal(r.death.running, "t");
     finish(c, &r);
+}
+
+/* An engine that never idles: an OOM kill of somebody else, a while ago, makes no foreign kill the task's fault; one of just now is its own. */
+static void an_old_oom_kill_elsewhere_charges_nothing(void **state) {
+    (void)state;
+    for (int own = 0; own < 2; own++) {
+        record r;
+        oom = (struct pretended_oom){.pretends = true, .kills = 5};
+        engine_client *c = start(&r, "");
+        assert_true(run_until(c, &r.ready, 1, 10));
+        assert_true(admit(c, "t", "busy"));
+        assert_true(run_until(c, &r.progress, 1, 10));
+        oom = (struct pretended_oom){.pretends = true, .kills = 6};
+        assert_true(run_until(c, &oom.readings, 1, 60));
+        assert_true(run_until(c, &r.progress, r.progress + 2, 10)); /* slices that began after it */
+        kill(engine_client_pid(c), SIGSTOP);
+        turn(c, 0.1);
+        turn(c, 0.1);
+        oom.kills += (uint64_t)own;
+        kill(engine_client_pid(c), SIGKILL);
+        assert_true(run_until(c, &r.died, 1, 10));
+        assert_string_equal(r.death.running, "t");
+        assert_int_equal(r.death.charged, own);
+        assert_string_equal(r.death.reason, own ? "killed by SIGKILL (out of memory)" : "killed by SIGKILL");
+        oom.pretends = false;
+        finish(c, &r);
+    }
 }
 
 static void messages_of_another_engine_are_dropped(void **state) {
@@ -495,6 +537,7 @@ int main(void) {
         cmocka_unit_test(an_id_that_does_not_fit_is_refused),
         cmocka_unit_test(deaths_are_told_and_charged),
         cmocka_unit_test(a_foreign_kill_charges_nothing),
+        cmocka_unit_test(an_old_oom_kill_elsewhere_charges_nothing),
         cmocka_unit_test(messages_of_another_engine_are_dropped),
         cmocka_unit_test(a_flood_arrives_whole_and_never_holds_the_loop),
         cmocka_unit_test(pauses_double_while_engines_die_at_once),
