@@ -22,6 +22,7 @@ static const struct {
     {"x-request-id", -1},
     {"last-event-id", -1},
     {"expect", WSI_TOKEN_HTTP_EXPECT},
+    {"accept-encoding", WSI_TOKEN_HTTP_ACCEPT_ENCODING},
 };
 
 const char *http_header(const http_exchange *x, const char *name) {

@@ -1,7 +1,20 @@
-/* ui/index.html, as it was when this was built. */
+/* The files of the page below ui/, as they were when this was built; written by scripts/embed. */
 #ifndef IMAGINED_SERVER_PAGE_H
 #define IMAGINED_SERVER_PAGE_H
 
-extern const char page_html[]; /* NUL-terminated */
+#include <stddef.h>
+
+typedef struct page_file {
+    const char *name;            /* "index.html" */
+    const char *type;            /* with its charset */
+    const char *tag;             /* a weak entity tag, quotes included: the same for both forms */
+    const unsigned char *plain;
+    size_t plain_size;
+    const unsigned char *small; /* gzip */
+    size_t small_size;
+} page_file;
+
+extern const page_file page_files[];
+extern const size_t page_file_count;
 
 #endif

@@ -8,6 +8,7 @@
 #include "server/answer.h"
 #include "server/api/native_body.h"
 #include "server/api/native_models.h"
+#include "server/api/native_page.h"
 #include "server/api/native_queue.h"
 #include "server/api/native_stats.h"
 #include "server/api/native_system.h"
@@ -277,6 +278,7 @@ static const route routes[] = {
     {"GET", "/health", native_get_health},
     {"GET", "/health/ready", native_get_ready},
     {"GET", "/", native_get_page},
+    {"GET", "/ui/{id}", native_get_page_file},
 };
 
 const route_table native_api = {"", routes, sizeof routes / sizeof *routes, problem_answer};

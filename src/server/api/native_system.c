@@ -4,7 +4,6 @@
 
 #include "build_config.h"
 #include "server/answer.h"
-#include "server/page.h"
 #include "server/problem.h"
 #include "server/services.h"
 
@@ -35,10 +34,4 @@ void native_get_health(services *s, http_exchange *x, const char *id) {
 void native_get_ready(services *s, http_exchange *x, const char *id) {
     (void)id;
     answer_health(s, x, dispatch_ready(s->dispatch) && !dispatch_draining(s->dispatch) ? 200 : 503);
-}
-
-void native_get_page(services *s, http_exchange *x, const char *id) {
-    (void)s, (void)id;
-    http_add_header(x, "cache-control", "no-cache");
-    answer_text(x, 200, "text/html; charset=utf-8", page_html);
 }

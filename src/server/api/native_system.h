@@ -8,6 +8,5 @@ struct services;
 
 void native_get_health(struct services *s, http_exchange *x, const char *id); /* 200 while the front serves */
 void native_get_ready(struct services *s, http_exchange *x, const char *id);  /* 503 while no engine is up */
-void native_get_page(struct services *s, http_exchange *x, const char *id);
 
 #endif

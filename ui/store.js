@@ -1,0 +1,124 @@
+// What is known of the server: tasks, models, figures. Views listen; only live.js and answers to requests change it.
+
+const finalStatus = new Set(["completed", "failed", "cancelled"]);
+const KEPT_SAMPLES = 900;
+
+export const store = {
+  tasks: new Map(),
+  models: [],
+  stats: null,
+  samples: [], // {at, queued, active}, oldest first
+  evicted: new Map(), // model → {cause, at}, where it could be told
+  state: "wait", // wait, on, off
+  older: false, // the server has more finished tasks than are here
+};
+
+const listeners = {};
+
+/** `what`: task (with the task and its status before), progress, models, stats, state. */
+export function on(what, f) {
+  for (const w of what.split(" ")) (listeners[w] ??= []).push(f);
+}
+
+export function emit(what, ...details) {
+  for (const f of listeners[what] ?? []) f(...details);
+}
+
+export const isFinal = (t) => finalStatus.has(t.status);
+export const isActive = (t) => t.status === "loading" || t.status === "running";
+
+export function put(task, quietly = false) {
+  const before = store.tasks.get(task.id);
+  if (before && isFinal(before) && !isFinal(task)) return; // an older answer that came later
+  task.received = performance.now();
+  task.pace = before?.pace;
+  store.tasks.set(task.id, task);
+  if (task.status === "running") measure(task);
+  emit("task", task, before?.status, quietly);
+}
+
+/** Seconds a step, as told by the steps that come by. */
+function measure(task) {
+  const { phase, step, image } = task.progress, now = performance.now(), pace = task.pace;
+  if (phase !== "denoise") return;
+  if (pace && pace.image === image && step > pace.step) {
+    const each = (now - pace.at) / 1000 / (step - pace.step);
+    task.pace = { image, step, at: now, seconds: pace.seconds ? 0.6 * pace.seconds + 0.4 * each : each };
+  } else if (!pace || pace.image !== image) task.pace = { image, step, at: now, seconds: pace?.seconds };
+}
+
+export function progress(p) {
+  const task = store.tasks.get(p.id);
+  if (!task || isFinal(task)) return;
+  task.progress = p;
+  const changed = task.status !== p.status;
+  task.status = p.status;
+  measure(task);
+  emit(changed ? "task" : "progress", task, task.status);
+}
+
+/** How much of it is done, 0…1. */
+export function fraction(task) {
+  const p = task.progress;
+  if (p.phase === "load") return p.bytes_total ? (0.08 * p.bytes) / p.bytes_total : 0.02;
+  if (!p.phase || p.phase === "encode") return 0.08;
+  const each = 0.9 / Math.max(1, p.n);
+  const inside = p.phase === "decode" ? 0.97 : (0.95 * p.step) / Math.max(1, p.steps);
+  return Math.min(0.99, 0.08 + each * (p.image + inside));
+}
+
+/** Seconds until it is done, or null. */
+export function eta(task) {
+  const p = task.progress, now = performance.now();
+  if (p.phase === "denoise" && p.n === 1 && task.pace?.seconds)
+    return Math.max(0, (p.steps - p.step) * task.pace.seconds - (now - task.pace.at) / 1000);
+  if (task.eta_seconds === null || task.eta_seconds === undefined) return null;
+  return Math.max(0, task.eta_seconds - (now - task.received) / 1000);
+}
+
+/** Replaces all that is not over. */
+export function present(tasks, complete) {
+  const seen = new Set(tasks.map((t) => t.id));
+  if (complete) for (const [id, t] of store.tasks) if (!isFinal(t) && !seen.has(id)) forget(id);
+  for (const t of tasks) put(t, true);
+}
+
+export function forget(id) {
+  const task = store.tasks.get(id);
+  store.tasks.delete(id);
+  if (task) emit("task", task, task.status, true);
+}
+
+export function waiting() {
+  return [...store.tasks.values()].filter((t) => t.status === "queued").sort((a, b) => (a.position ?? 1e9) - (b.position ?? 1e9) || (a.id < b.id ? -1 : 1));
+}
+
+export function active() {
+  return [...store.tasks.values()].filter(isActive).sort((a, b) => (a.started_at < b.started_at ? -1 : 1));
+}
+
+export function finished() {
+  return [...store.tasks.values()].filter((t) => t.status === "completed").sort((a, b) => (a.finished_at < b.finished_at ? 1 : -1));
+}
+
+/** Where a model left between two figures and one cause alone was counted, that was it. */
+function watchEvictions(before, now) {
+  const causes = Object.keys(now.evictions ?? {}).filter((c) => now.evictions[c] > (before.evictions?.[c] ?? 0));
+  const there = new Set(now.models.map((m) => m.id));
+  if (causes.length === 1) for (const m of before.models) if (!there.has(m.id)) store.evicted.set(m.id, { cause: causes[0], at: new Date().toISOString() });
+  for (const id of there) store.evicted.delete(id);
+}
+
+export function putStats(stats) {
+  if (store.stats) watchEvictions(store.stats.models, stats.models);
+  store.stats = stats;
+  store.samples.push({ at: Date.now(), queued: stats.queue.queued, active: stats.queue.active });
+  if (store.samples.length > KEPT_SAMPLES) store.samples.shift();
+  emit("stats");
+}
+
+export function setState(state) {
+  if (store.state === state) return;
+  store.state = state;
+  emit("state");
+}
