@@ -48,13 +48,14 @@ static bool rows_differ(const engine_snapshot *a, const engine_snapshot *b) {
     return differ;
 }
 
-/* Before a result always; else when it is time, or when models or the cache of prompts changed. */
+/* Before a result and after a cancel always; else when it is time, or when models or the cache of prompts changed. */
 static void tell_snapshot(process *p, bool always) {
     double now = clock_seconds();
     engine_snapshot s = {.number = p->last.number + 1, .steps = p->held.steps, .batched_steps = p->held.shared_steps,
                          .batched_images = p->held.shared_images};
     engine_room_rows(&p->room, &s);
     if (!always && now - p->last_told < snapshot_seconds && !rows_differ(&s, &p->last)) return;
+    p->room.latents = held_tasks_bytes(&p->held);
     engine_room_figures(&p->room, &s);
     front_link_snapshot(&p->front, &s);
     p->last = s;
@@ -119,6 +120,7 @@ static void cancel(process *p, const char *id) {
     if (t == NULL) return; /* it was faster */
     keep_peak(p, t);
     held_tasks_drop(&p->held, t); /* before the front hears of it, so that its memory is free then */
+    tell_snapshot(p, true);
     error fault = {0};
     error_set(&fault, ERROR_CANCELLED, "the task was cancelled");
     front_link_failed(&p->front, id, &fault);
@@ -213,6 +215,7 @@ static void end_task(process *p, held_task *t, bool ok, const error *fault) {
     uint64_t beside_weights = keep_peak(p, t);
     if (ok) tell_profile(p, t, beside_weights);
     held_tasks_drop(&p->held, t);
+    p->room.latents = held_tasks_bytes(&p->held);
     vram_manager_cleanup_if_needed(p->room.vram);
     tell_snapshot(p, true);
     m.memory_before = ended.memory_before;

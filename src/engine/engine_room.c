@@ -16,6 +16,7 @@ static size_t cache_on_device(const engine_room *room) {
 static void read_figures(void *context, vram_figures *f) {
     engine_room *room = context;
     *f = vram_figures_of(room->device, cache_on_device(room));
+    f->latents = device_is_cpu(room->device) ? room->latents : 0;
 }
 
 static size_t free_compute(void *context) { return model_manager_release_idle_compute(((engine_room *)context)->models); }
@@ -82,6 +83,7 @@ void engine_room_figures(engine_room *room, engine_snapshot *out) {
     out->compute_bytes = v.figures.compute;
     out->staging_bytes = v.figures.staging;
     out->cache_bytes = v.figures.cache;
+    out->latent_bytes = room->latents;
     out->peak_bytes = v.figures.peak;
     out->pinned_bytes = device_ledger(room->device)->claimed[DEVICE_PINNED];
     out->process_bytes = process_memory_resident();

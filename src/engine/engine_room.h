@@ -14,6 +14,7 @@ typedef struct engine_room {
     model_manager *models;
     prompt_cache *prompts;
     vram_manager *vram;
+    size_t latents; /* bytes of main memory that tasks keep, as their owner counted them last */
 } engine_room;
 
 typedef struct engine_room_options {

@@ -42,6 +42,7 @@ typedef struct engine_snapshot {
     /* The device: bytes. limit 0: none. On the CPU "device" is main memory and what is ours is private bytes and compute buffers. */
     uint64_t total_bytes, free_bytes, limit_bytes;
     uint64_t weight_bytes, compute_bytes, staging_bytes, cache_bytes, peak_bytes; /* ours, by use; cache: embeddings */
+    uint64_t latent_bytes;                                                        /* main memory that tasks keep: latents, embeddings, pixels */
     uint64_t pinned_bytes;                                                        /* host memory pinned for streaming */
     uint64_t process_bytes;                                                       /* resident main memory of the engine */
     char state[12]; /* "low", "moderate", "high", "critical" */

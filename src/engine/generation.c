@@ -67,6 +67,12 @@ generation_state generation_get_state(const generation *g) {
 
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
 
+size_t generation_bytes(const generation *g) {
+    size_t bytes = conditioning_bytes(&g->positive) + conditioning_bytes(&g->negative);
+    for (size_t i = 0; i < ENGINE_MAX_IMAGES; i++) bytes += flux_denoise_bytes(g->images[i].denoise);
+    return bytes + (g->rgb != NULL ? (size_t)g->request.width * (size_t)g->request.height * 3 : 0);
+}
+
 void generation_note_peak(generation *g, uint64_t bytes) {
     if (g->lease != NULL) model_lease_note_peak(g->lease, bytes);
 }

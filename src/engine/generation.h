@@ -41,6 +41,8 @@ generation_state generation_get_state(const generation *g);
  * a smaller tile. After a failure only generation_free is allowed. */
 bool generation_advance(generation *g, generated_image *image, error *e);
 const engine_metrics *generation_metrics(const generation *g);
+/* Main memory that it keeps between two slices: latents, embeddings, pixels. */
+size_t generation_bytes(const generation *g);
 /* Its model's row keeps the most that a task took: `bytes` of the device beyond the weights. Nothing before the model is leased. */
 void generation_note_peak(generation *g, uint64_t bytes);
 /* The seconds of its phases: of a load and of encoding only where they took place, of decoding for one image. */

@@ -24,6 +24,12 @@ void held_tasks_drop(held_tasks *h, held_task *t) {
     memmove(t, t + 1, (size_t)(&h->tasks[h->count] - t) * sizeof *t);
 }
 
+size_t held_tasks_bytes(const held_tasks *h) {
+    size_t bytes = 0;
+    for (int i = 0; i < h->count; i++) bytes += generation_bytes(h->tasks[i].work);
+    return bytes;
+}
+
 bool held_tasks_runnable(const held_tasks *h) {
     for (int i = 0; i < h->count; i++)
         if (!h->tasks[i].claim.suspended) return true;

@@ -30,6 +30,7 @@ typedef struct held_tasks {
 bool held_tasks_add(held_tasks *h, const char *id, generation *work, const engine_request *request, held_task **out, error *e);
 held_task *held_tasks_find(held_tasks *h, const char *id); /* NULL: it is not here */
 void held_tasks_drop(held_tasks *h, held_task *t);         /* moves the others up: pointers to them change */
+size_t held_tasks_bytes(const held_tasks *h);              /* main memory that all of them keep, suspended ones too: generation_bytes */
 bool held_tasks_runnable(const held_tasks *h);             /* not all are suspended */
 
 /* Those who take part in a slice. */

@@ -97,7 +97,7 @@ typedef enum engine_message_kind {
     MESSAGE_PROGRESS, /* .progress: a slice begins; the task's phase, image, step. With a command's id: a part of its model is about to be loaded */
     MESSAGE_IMAGE,    /* .image, with a memfd of width × height × 3 bytes RGB */
     MESSAGE_DONE,     /* .metrics: all images were sent */
-    MESSAGE_SNAPSHOT, /* .snapshot: before each IMAGE, DONE and ANSWER, and after slices, at most each 50 ms */
+    MESSAGE_SNAPSHOT, /* .snapshot: before each IMAGE, end and ANSWER, and after slices, at most each 50 ms */
     MESSAGE_PLAN,     /* .plan: the task's memory was planned, or planned anew */
     MESSAGE_PROFILE,  /* .profile: measured just now; no id */
     MESSAGE_ANSWER,   /* .answer */

@@ -62,7 +62,7 @@ static void choose_bound(vram_stats *s, size_t more) {
 vram_stats vram_stats_of(const vram_figures *f, vram_state before) {
     vram_stats s = {.figures = *f};
     s.used = less(f->total, f->free);
-    s.ours = add(add(f->weights, f->compute), add(f->staging, f->cache));
+    s.ours = add(add(add(f->weights, f->compute), add(f->staging, f->cache)), f->latents);
     s.foreign = less(s.used, s.ours);
     choose_bound(&s, 0);
     s.state = next_state(before, s.utilization_percent);

@@ -23,10 +23,11 @@ typedef struct vram_figures {
     size_t total, free; /* what the device reports; total 0: it reports nothing */
     size_t limit;       /* on what is ours; 0: none */
     size_t weights, compute, staging, cache; /* ours, by use; cache: embeddings kept on the device */
+    size_t latents;     /* ours too: what tasks keep on the device between slices, suspended ones as well */
     size_t peak;        /* most that was ours at once */
 } vram_figures;
 
-/* Of a device and its ledger. */
+/* Of a device and its ledger; no latents. */
 vram_figures vram_figures_of(const device *d, size_t cache);
 
 typedef struct vram_stats {

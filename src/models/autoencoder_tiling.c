@@ -74,6 +74,13 @@ void autoencoder_tiles_free(autoencoder_tiles *t) {
     free(t);
 }
 
+size_t autoencoder_tiles_bytes(const autoencoder_tiles *t) {
+    if (t == NULL) return 0;
+    size_t width = (size_t)t->across.length, height = (size_t)t->down.length, w = (size_t)t->across.size, h = (size_t)t->down.size, f = (size_t)t->factor;
+    size_t cells = width * height + w * h; /* of the picture and of a tile: no product overflows, as all of it is allocated */
+    return (cells * (size_t)t->channels + cells * f * f * (size_t)t->planes + (w + h) * f) * sizeof(float) + sizeof *t;
+}
+
 int autoencoder_tiles_count(const autoencoder_tiles *t) { return t->across.count * t->down.count; }
 const float *autoencoder_tiles_planes(const autoencoder_tiles *t) { return t->picture; }
 

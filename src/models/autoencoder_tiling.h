@@ -31,6 +31,7 @@ typedef struct autoencoder_tiles autoencoder_tiles; /* one picture on its way: p
  * least AUTOENCODER_MIN_TILE. */
 bool autoencoder_tiles_new(autoencoder_kl *vae, const float *latents, int width, int height, int tile, autoencoder_tiles **out, error *e);
 void autoencoder_tiles_free(autoencoder_tiles *t); /* NULL is fine */
+size_t autoencoder_tiles_bytes(const autoencoder_tiles *t); /* main memory it holds; 0 for NULL */
 int autoencoder_tiles_count(const autoencoder_tiles *t);
 /* Decodes the next tile; false in *more after the last. Other pictures may be decoded between two calls. After ERROR_OUT_OF_MEMORY the same tile
  * may be tried again, or the picture with smaller tiles. */

@@ -84,6 +84,11 @@ void flux_denoise_free(flux_denoise *d) {
 
 int flux_denoise_steps_done(const flux_denoise *d) { return d->next; }
 
+size_t flux_denoise_bytes(const flux_denoise *d) {
+    if (d == NULL) return 0;
+    return sizeof *d + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) + autoencoder_tiles_bytes(d->tiles);
+}
+
 /* ── one step ── */
 
 static int branches(const flux_denoise *d) { return d->request.negative != NULL ? 2 : 1; }

@@ -22,7 +22,7 @@
 #include "engine/engine_start.h"
 #include "engine/task_message.h"
 
-enum { MAX_TASKS = 24, MODEL_BYTES = 1000000, PRIVATE_BYTES = 100000, SNAPSHOT_MS = 50 };
+enum { MAX_TASKS = 24, MODEL_BYTES = 1000000, PRIVATE_BYTES = 100000, LATENT_BYTES = 1000, SNAPSHOT_MS = 50 };
 
 typedef struct job {
     bool used;
@@ -79,6 +79,8 @@ static void tell_snapshot(fake *f) {
     s->max_models = (uint64_t)f->max_models;
     s->compute_bytes = 5000;
     s->cache_bytes = s->prompt_bytes;
+    s->latent_bytes = 0;
+    for (int i = 0; i < MAX_TASKS; i++) s->latent_bytes += f->jobs[i].used ? LATENT_BYTES : 0;
     strcpy(s->state, "moderate");
     s->flash_attention_available = true;
     strcpy(s->dtype.value, "torch.float32");

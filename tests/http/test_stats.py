@@ -100,13 +100,35 @@ def test_waits_and_run_times(server):
 
 def test_the_ledger_adds_up(server):
     server.post("/api/system/models/demo/load")
-    s = stats(server)
+    task = server.submit("slow", num_inference_steps=100)
+    s = until(lambda: (s := stats(server))["vram"]["ledger"]["latents"] and s)
+    server.client.delete(f"/api/tasks/{task}")
     ledger = s["vram"]["ledger"]
-    assert (ledger["weights"], ledger["compute"], ledger["staging"]) == (100000, 5000, 0)
+    assert (ledger["weights"], ledger["compute"], ledger["staging"], ledger["latents"]) == (100000, 5000, 0, 1000)
     used = next(d for d in s["devices"] if d["primary"])["used_bytes"]
-    assert sum(ledger[use] for use in ("weights", "compute", "staging", "cache", "foreign")) == used
+    assert sum(ledger[use] for use in ("weights", "compute", "staging", "cache", "foreign")) == used  # latents are main memory
     assert used // (1 << 20) <= s["vram"]["used_vram_mb"] <= used // (1 << 20) + 1
     assert s["optimizations"]["reasons"]["optimal_dtype"] == "gradients are exact" and s["optimizations"]["attention"] == "flash"
+
+
+def test_what_a_suspended_task_keeps_is_in_the_ledger(make_server):
+    server = make_server(real_engine=True, MAX_CONCURRENT_TASKS=1, IMAGINED_DEVICE="cpu")
+    server.wait_ready()
+    shape = dict(width=128, height=64)
+    low = server.submit(num_inference_steps=1000, n=2, priority="low", **shape)
+    until(lambda: server.task(low)["progress"]["step"] >= 1)
+    urgent = server.submit(num_inference_steps=300, priority="urgent", **shape)
+
+    def both():
+        """Figures of a time when one task was suspended and the other had its latent."""
+        before, s, after = server.task(urgent), stats(server), server.task(urgent)
+        return before["progress"]["step"] > 5 and after["status"] == "running" and server.task(low)["suspended"] and s
+
+    ledger = until(both, 60)["vram"]["ledger"]
+    assert ledger["latents"] > 2 * 128 * 64 * 3  # two tasks' pixels alone
+    server.client.delete(f"/api/tasks/{urgent}")
+    server.client.delete(f"/api/tasks/{low}")
+    until(lambda: stats(server)["vram"]["ledger"]["latents"] == 0)
 
 
 def test_prompts_are_counted(server):

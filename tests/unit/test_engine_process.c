@@ -69,7 +69,7 @@ void engine_room_rows(const engine_room *room, engine_snapshot *s) {
     s->model_count = 1;
     s->models[0] = (engine_model_row){.name = "x", .peak_bytes = room->models->peak};
 }
-void engine_room_figures(engine_room *room, engine_snapshot *s) { s->taken_ms = 1; }
+void engine_room_figures(engine_room *room, engine_snapshot *s) { s->latent_bytes = room->latents; }
 uint64_t engine_room_device_peak(const engine_room *room) { return 1000; }
 void engine_room_reset_device_peak(engine_room *room) {}
 uint64_t engine_room_beside_weights(const engine_room *room, uint64_t bytes) { return bytes - 300; }
@@ -139,6 +139,7 @@ void generation_free(generation *g) {
 
 generation_state generation_get_state(const generation *g) { return g->state; }
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
+size_t generation_bytes(const generation *g) { return 10; }
 void generation_note_peak(generation *g, uint64_t bytes) { g->models->peak = bytes; }
 void generation_fill_profile(const generation *g, engine_profile *out) { out->decode_seconds = 0.25; }
 
@@ -238,6 +239,7 @@ typedef struct front {
     uint64_t snapshots; /* number of the last */
     bool fresh;         /* the message before was a snapshot */
     uint64_t peak_bytes; /* of its model */
+    uint64_t latent_bytes;
     int profiles;
     engine_profile profile; /* the last */
     engine_message last;
@@ -302,6 +304,7 @@ static bool next(front *f, int *fd) {
         f->snapshots++;
         f->fresh = true;
         f->peak_bytes = f->last.snapshot.models[0].peak_bytes;
+        f->latent_bytes = f->last.snapshot.latent_bytes;
     }
     bool result = f->last.kind == MESSAGE_IMAGE || f->last.kind == MESSAGE_DONE || f->last.kind == MESSAGE_ANSWER;
     if (result && !f->fresh) fail_msg("a result came without a snapshot before it");
@@ -628,6 +631,7 @@ static void a_suspended_task_keeps_its_place(void **state) {
     }
     assert_string_equal(f.last.id, "b");
     assert_in_range(step, 3, 8);
+    assert_int_equal(f.latent_bytes, 10); /* a's; b's went before its end was told */
     send_to(&f, MESSAGE_RESUME, "a", NULL);
     expect(&f, MESSAGE_PROGRESS, "a");
     assert_int_equal(f.last.progress.step, step + 1);

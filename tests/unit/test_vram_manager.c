@@ -87,7 +87,7 @@ static void trembling_does_not_flap(void **state) {
 
 static void figures_add_up(void **state) {
     (void)state;
-    vram_figures f = {.total = 1000, .free = 400, .weights = 200, .compute = 100, .staging = 50, .cache = 10};
+    vram_figures f = {.total = 1000, .free = 400, .weights = 200, .compute = 100, .staging = 50, .cache = 7, .latents = 3};
     vram_stats s = vram_stats_of(&f, VRAM_LOW);
     assert_int_equal(s.used, 600);
     assert_int_equal(s.ours, 360);

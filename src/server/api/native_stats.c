@@ -47,6 +47,7 @@ static vram_stats primary_stats(services *s, const device_figures *whole) {
         .compute = told->compute_bytes,
         .staging = told->staging_bytes,
         .cache = told->cache_bytes,
+        .latents = strcmp(primary_kind(s), "cpu") == 0 ? told->latent_bytes : 0, /* they lie in main memory */
         .peak = told->peak_bytes,
     };
     vram_stats stats = vram_stats_of(&figures, (vram_state)s->vram_state);
@@ -70,14 +71,16 @@ static void add_vram(yyjson_mut_doc *doc, yyjson_mut_val *root, const services *
     if (v->figures.limit > 0) yyjson_mut_obj_add_uint(doc, o, "limit_mb", v->figures.limit >> 20);
     else yyjson_mut_obj_add_null(doc, o, "limit_mb");
     yyjson_mut_obj_add_str(doc, o, "source", whole->source);
+    const engine_snapshot *told = engine_view_snapshot(dispatch_engine(s->dispatch));
     yyjson_mut_val *uses = yyjson_mut_obj_add_obj(doc, o, "ledger");
     yyjson_mut_obj_add_uint(doc, uses, "weights", v->figures.weights);
     yyjson_mut_obj_add_uint(doc, uses, "compute", v->figures.compute);
     yyjson_mut_obj_add_uint(doc, uses, "staging", v->figures.staging);
     yyjson_mut_obj_add_uint(doc, uses, "cache", v->figures.cache);
+    yyjson_mut_obj_add_uint(doc, uses, "latents", told->latent_bytes);
     yyjson_mut_obj_add_uint(doc, uses, "foreign", v->foreign);
     yyjson_mut_obj_add_uint(doc, uses, "peak", v->figures.peak);
-    yyjson_mut_obj_add_uint(doc, uses, "pinned", engine_view_snapshot(dispatch_engine(s->dispatch))->pinned_bytes);
+    yyjson_mut_obj_add_uint(doc, uses, "pinned", told->pinned_bytes);
 }
 
 static void add_device(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *kind, const device_figures *f, bool primary) {
