@@ -120,5 +120,7 @@ void http_server_free(http_server *s) {
     free(s);
 }
 
+void http_server_allow_bodies(http_server *s, size_t (*cap)(void *context, const http_exchange *x)) { s->body_cap = cap; }
+
 const char *http_server_address(const http_server *s) { return s->address; }
 size_t http_server_sending(const http_server *s) { return s->sending; }

@@ -15,8 +15,10 @@
 #include "server/loop.h"
 
 enum {
-    HTTP_BODY_BYTES = 1 << 20, /* of a request */
-    HTTP_BODY_SECONDS = 60,    /* for all of it to arrive */
+    HTTP_BODY_BYTES = 1 << 20,          /* of a request, unless its route takes more */
+    HTTP_BODY_SECONDS = 60,             /* for all of it to arrive, … */
+    HTTP_BODY_SLOWEST_BYTES = 64 << 10, /* … and a second more for each so many bytes */
+    HTTP_LARGE_BODIES_BYTES = 128 << 20, /* of all requests at once whose bodies are over HTTP_BODY_BYTES; one more is told to come again */
     HTTP_SEND_SECONDS = 30,    /* without progress, then the client is given up */
     HTTP_STREAM_BYTES = 1 << 20, /* of a growing answer that wait for a slow client, at most */
     HTTP_PATH_BYTES = 1024,
@@ -30,6 +32,8 @@ typedef void (*http_refusal)(void *context, http_exchange *x, int status, const 
 
 /* Binds and listens: "127.0.0.1:7860", "[::1]:7860", "localhost:0". `handle` gets every complete request. */
 bool http_server_new(loop *l, const char *listen, http_handler handle, http_refusal refuse, void *context, http_server **out, error *e);
+/* Lets some requests have larger bodies: `cap` is asked once a head is there, and tells the most bytes. */
+void http_server_allow_bodies(http_server *s, size_t (*cap)(void *context, const http_exchange *x));
 /* Exchanges that wait are left; connections are closed with the loop, which must be freed after. NULL is fine. */
 void http_server_free(http_server *s);
 /* "127.0.0.1:7860", with the port that was really bound. */
@@ -46,6 +50,8 @@ const char *http_query(const http_exchange *x, const char *name);
 /* Of the headers that anything here asks for (table in http_connection.c), by lower-case name; NULL when absent. */
 const char *http_header(const http_exchange *x, const char *name);
 const buffer *http_request_body(const http_exchange *x);
+/* Hands the body over, for work that may outlast the exchange; *out must be empty. */
+void http_take_request_body(http_exchange *x, buffer *out);
 /* The client's x-request-id where it is a sane one, else a new one; every answer carries it. */
 const char *http_request_id(const http_exchange *x);
 

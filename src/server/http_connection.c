@@ -93,6 +93,32 @@ static bool speaks_1_1(struct lws *wsi) {
     return lws_hdr_copy(wsi, version, sizeof version, WSI_TOKEN_HTTP) > 0 && strcmp(version, "HTTP/1.1") == 0;
 }
 
+static void refuse_body(http_exchange *x) {
+    char text[128];
+    snprintf(text, sizeof text, "the request's body is too large: at most %zu bytes are taken", x->body_cap);
+    if (x->body_length > x->body_cap) {
+        refuse(x, 413, text);
+        return;
+    }
+    http_add_header(x, "retry-after", "2");
+    refuse(x, 503, "other large requests take the memory there is for them: come again");
+}
+
+/* Whether a body of this length may come; the room for a large one is kept. */
+static bool admit_body(http_exchange *x, size_t length) {
+    http_server *s = x->server;
+    x->body_length = length;
+    x->body_cap = s->body_cap != NULL ? s->body_cap(s->context, x) : HTTP_BODY_BYTES;
+    x->body_until = x->started + HTTP_BODY_SECONDS + (double)length / HTTP_BODY_SLOWEST_BYTES;
+    if (length > x->body_cap) return false;
+    if (length <= HTTP_BODY_BYTES) return true;
+    if (length > HTTP_LARGE_BODIES_BYTES || s->large_bytes > HTTP_LARGE_BODIES_BYTES - length) return false;
+    s->large_bytes += x->body_large = length;
+    /* Growing by doubling, it would be copied over and over, on the loop; untouched pages cost nothing. */
+    buffer_reserve(&x->request, length);
+    return true;
+}
+
 static int begin(http_server *s, struct lws *wsi, const char *path, size_t size) {
     http_exchange *x = http_exchange_new(s, wsi);
     if (x == NULL) return -1;
@@ -127,11 +153,11 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
         x->close_after = true;
         refuse(x, 400, "the Content-Length makes no sense");
         return send_now(x);
-    } else if (length > HTTP_BODY_BYTES) {
+    } else if (!admit_body(x, (size_t)length)) {
         /* Most clients hear an answer only once they have sent everything; to those that would send without end it is given at once. */
         x->close_after = true;
         x->dropping = length <= 64LL * HTTP_BODY_BYTES;
-        if (!x->dropping) refuse(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
+        if (!x->dropping) refuse_body(x);
     } else if (length == 0 && !(x->method == LWSHUMETH_POST && has_length)) {
         /* Without a length the library takes such a request for one with an endless body. */
         x->close_after = sends && !has_length;
@@ -142,16 +168,16 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
 
 static int more(http_exchange *x, const void *bytes, size_t size) {
     if (x->state != EXCHANGE_READING) return 0;
-    if (clock_seconds() - x->started > HTTP_BODY_SECONDS) return -1;
+    if (clock_seconds() > x->body_until) return -1;
     if (x->dropping) return 0;
-    if (size > HTTP_BODY_BYTES - x->request.size) return -1;
+    if (size > x->body_length - x->request.size) return -1;
     buffer_append(&x->request, bytes, size);
     return 0;
 }
 
 static int complete(http_exchange *x) {
     if (x->state != EXCHANGE_READING) return 0;
-    if (x->dropping) refuse(x, 413, "the request's body is too large: at most 1048576 bytes are taken");
+    if (x->dropping) refuse_body(x);
     else if (!buffer_ok(&x->request)) refuse(x, 503, "not enough memory for the request's body");
     else return handle(x);
     return 0;

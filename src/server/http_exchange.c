@@ -24,11 +24,23 @@ void http_exchange_free(http_exchange *x) {
     *x->link = x->next;
     if (x->next != NULL) x->next->link = x->link;
     for (int i = 0; i < HTTP_HEADERS; i++) free(x->headers[i]);
-    buffer_free(&x->request);
+    http_exchange_drop_body(x);
     buffer_free(&x->extra);
     http_body_free(&x->answer);
     buffer_free(&x->stream.waiting);
     free(x);
+}
+
+void http_exchange_drop_body(http_exchange *x) {
+    x->server->large_bytes -= x->body_large;
+    x->body_large = 0;
+    buffer_free(&x->request);
+}
+
+void http_take_request_body(http_exchange *x, buffer *out) {
+    *out = x->request;
+    x->request = (buffer){0};
+    http_exchange_drop_body(x);
 }
 
 void http_exchange_count(http_exchange *x, bool sending) {
@@ -75,7 +87,7 @@ void http_respond(http_exchange *x, int status, const char *type, http_body *bod
     x->type = type;
     x->answer = *body;
     *body = (http_body){0};
-    buffer_free(&x->request);
+    http_exchange_drop_body(x);
     lws_set_timeout(x->wsi, PENDING_TIMEOUT_HTTP_CONTENT, HTTP_SEND_SECONDS);
     lws_callback_on_writable(x->wsi);
 }
@@ -91,6 +103,7 @@ const char *http_status_phrase(int status) {
         const char *phrase;
     } phrases[] = {
         {200, "OK"},
+        {201, "Created"},
         {202, "Accepted"},
         {204, "No Content"},
         {304, "Not Modified"},

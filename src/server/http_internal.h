@@ -16,8 +16,10 @@ struct http_server {
     char address[80];
     http_handler handle;
     http_refusal refuse;
+    size_t (*body_cap)(void *context, const struct http_exchange *x); /* NULL: HTTP_BODY_BYTES for all */
     void *context;
     size_t sending;
+    size_t large_bytes; /* of the bodies over HTTP_BODY_BYTES that are here or on their way */
     struct http_exchange *exchanges; /* all that live */
 };
 
@@ -35,7 +37,11 @@ struct http_exchange {
     char *headers[HTTP_HEADERS];
     char request_id[HTTP_REQUEST_ID_BYTES];
     buffer request;
-    double started; /* clock_seconds */
+    size_t body_cap;    /* bytes the body may have, … */
+    size_t body_length; /* … and has, by Content-Length */
+    size_t body_large;  /* bytes of it that count in server->large_bytes */
+    double started;    /* clock_seconds */
+    double body_until; /* clock_seconds: all of it must be here */
     void (*left)(void *context, http_exchange *x);
     void *left_context;
     int status;
@@ -55,6 +61,8 @@ struct http_exchange {
 /* http_exchange.c */
 http_exchange *http_exchange_new(http_server *s, struct lws *wsi); /* NULL: no memory */
 void http_exchange_free(http_exchange *x);
+/* Gives up the body, and its share of what large ones may take. */
+void http_exchange_drop_body(http_exchange *x);
 /* Whether it counts as an answer on its way. */
 void http_exchange_count(http_exchange *x, bool sending);
 /* Its client is gone: tells whoever waits or writes. */

@@ -64,13 +64,22 @@ static void refuse(const route_table *t, http_exchange *x) {
     buffer_free(&methods);
 }
 
+static const route *route_of(const route_table *t, const http_exchange *x, char id[ROUTE_ID_BYTES]) {
+    for (size_t i = 0; i < t->count; i++)
+        if (allows(&t->routes[i], http_method(x)) && router_match(t->routes[i].pattern, http_path(x), id)) return &t->routes[i];
+    return NULL;
+}
+
+size_t router_body_bytes(const route_table *tables, size_t count, const http_exchange *x) {
+    char id[ROUTE_ID_BYTES];
+    const route *r = route_of(table_of(tables, count, http_path(x)), x, id);
+    return r != NULL && r->body_bytes > 0 ? r->body_bytes : HTTP_BODY_BYTES;
+}
+
 void router_handle(const route_table *tables, size_t count, struct services *s, http_exchange *x) {
     const route_table *t = table_of(tables, count, http_path(x));
     char id[ROUTE_ID_BYTES];
-    for (size_t i = 0; i < t->count; i++) {
-        if (!allows(&t->routes[i], http_method(x)) || !router_match(t->routes[i].pattern, http_path(x), id)) continue;
-        t->routes[i].handle(s, x, id);
-        return;
-    }
-    refuse(t, x);
+    const route *r = route_of(t, x, id);
+    if (r != NULL) r->handle(s, x, id);
+    else refuse(t, x);
 }

@@ -14,6 +14,7 @@ enum { ROUTE_ID_BYTES = 128 };
 typedef struct route {
     const char *method, *pattern;
     void (*handle)(struct services *s, http_exchange *x, const char *id); /* id "" where the pattern has none; borrowed for the call */
+    size_t body_bytes; /* of a request, at most; 0: HTTP_BODY_BYTES */
 } route;
 
 /* One API: its errors have one shape. */
@@ -26,6 +27,8 @@ typedef struct route_table {
 
 /* The first table whose prefix fits decides. The last one's prefix is "". */
 void router_handle(const route_table *tables, size_t count, struct services *s, http_exchange *x);
+/* The most bytes that the body of a request with this head may have. */
+size_t router_body_bytes(const route_table *tables, size_t count, const http_exchange *x);
 /* A refusal in the shape of the API that the path belongs to. */
 void router_answer_error(const route_table *tables, size_t count, http_exchange *x, int status, const error *why);
 /* Whether `path` has the form of `pattern`; then *id holds what stood for {id}, "" if nothing did. */

@@ -39,6 +39,12 @@ static void handle(void *context, http_exchange *x) {
     router_handle(tables, sizeof tables / sizeof *tables, &s->services, x);
 }
 
+static size_t body_bytes(void *context, const http_exchange *x) {
+    const route_table tables[] = {openai_api, native_api};
+    (void)context;
+    return router_body_bytes(tables, sizeof tables / sizeof *tables, x);
+}
+
 static void refuse(void *context, http_exchange *x, int status, const error *why) {
     const route_table tables[] = {openai_api, native_api};
     (void)context;
@@ -130,6 +136,7 @@ static bool start(server *s, error *e) {
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
+    http_server_allow_bodies(s->http, body_bytes);
     if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
         !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !submissions_new(v, &v->submissions, e) ||
         !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
@@ -140,6 +147,8 @@ static bool start(server *s, error *e) {
                                    .age_ms = (int64_t)(o->keep_images_days * 24 * 3600 * 1000 + 0.5),
                                    .bytes = (uint64_t)(o->keep_images_gb * (double)(1 << 30))};
     if (!task_keeper_new(&keeping, &v->keeper, e) || !retention_new(s->loop, v->queue, v->keeper, &keep, &s->retention, e)) return false;
+    const input_limits keep_inputs = {.age_ms = keep.age_ms, .bytes = keep.bytes};
+    if (!input_store_new(o->state_folder, &v->inputs, e) || !uploads_new(s->loop, v, &keep_inputs, &v->uploads, e)) return false;
     const dispatch_options dispatching = {
         .loop = s->loop,
         .queue = v->queue,
@@ -169,6 +178,8 @@ static bool start(server *s, error *e) {
 static void stop(server *s) {
     services *v = &s->services;
     http_server_free(s->http); /* waiting requests are left: they cancel their tasks */
+    uploads_free(v->uploads);
+    input_store_free(v->inputs);
     retention_free(s->retention);
     dispatch_free(v->dispatch);
     task_keeper_free(v->keeper);

@@ -8,10 +8,12 @@
 #include "server/events.h"
 #include "server/http.h"
 #include "server/idempotency.h"
+#include "server/input_store.h"
 #include "server/machine_figures.h"
 #include "server/picture_store.h"
 #include "server/submissions.h"
 #include "server/task_keeper.h"
+#include "server/uploads.h"
 #include "server/waits.h"
 
 typedef struct services {
@@ -19,6 +21,8 @@ typedef struct services {
     dispatch *dispatch;
     catalog *catalog;
     picture_store *pictures;
+    input_store *inputs;
+    uploads *uploads;
     task_keeper *keeper;
     engine_profiles *profiles;
     submissions *submissions;

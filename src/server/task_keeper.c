@@ -133,6 +133,16 @@ void task_keeper_picture_stored(task_keeper *k, task *t, int index, uint64_t byt
     if (t->request.count > 1 || task_status_is_final(t->status)) note(k, t);
 }
 
+void task_keeper_picture_removed(task_keeper *k, task *t, int index) {
+    k->picture_bytes -= t->images[index].bytes;
+    t->images[index].stored = false;
+    t->images[index].bytes = 0;
+    /* The file first: a row that still counts it after a crash is harmless, a file that no row knows stays for ever. */
+    picture_store_remove_one(k->options.pictures, t->id, index);
+    note(k, t);
+    task_store_hurry(k->store);
+}
+
 void task_keeper_hurry(task_keeper *k) { task_store_hurry(k->store); }
 
 /* --- submissions --- */

@@ -44,6 +44,8 @@ bool task_keeper_submit(task_keeper *k, const task_request *request, task_priori
                         char id[TASK_ID_BYTES], error *e);
 /* A picture of the task is on disk. */
 void task_keeper_picture_stored(task_keeper *k, task *t, int index, uint64_t bytes);
+/* Deletes a stored picture of a task that is over: its file now, and soon its mark in the row. */
+void task_keeper_picture_removed(task_keeper *k, task *t, int index);
 /* The disk takes no pictures (NULL: takes them again). */
 void task_keeper_picture_trouble(task_keeper *k, const error *why);
 void task_keeper_hurry(task_keeper *k); /* what changed just now is written at once, not with the next end */

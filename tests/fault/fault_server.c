@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "fault.h"
+#include "image/png.h"
 #include "queue/queue_manager.h"
 #include "server/catalog.h"
 #include "server/dispatch.h"
@@ -19,6 +20,7 @@
 #include "server/http.h"
 #include "server/http_body.h"
 #include "server/idempotency.h"
+#include "server/services.h"
 #include "server/submissions.h"
 #include "server/task_keeper.h"
 #include "server/waits.h"
@@ -184,14 +186,43 @@ static void no_refusal(void *context, http_exchange *x, int status, const error 
 static void finished(void *context, task *t) { (void)context, (void)t; }
 static void changed(void *context, const task *t, task_change what) { (void)context, (void)t, (void)what; }
 
+/* Two pictures brought, read again, one removed. */
+static bool inputs_work(void *context, error *e) {
+    const char *folder = context;
+    static const uint8_t pixels[2 * 2 * 3] = {1, 2, 3};
+    input_store *s = NULL;
+    buffer file = {0};
+    input i;
+    bool ok = png_encode(pixels, 2, 2, NULL, 0, &file, e) && input_store_new(folder, &s, e) && input_store_write(s, file.data, file.size, &i, e) &&
+              input_store_add(s, &i, e);
+    input_store_free(s);
+    s = NULL;
+    ok = ok && input_store_new(folder, &s, e);
+    if (ok) assert_true(input_store_count(s) == 1 && input_store_remove(s, i.id));
+    input_store_free(s);
+    buffer_free(&file);
+    return ok;
+}
+
+static void the_inputs(void **state) {
+    (void)state;
+    char folder[] = "/tmp/imagined-fault-XXXXXX", command[64];
+    assert_non_null(mkdtemp(folder));
+    assert_true(fault_fail_each(inputs_work, folder) >= 10);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    assert_int_equal(system(command), 0);
+}
+
 typedef struct state_folder {
     char path[64];
     picture_store *pictures;
+    input_store *inputs;
 } state_folder;
 
 static bool server_work(void *context, error *e) {
     const state_folder *state = context;
     submissions *submitted = NULL;
+    uploads *brought = NULL;
     loop *l = NULL;
     loop_timer *timer = NULL;
     http_server *http = NULL;
@@ -206,7 +237,7 @@ static bool server_work(void *context, error *e) {
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
               waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && events_new(l, q, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
-    ok = ok && engine_profiles_new(&profiles, e);
+    ok = ok && uploads_new(l, &(services){.inputs = state->inputs}, &(input_limits){0}, &brought, e) && engine_profiles_new(&profiles, e);
     const task_keeper_options keeping = {
         .loop = l, .queue = q, .idempotency = keys, .pictures = state->pictures, .profiles = profiles, .state_folder = state->path};
     ok = ok && task_keeper_new(&keeping, &keeper, e);
@@ -226,6 +257,7 @@ static bool server_work(void *context, error *e) {
     dispatch_free(d);
     task_keeper_free(keeper);
     engine_profiles_free(profiles);
+    uploads_free(brought);
     submissions_free(submitted);
     waits_free(w);
     events_free(v);
@@ -244,10 +276,11 @@ static void the_server(void **state) {
     assert_non_null(mkdtemp(where.path));
     setenv("IMAGINED_ENGINE_EXECUTABLE", getenv("IMAGINED_FAKE_ENGINE"), 1);
     error e;
-    assert_true(picture_store_new(where.path, &where.pictures, &e));
+    assert_true(picture_store_new(where.path, &where.pictures, &e) && input_store_new(where.path, &where.inputs, &e));
     /* Watching the engine is tried again later: the one allocation whose failure is no failure of the start. */
     assert_true(fault_survive_each(server_work, &where) >= 20);
     picture_store_free(where.pictures);
+    input_store_free(where.inputs);
     snprintf(command, sizeof command, "rm -rf %s", where.path);
     assert_int_equal(system(command), 0);
 }
@@ -258,6 +291,7 @@ int main(void) {
         cmocka_unit_test(an_answer),
         cmocka_unit_test(the_models),
         cmocka_unit_test(the_last_events),
+        cmocka_unit_test(the_inputs),
         cmocka_unit_test(the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "server/answer.h"
 #include "server/api/native_body.h"
+#include "server/api/native_images.h"
 #include "server/api/native_models.h"
 #include "server/api/native_page.h"
 #include "server/api/native_queue.h"
@@ -234,30 +235,6 @@ static void list_tasks(services *s, http_exchange *x, const char *id) {
     answer_json(x, 200, NULL, doc);
 }
 
-/* --- GET /api/images/{id} --- */
-
-static void get_image(services *s, http_exchange *x, const char *id) {
-    char path[PATH_MAX], tag[PICTURE_ID_BYTES + 2];
-    error why = {0};
-    http_body body = {0};
-    if (!picture_store_path(s->pictures, id, path, &why) || !http_body_add_file(&body, path, false, &why)) {
-        if (why.code == ERROR_NOT_FOUND) error_set(&why, ERROR_NOT_FOUND, "there is no image '%.64s'", id);
-        problem_answer(x, 0, &why);
-        return;
-    }
-    /* What is stored under an id never changes, so the id is tag enough. */
-    snprintf(tag, sizeof tag, "\"%s\"", id);
-    http_add_header(x, "etag", tag);
-    http_add_header(x, "cache-control", "private, max-age=31536000, immutable");
-    const char *had = http_header(x, "if-none-match");
-    if (had != NULL && (strcmp(had, "*") == 0 || strstr(had, tag) != NULL)) {
-        http_body_free(&body);
-        answer_empty(x, 304);
-        return;
-    }
-    http_respond(x, 200, "image/png", &body);
-}
-
 static const route routes[] = {
     {"POST", "/api/tasks", post_task},
     {"GET", "/api/tasks", list_tasks},
@@ -266,7 +243,10 @@ static const route routes[] = {
     {"PATCH", "/api/tasks/{id}", patch_task},
     {"GET", "/api/tasks/{id}/events", get_task_events},
     {"GET", "/api/events", get_events},
-    {"GET", "/api/images/{id}", get_image},
+    {"POST", "/api/images", native_post_image, NATIVE_UPLOAD_BYTES + (64 << 10)}, /* a form's heads come on top */
+    {"GET", "/api/images", native_list_images},
+    {"GET", "/api/images/{id}", native_get_image},
+    {"DELETE", "/api/images/{id}", native_delete_image},
     {"GET", "/api/system/models", native_get_models},
     {"POST", "/api/system/models/{id}/load", native_load_model},
     {"POST", "/api/system/models/{id}/preload", native_preload_model},

@@ -1,0 +1,178 @@
+#include "server/input_store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/file.h"
+
+enum { NAME_BYTES = INPUT_ID_BYTES + 32 };
+
+struct input_store {
+    char folder[PATH_MAX];
+    input *items; /* the oldest first */
+    size_t count, capacity;
+    uint64_t bytes;
+};
+
+bool input_id_valid(const char *id) { return strlen(id) == INPUT_ID_BYTES - 1 && strspn(id, "0123456789abcdef") == INPUT_ID_BYTES - 1; }
+
+/* --- names --- */
+
+static void format_name(const input *i, char out[NAME_BYTES]) {
+    snprintf(out, NAME_BYTES, "%.64s.%dx%d.%s", i->id, i->info.width, i->info.height, image_format_extension(i->info.format));
+}
+
+/* Only what format_name makes. */
+static bool parse_name(const char *name, input *out) {
+    char extension[8], again[NAME_BYTES];
+    *out = (input){0};
+    if (strlen(name) < INPUT_ID_BYTES) return false;
+    memcpy(out->id, name, INPUT_ID_BYTES - 1);
+    if (!input_id_valid(out->id) || sscanf(name + INPUT_ID_BYTES - 1, ".%5dx%5d.%7s", &out->info.width, &out->info.height, extension) != 3 ||
+        out->info.width < 1 || out->info.height < 1 || !image_format_parse(extension, &out->info.format))
+        return false;
+    format_name(out, again);
+    return strcmp(name, again) == 0;
+}
+
+/* What file_replace left behind when its process was killed. */
+static bool is_half_written(const char *name) {
+    size_t size = strlen(name);
+    return size > INPUT_ID_BYTES + 4 && name[INPUT_ID_BYTES - 1] == '.' && strcmp(name + size - 4, ".tmp") == 0;
+}
+
+/* --- the index --- */
+
+static bool reserve(input_store *s, error *e) {
+    size_t capacity = s->capacity == 0 ? 16 : s->capacity * 2, bytes;
+    if (s->count < s->capacity) return true;
+    input *grown = checked_mul(capacity, sizeof *grown, &bytes) ? realloc(s->items, bytes) : NULL;
+    if (grown == NULL) return error_no_memory(e, "the list of inputs", capacity * sizeof *grown);
+    s->items = grown;
+    s->capacity = capacity;
+    return true;
+}
+
+static void drop(input_store *s, size_t index) {
+    s->bytes -= s->items[index].bytes;
+    s->count--;
+    memmove(s->items + index, s->items + index + 1, (s->count - index) * sizeof *s->items);
+}
+
+/* SIZE_MAX: nowhere. The newest are asked for most. */
+static size_t index_of(const input_store *s, const char *id) {
+    for (size_t i = s->count; i > 0; i--)
+        if (strcmp(s->items[i - 1].id, id) == 0) return i - 1;
+    return SIZE_MAX;
+}
+
+static int by_age(const void *a, const void *b) {
+    const input *x = a, *y = b;
+    return x->created_ms != y->created_ms ? (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms) : strcmp(x->id, y->id);
+}
+
+static bool read_folder(input_store *s, error *e) {
+    DIR *d = opendir(s->folder);
+    if (d == NULL) return error_system(e, "read", s->folder);
+    bool ok = true;
+    for (const struct dirent *entry; ok && (entry = readdir(d)) != NULL;) {
+        input i;
+        struct stat info;
+        if (is_half_written(entry->d_name)) unlinkat(dirfd(d), entry->d_name, 0);
+        if (!parse_name(entry->d_name, &i) || fstatat(dirfd(d), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode))
+            continue;
+        i.bytes = (uint64_t)info.st_size;
+        i.created_ms = (int64_t)info.st_mtim.tv_sec * 1000 + info.st_mtim.tv_nsec / 1000000;
+        if (!(ok = reserve(s, e))) break;
+        s->items[s->count++] = i;
+        s->bytes += i.bytes;
+    }
+    closedir(d);
+    if (ok && s->count > 0) qsort(s->items, s->count, sizeof *s->items, by_age);
+    return ok;
+}
+
+bool input_store_new(const char *state_folder, input_store **out, error *e) {
+    input_store *s = calloc(1, sizeof *s);
+    if (s == NULL) return error_no_memory(e, "the store of inputs", sizeof *s);
+    bool ok = file_join(s->folder, sizeof s->folder, state_folder, "inputs", e) && file_make_folder(s->folder, e) && read_folder(s, e);
+    if (!ok) {
+        error_prefix(e, "the state folder cannot be used: ");
+        input_store_free(s);
+        return false;
+    }
+    *out = s;
+    return true;
+}
+
+void input_store_free(input_store *s) {
+    if (s == NULL) return;
+    free(s->items);
+    free(s);
+}
+
+bool input_store_write(const input_store *s, const void *bytes, size_t size, input *out, error *e) {
+    image picture;
+    char path[PATH_MAX];
+    *out = (input){.bytes = size};
+    if (!image_probe(bytes, size, &out->info, e) || !image_decode(bytes, size, &picture, e)) return false;
+    image_free(&picture);
+    sha256_text(bytes, size, out->id);
+    return input_store_path(s, out, path, e) && file_replace(path, bytes, size, e);
+}
+
+bool input_store_path(const input_store *s, const input *i, char out[PATH_MAX], error *e) {
+    char name[NAME_BYTES];
+    format_name(i, name);
+    return file_join(out, PATH_MAX, s->folder, name, e);
+}
+
+bool input_store_add(input_store *s, const input *i, error *e) {
+    char path[PATH_MAX];
+    size_t had = index_of(s, i->id);
+    if (!input_store_path(s, i, path, e)) return false;
+    if (!file_exists(path)) return error_set(e, ERROR_NOT_FOUND, "the picture was deleted while it was stored");
+    if (had != SIZE_MAX) drop(s, had);
+    if (!reserve(s, e)) return false; /* the file stays, and is found at the next start */
+    input *added = &s->items[s->count++];
+    *added = *i;
+    added->created_ms = clock_unix_ms();
+    /* Should the clock have been set back, the order still holds. */
+    if (s->count > 1 && added->created_ms < added[-1].created_ms) added->created_ms = added[-1].created_ms;
+    s->bytes += i->bytes;
+    return true;
+}
+
+const input *input_store_find(const input_store *s, const char *id) {
+    size_t i = index_of(s, id);
+    return i != SIZE_MAX ? &s->items[i] : NULL;
+}
+
+bool input_store_remove(input_store *s, const char *id) {
+    char path[PATH_MAX];
+    size_t i = index_of(s, id);
+    if (i == SIZE_MAX) return false;
+    if (input_store_path(s, &s->items[i], path, NULL)) unlink(path);
+    drop(s, i);
+    return true;
+}
+
+void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms) {
+    while (s->count > 0) {
+        bool too_old = limits->age_ms > 0 && now_ms - s->items[0].created_ms > limits->age_ms;
+        if (!too_old && s->count <= INPUTS_MAX && (limits->bytes == 0 || s->bytes <= limits->bytes)) return;
+        char path[PATH_MAX];
+        if (input_store_path(s, &s->items[0], path, NULL)) unlink(path);
+        drop(s, 0);
+    }
+}
+
+size_t input_store_count(const input_store *s) { return s->count; }
+const input *input_store_at(const input_store *s, size_t index) { return &s->items[s->count - 1 - index]; }

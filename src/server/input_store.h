@@ -1,0 +1,53 @@
+/* Pictures that clients brought, as they came: STATE/inputs/<SHA-256 of the bytes>.<width>x<height>.<extension>. The name says everything, so the
+ * folder's list is the index; a file is there completely or not at all. The same bytes are one input, whoever brings them.
+ *
+ * The index belongs to the loop's thread; input_store_write alone may be called from another. */
+#ifndef IMAGINED_SERVER_INPUT_STORE_H
+#define IMAGINED_SERVER_INPUT_STORE_H
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "image/image.h"
+
+enum { INPUT_ID_BYTES = SHA256_TEXT_BYTES, INPUTS_MAX = 10000 };
+
+typedef struct input {
+    char id[INPUT_ID_BYTES];
+    image_info info;
+    uint64_t bytes;
+    int64_t created_ms; /* Unix milliseconds: when it was brought last */
+} input;
+
+typedef struct input_limits {
+    int64_t age_ms; /* 0: for ever */
+    uint64_t bytes; /* of all inputs; 0: no limit */
+} input_limits;
+
+typedef struct input_store input_store;
+
+/* Makes the folder where it is missing, reads the list, removes what was left half-written. */
+bool input_store_new(const char *state_folder, input_store **out, error *e);
+void input_store_free(input_store *s); /* NULL is fine */
+
+bool input_id_valid(const char *id);
+/* Writes the file (temporary, fsync, rename) and fills what is known of it; bytes that do not decode are refused. Of the store, only the folder's
+ * name is used. */
+bool input_store_write(const input_store *s, const void *bytes, size_t size, input *out, error *e);
+/* Takes a written one into the index, as the newest. ERROR_NOT_FOUND: its file is gone again. */
+bool input_store_add(input_store *s, const input *i, error *e);
+/* NULL when there is none. Borrowed until the next change. */
+const input *input_store_find(const input_store *s, const char *id);
+bool input_store_path(const input_store *s, const input *i, char out[PATH_MAX], error *e);
+/* Removes file and entry; true when there was one. */
+bool input_store_remove(input_store *s, const char *id);
+/* Removes the oldest until the rest is within INPUTS_MAX and the limits. */
+void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms);
+size_t input_store_count(const input_store *s);
+/* 0: the newest. Borrowed. */
+const input *input_store_at(const input_store *s, size_t index);
+
+#endif

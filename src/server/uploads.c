@@ -1,0 +1,183 @@
+#include "server/uploads.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/services.h"
+
+enum { TRIM_EACH_MS = 60 * 1000 };
+
+typedef struct upload {
+    http_exchange *exchange; /* the loop's; NULL: the client has left */
+    upload_answer answer;
+    buffer body;
+    size_t offset, size;
+    input result;
+    error fault; /* code ERROR_NONE: stored */
+    struct upload *next;
+} upload;
+
+typedef struct fifo {
+    upload *first, *last;
+} fifo;
+
+/* `mutex` guards both queues and `stop`; an upload belongs to whoever took it out, but for its exchange and answer, which are the loop's. */
+struct uploads {
+    struct services *services;
+    input_limits limits;
+    size_t waiting_bytes; /* of bodies not yet answered; the loop's */
+    loop_watch *watch;
+    loop_timer *trim;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    fifo waiting, finished;
+    bool stop, started;
+    int event; /* an eventfd: not 0 while some are finished */
+};
+
+static void push(fifo *f, upload *u) {
+    u->next = NULL;
+    if (f->last != NULL) f->last->next = u;
+    else f->first = u;
+    f->last = u;
+}
+
+static upload *pop(fifo *f) {
+    upload *u = f->first;
+    if (u == NULL) return NULL;
+    f->first = u->next;
+    if (f->first == NULL) f->last = NULL;
+    return u;
+}
+
+static void upload_free(upload *u) {
+    buffer_free(&u->body);
+    free(u);
+}
+
+static void *run(void *context) {
+    uploads *m = context;
+    const input_store *store = m->services->inputs;
+    const uint64_t one = 1;
+    pthread_mutex_lock(&m->mutex);
+    for (;;) {
+        while (!m->stop && m->waiting.first == NULL) pthread_cond_wait(&m->wake, &m->mutex);
+        if (m->stop) break;
+        upload *u = pop(&m->waiting);
+        pthread_mutex_unlock(&m->mutex);
+        input_store_write(store, u->body.data + u->offset, u->size, &u->result, &u->fault);
+        pthread_mutex_lock(&m->mutex);
+        push(&m->finished, u);
+        while (write(m->event, &one, sizeof one) < 0 && errno == EINTR) continue;
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return NULL;
+}
+
+static void trim(void *context) {
+    uploads *m = context;
+    input_store_trim(m->services->inputs, &m->limits, clock_unix_ms());
+    loop_timer_set(m->trim, TRIM_EACH_MS);
+}
+
+static void finish(uploads *m, upload *u) {
+    services *s = m->services;
+    http_exchange *x = u->exchange;
+    m->waiting_bytes -= u->body.capacity;
+    bool ok = u->fault.code == ERROR_NONE && input_store_add(s->inputs, &u->result, &u->fault);
+    if (ok) trim(m);
+    const input *stored = ok ? input_store_find(s->inputs, u->result.id) : NULL;
+    if (ok && stored == NULL) error_set(&u->fault, ERROR_TOO_LARGE, "the picture alone is more than IMAGINED_KEEP_IMAGES_GB");
+    if (stored != NULL) log_line(LOG_DEBUG, "input %s is stored: %d × %d, bytes: %llu", stored->id, stored->info.width, stored->info.height,
+                                 (unsigned long long)stored->bytes);
+    if (x != NULL) http_when_left(x, NULL, NULL);
+    if (x != NULL) u->answer(s, x, stored, stored == NULL ? &u->fault : NULL);
+    upload_free(u);
+}
+
+static void on_finished(void *context) {
+    uploads *m = context;
+    uint64_t count;
+    while (read(m->event, &count, sizeof count) < 0 && errno == EINTR) continue;
+    for (;;) {
+        pthread_mutex_lock(&m->mutex);
+        upload *u = pop(&m->finished);
+        pthread_mutex_unlock(&m->mutex);
+        if (u == NULL) return;
+        finish(m, u);
+    }
+}
+
+bool uploads_new(loop *l, struct services *s, const input_limits *limits, uploads **out, error *e) {
+    uploads *m = calloc(1, sizeof *m);
+    if (m == NULL) return error_no_memory(e, "the uploads", sizeof *m);
+    m->services = s;
+    m->limits = *limits;
+    pthread_mutex_init(&m->mutex, NULL);
+    pthread_cond_init(&m->wake, NULL);
+    m->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    bool ok = m->event >= 0 || error_system(e, "make", "an eventfd");
+    ok = ok && loop_watch_new(l, m->event, on_finished, m, &m->watch, e) && loop_timer_new(l, trim, m, &m->trim, e);
+    if (ok) m->started = pthread_create(&m->thread, NULL, run, m) == 0;
+    if (ok && !m->started) ok = error_set(e, ERROR_OUT_OF_MEMORY, "the uploads' thread could not be started");
+    if (!ok) {
+        uploads_free(m);
+        return false;
+    }
+    loop_timer_set(m->trim, 0);
+    *out = m;
+    return true;
+}
+
+static void drop_all(fifo *f) {
+    for (upload *u; (u = pop(f)) != NULL;) upload_free(u);
+}
+
+void uploads_free(uploads *m) {
+    if (m == NULL) return;
+    if (m->started) {
+        pthread_mutex_lock(&m->mutex);
+        m->stop = true;
+        pthread_cond_signal(&m->wake);
+        pthread_mutex_unlock(&m->mutex);
+        pthread_join(m->thread, NULL);
+    }
+    drop_all(&m->waiting);
+    drop_all(&m->finished);
+    loop_watch_free(m->watch);
+    loop_timer_free(m->trim);
+    pthread_cond_destroy(&m->wake);
+    pthread_mutex_destroy(&m->mutex);
+    if (m->event >= 0) close(m->event);
+    free(m);
+}
+
+static void left(void *context, http_exchange *x) {
+    (void)x;
+    ((upload *)context)->exchange = NULL;
+}
+
+bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size_t size, upload_answer answer, error *e) {
+    bool busy = body->capacity > UPLOADS_MAX_BYTES || m->waiting_bytes > UPLOADS_MAX_BYTES - body->capacity;
+    upload *u = busy ? NULL : calloc(1, sizeof *u);
+    if (u == NULL) {
+        buffer_free(body);
+        if (busy) return error_set(e, ERROR_BUSY, "too many pictures wait to be stored: come again");
+        return error_no_memory(e, "an upload", sizeof *u);
+    }
+    *u = (upload){.exchange = x, .answer = answer, .body = *body, .offset = offset, .size = size};
+    *body = (buffer){0};
+    m->waiting_bytes += u->body.capacity;
+    http_when_left(x, left, u);
+    pthread_mutex_lock(&m->mutex);
+    push(&m->waiting, u);
+    pthread_cond_signal(&m->wake);
+    pthread_mutex_unlock(&m->mutex);
+    return true;
+}
