@@ -1,4 +1,4 @@
-#include "server/dispatch.h"
+#include "server/dispatch_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,48 +7,15 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "image/parameters.h"
-#include "server/encoder.h"
-#include "server/engine_care.h"
 
 enum { RETRY_MS = 20 };
 
 static const char pause_setting[] = "queue_paused"; /* the reason; absent: not paused */
 
-/* A task in the engine's hands, or whose last pictures are being stored. */
-typedef struct slot {
-    task *task;       /* NULL: free */
-    uint64_t run;     /* number of this admission */
-    int first;        /* the engine's image 0 is the task's image `first`: those before were stored by an earlier run */
-    bool done;        /* the engine is through with it */
-    task_priority told; /* the class that the engine knows it in */
-    bool received[TASK_MAX_IMAGES];
-} slot;
-
-struct dispatch {
-    dispatch_options options;
-    engine_client *engine;
-    engine_view *view;
-    engine_care *care;
-    encoder *encoder;
-    loop_watch *engine_watch, *encoder_watch;
-    int watched_fd;
-    pid_t watched_pid;
-    loop_timer *timer;
-    slot *slots; /* options.max_held of them: a suspended task keeps its own */
-    char (*orphans)[TASK_ID_BYTES]; /* options.max_held: tasks that have ended here, of which the engine must still be told */
-    int orphan_count;
-    uint64_t runs;
-    bool draining, retry;
-    char device[160];
-    char trouble[ERROR_TEXT_BYTES]; /* what the last engine died of, until the next is ready */
-    engine_request request; /* scratch: large */
-};
-
 static void settle(dispatch *d);
 static void pause_again(dispatch *d);
 
-static slot *slot_of(dispatch *d, const char *id) {
+slot *dispatch_slot_of(dispatch *d, const char *id) {
     for (int i = 0; i < d->options.max_held; i++)
         if (d->slots[i].task != NULL && strcmp(d->slots[i].task->id, id) == 0) return &d->slots[i];
     return NULL;
@@ -66,7 +33,7 @@ static bool all_stored(const task *t) {
     return true;
 }
 
-static void tell(dispatch *d, const task *t, task_change what) { d->options.changed(d->options.context, t, what); }
+void dispatch_tell(dispatch *d, const task *t, task_change what) { d->options.changed(d->options.context, t, what); }
 
 /* --- ends --- */
 
@@ -75,7 +42,7 @@ static void ended(void *context, task *t) {
     dispatch *d = context;
     if (t->status == TASK_FAILED) log_line(LOG_ERROR, "task %s failed: %s", t->id, t->failure.text);
     else log_line(LOG_INFO, "task %s %s", t->id, task_status_name(t->status));
-    tell(d, t, CHANGE_ENDED);
+    dispatch_tell(d, t, CHANGE_ENDED);
     d->options.finished(d->options.context, t);
     settle(d);
 }
@@ -102,7 +69,7 @@ static void tell_priorities(dispatch *d) {
     }
 }
 
-static void fail(dispatch *d, slot *s, const error *why) {
+void dispatch_fail(dispatch *d, slot *s, const error *why) {
     task *t = s->task;
     /* The engine may still work on it: what it sends from now on finds no slot. */
     if (!s->done) withdraw(d, t);
@@ -113,7 +80,7 @@ static void fail(dispatch *d, slot *s, const error *why) {
     queue_manager_close(d->options.queue, t, TASK_FAILED, &told, clock_unix_ms());
 }
 
-static void complete_if_stored(dispatch *d, slot *s) {
+void dispatch_complete_if_stored(dispatch *d, slot *s) {
     task *t = s->task;
     if (!s->done || !all_stored(t)) return;
     *s = (slot){0};
@@ -171,12 +138,12 @@ static bool admit(dispatch *d, task *t, const char *reason) {
     if (s->done) queue_manager_through(d->options.queue, t);
     log_line(LOG_INFO, "task %s starts: %d × %d, steps: %d, images: %d, model: %s; %s", t->id, t->request.width, t->request.height,
              t->request.steps, t->request.count - first, t->request.model, reason);
-    tell(d, t, CHANGE_STARTED);
+    dispatch_tell(d, t, CHANGE_STARTED);
     if (!ok) {
         s->done = true;
-        fail(d, s, &fault);
+        dispatch_fail(d, s, &fault);
     } else {
-        complete_if_stored(d, s); /* an earlier run had stored everything before its engine died */
+        dispatch_complete_if_stored(d, s); /* an earlier run had stored everything before its engine died */
     }
     return true;
 }
@@ -185,7 +152,7 @@ static bool suspend(dispatch *d, task *t, const char *reason) {
     if (!engine_client_suspend(d->engine, t->id, NULL)) return false;
     queue_manager_suspend_task(d->options.queue, t, clock_unix_ms());
     log_line(LOG_INFO, "task %s is suspended: %s", t->id, reason);
-    tell(d, t, CHANGE_QUEUED);
+    dispatch_tell(d, t, CHANGE_QUEUED);
     return true;
 }
 
@@ -193,7 +160,7 @@ static bool resume(dispatch *d, task *t, const char *reason) {
     if (!engine_client_resume(d->engine, t->id, NULL)) return false;
     queue_manager_resume_task(d->options.queue, t, clock_unix_ms());
     log_line(LOG_INFO, "task %s goes on: %s", t->id, reason);
-    tell(d, t, CHANGE_STARTED);
+    dispatch_tell(d, t, CHANGE_STARTED);
     return true;
 }
 
@@ -204,10 +171,10 @@ static bool cancel(dispatch *d, task *t) {
 }
 
 static void expire(dispatch *d, task *t) {
-    slot *s = slot_of(d, t->id);
+    slot *s = dispatch_slot_of(d, t->id);
     error why;
     queue_manager_expired(t, &why);
-    if (s != NULL) fail(d, s, &why);
+    if (s != NULL) dispatch_fail(d, s, &why);
     else queue_manager_close(d->options.queue, t, TASK_FAILED, &why, clock_unix_ms());
 }
 
@@ -246,224 +213,6 @@ static void follow_policy(dispatch *d) {
     d->retry = true;
 }
 
-/* --- what the engine says --- */
-
-static void on_ready(void *context, const engine_message *m) {
-    dispatch *d = context;
-    snprintf(d->device, sizeof d->device, "%s: %s", m->hello.device_kind, m->hello.device_name);
-    d->trouble[0] = '\0';
-    d->orphan_count = 0;
-    engine_view_ready(d->view, m);
-    engine_care_engine_ready(d->care);
-    engine_profiles_begin_telling(d->options.profiles);
-    log_line(LOG_INFO, "the engine (process %ld) is ready on %s, threads: %d", (long)engine_client_pid(d->engine), d->device,
-             m->hello.threads);
-}
-
-static void on_progress(void *context, const engine_message *m) {
-    dispatch *d = context;
-    slot *s = slot_of(d, m->id);
-    if (s == NULL) return;
-    task *t = s->task;
-    if (m->progress.phase != PHASE_LOAD) queue_manager_run(d->options.queue, t);
-    snprintf(t->phase, sizeof t->phase, "%s", engine_phase_name(m->progress.phase));
-    t->step = m->progress.step;
-    t->steps = m->progress.steps;
-    t->image = s->first + m->progress.image;
-    t->bytes_done = m->progress.bytes_done;
-    t->bytes_total = m->progress.bytes_total;
-    tell(d, t, CHANGE_PROGRESS);
-}
-
-static void on_plan(void *context, const engine_message *m) {
-    dispatch *d = context;
-    slot *s = slot_of(d, m->id);
-    if (s == NULL) return;
-    if (s->task->plan == NULL) s->task->plan = arena_alloc(&s->task->memory, sizeof *s->task->plan);
-    task_plan *plan = s->task->plan;
-    if (plan == NULL) return;
-    plan->count = m->plan.step_count < TASK_PLAN_STEPS ? m->plan.step_count : TASK_PLAN_STEPS;
-    for (int i = 0; i < plan->count; i++) snprintf(plan->steps[i], sizeof plan->steps[i], "%s", m->plan.steps[i]);
-    tell(d, s->task, CHANGE_PLAN);
-}
-
-static void tell_loaded_models(dispatch *d) {
-    const engine_snapshot *told = engine_view_snapshot(d->view);
-    const char *names[ENGINE_MODEL_ROWS];
-    size_t count = 0;
-    for (int i = 0; i < told->model_count; i++)
-        if (told->models[i].state != MODEL_LOADING) names[count++] = told->models[i].name;
-    queue_manager_set_loaded(d->options.queue, names, count);
-}
-
-static void on_snapshot(void *context, const engine_snapshot *s) {
-    dispatch *d = context;
-    engine_view_snapshot_came(d->view, s);
-    tell_loaded_models(d);
-}
-
-static void shape_of_profile(const engine_profile *p, char shape[TASK_SHAPE_BYTES]) {
-    const task_request r = {.model = p->model,
-                            .precision = p->precision,
-                            .width = p->width,
-                            .height = p->height,
-                            .negative_prompt = p->guidance_pair ? "" : NULL,
-                            .true_cfg_scale = p->guidance_pair ? 2 : 1};
-    task_shape(&r, p->batch, shape);
-}
-
-/* What it says of memory is for the next admission; seconds are learnt from the tasks themselves. */
-static void on_profile(void *context, const engine_profile *p) {
-    dispatch *d = context;
-    char shape[TASK_SHAPE_BYTES];
-    shape_of_profile(p, shape);
-    profile_table_learn(queue_manager_profiles(d->options.queue), shape, &(profile){.peak_bytes = p->peak_bytes});
-    engine_profiles_add(d->options.profiles, p);
-}
-
-/* Estimates begin with what was measured before the server started. */
-static void teach_known_profiles(dispatch *d) {
-    for (size_t i = 0; i < engine_profiles_count(d->options.profiles); i++) {
-        const engine_profile *p = engine_profiles_at(d->options.profiles, i);
-        const profile known = {p->step_seconds, p->load_seconds, p->encode_seconds, p->decode_seconds, p->peak_bytes};
-        char shape[TASK_SHAPE_BYTES];
-        shape_of_profile(p, shape);
-        profile_table_restore(queue_manager_profiles(d->options.queue), shape, &known);
-    }
-}
-
-static void on_answer(void *context, const char *command, const engine_answer *a) {
-    engine_view_answer_came(((dispatch *)context)->view, command, a);
-}
-
-static char *parameters_text(const task *t, int index) {
-    const task_request *r = &t->request;
-    const image_parameters p = {
-        .prompt = r->prompt,
-        .negative_prompt = r->negative_prompt,
-        .sampler = "Euler",
-        .model = r->model,
-        .steps = r->steps,
-        .width = r->width,
-        .height = r->height,
-        .guidance_scale = r->guidance_scale,
-        .true_cfg_scale = r->true_cfg_scale,
-        .seed = t->images[index].seed,
-    };
-    buffer text = {0};
-    image_parameters_write(&p, &text);
-    if (buffer_ok(&text) && text.data != NULL) return text.data;
-    buffer_free(&text);
-    return NULL;
-}
-
-static void on_image(void *context, const engine_message *m, int memfd) {
-    dispatch *d = context;
-    slot *s = slot_of(d, m->id);
-    int index = s != NULL ? s->first + m->image.index : -1;
-    bool known = s != NULL && m->image.index >= 0 && index < s->task->request.count;
-    if (!known || s->task->images[index].stored) {
-        if (known) s->received[index] = true;
-        close(memfd);
-        return;
-    }
-    error fault = {0};
-    if (m->image.width != s->task->request.width || m->image.height != s->task->request.height ||
-        m->image.seed != s->task->images[index].seed) {
-        close(memfd);
-        error_set(&fault, ERROR_INTERNAL, "the engine sent another image than was asked for");
-        fail(d, s, &fault);
-        return;
-    }
-    encoder_job job = {.index = index,
-                       .run = s->run,
-                       .memfd = memfd,
-                       .width = m->image.width,
-                       .height = m->image.height,
-                       .parameters = parameters_text(s->task, index)};
-    memcpy(job.task, s->task->id, sizeof job.task);
-    s->received[index] = true;
-    if (!encoder_submit(d->encoder, &job, &fault)) fail(d, s, &fault);
-}
-
-/* What the task took, as if it had had the engine to itself: a step that images of others shared counts by its images. */
-static void learn(dispatch *d, const task *t, const engine_metrics *m) {
-    char shape[TASK_SHAPE_BYTES];
-    if (m->steps_run <= 0) return;
-    int images = m->steps_run / t->request.steps > 0 ? m->steps_run / t->request.steps : 1;
-    double batch = m->mean_batch > 1 ? m->mean_batch : 1, own = batch < images ? batch : images;
-    const profile measured = {.load_seconds = m->load_seconds,
-                              .encode_seconds = m->encode_seconds,
-                              .step_seconds = m->denoise_seconds * own / (m->steps_run * batch),
-                              .decode_seconds = m->decode_seconds / images};
-    task_shape(&t->request, 1, shape);
-    profile_table_learn(queue_manager_profiles(d->options.queue), shape, &measured);
-}
-
-static void on_done(void *context, const engine_message *m) {
-    dispatch *d = context;
-    slot *s = slot_of(d, m->id);
-    if (s == NULL) return;
-    task *t = s->task;
-    t->metrics.load_seconds = m->metrics.load_seconds;
-    t->metrics.encode_seconds = m->metrics.encode_seconds;
-    t->metrics.denoise_seconds = m->metrics.denoise_seconds;
-    t->metrics.decode_seconds = m->metrics.decode_seconds;
-    t->metrics.memory_before = m->metrics.memory_before;
-    t->metrics.memory_after = m->metrics.memory_after;
-    t->metrics.memory_peak = m->metrics.memory_peak;
-    t->metrics.device_peak = m->metrics.device_peak;
-    t->metrics.largest_batch = (uint64_t)m->metrics.largest_batch;
-    t->metrics.mean_batch = m->metrics.mean_batch;
-    t->metrics.encode_cached = m->metrics.encode_cached;
-    s->done = true;
-    queue_manager_through(d->options.queue, t);
-    learn(d, t, &m->metrics);
-    for (int i = s->first; i < t->request.count; i++) {
-        if (s->received[i]) continue;
-        error fault = {0};
-        error_set(&fault, ERROR_INTERNAL, "the engine ended the task without its image %d", i);
-        fail(d, s, &fault);
-        return;
-    }
-    complete_if_stored(d, s);
-}
-
-static void on_failed(void *context, const engine_message *m) {
-    dispatch *d = context;
-    slot *s = slot_of(d, m->id);
-    if (s == NULL) return;
-    task *t = s->task;
-    s->done = true;
-    if (m->fault.code == ERROR_CANCELLED && t->cancel_requested) {
-        *s = (slot){0};
-        queue_manager_close(d->options.queue, t, TASK_CANCELLED, NULL, clock_unix_ms());
-    } else {
-        fail(d, s, &m->fault);
-    }
-}
-
-static void on_died(void *context, const engine_death *death) {
-    dispatch *d = context;
-    d->device[0] = '\0';
-    snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
-    engine_view_gone(d->view, death->reason);
-    tell_loaded_models(d);
-    log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "",
-             death->running);
-    for (int i = 0; i < d->options.max_held; i++) {
-        slot *s = &d->slots[i];
-        if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */
-        task *t = s->task;
-        bool charged = death->charged && engine_death_was_running(death, t->id);
-        *s = (slot){0};
-        queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
-        if (t->closing) continue;
-        log_line(LOG_INFO, "task %s waits again in its old place%s", t->id, charged ? ", charged with the engine's death" : "");
-        tell(d, t, CHANGE_QUEUED);
-    }
-}
-
 /* --- events of the loop --- */
 
 /* Also runs when the timer is due. */
@@ -481,12 +230,12 @@ static void collect_results(void *context) {
         task *t = queue_manager_find(d->options.queue, r.task);
         if (t == NULL && r.fault.code == ERROR_NONE) picture_store_remove_one(d->options.pictures, r.task, r.index);
         if (t == NULL || r.waiting) continue;
-        slot *s = slot_of(d, r.task);
+        slot *s = dispatch_slot_of(d, r.task);
         bool current = s != NULL && s->run == r.run;
         if (r.fault.code == ERROR_NONE) task_keeper_picture_stored(d->options.keeper, t, r.index, r.bytes);
         /* What an earlier run could not store, this one makes again. */
-        if (r.fault.code != ERROR_NONE && current) fail(d, s, &r.fault);
-        else if (s != NULL) complete_if_stored(d, s);
+        if (r.fault.code != ERROR_NONE && current) dispatch_fail(d, s, &r.fault);
+        else if (s != NULL) dispatch_complete_if_stored(d, s);
     }
     settle(d);
 }
@@ -562,7 +311,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->watched_fd = -1;
     d->slots = calloc((size_t)options->max_held, sizeof *d->slots);
     d->orphans = calloc((size_t)options->max_held, sizeof *d->orphans);
-    const engine_events events = {d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer};
+    const engine_events events = dispatch_engine_events(d);
     bool ok = (d->slots != NULL && d->orphans != NULL) || error_no_memory(e, "the dispatcher", (size_t)options->max_held * sizeof *d->slots);
     ok = ok && engine_view_new(&d->view, e) &&
          engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
@@ -574,7 +323,7 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     }
     const task_keeper_listener listener = {d, ended, settle_eased};
     task_keeper_listen(options->keeper, &listener);
-    teach_known_profiles(d);
+    dispatch_teach_known_profiles(d);
     pause_again(d);
     follow_engine(d);
     *out = d;
@@ -606,7 +355,7 @@ static void submitted(void *context, const char *id, task *t, const error *why) 
     submission s = *(submission *)context;
     free(context);
     if (t != NULL) {
-        tell(s.dispatch, t, CHANGE_QUEUED);
+        dispatch_tell(s.dispatch, t, CHANGE_QUEUED);
         settle(s.dispatch);
     }
     s.done(s.context, id, t, why);
@@ -633,7 +382,7 @@ bool dispatch_cancel(dispatch *d, task *t, bool *at_once, error *e) {
 bool dispatch_set_priority(dispatch *d, task *t, task_priority p, error *e) {
     if (!queue_manager_set_priority(d->options.queue, t, p, e)) return false;
     task_keeper_hurry(d->options.keeper);
-    tell(d, t, CHANGE_QUEUED);
+    dispatch_tell(d, t, CHANGE_QUEUED);
     settle(d);
     return true;
 }
