@@ -32,70 +32,6 @@ struct autoencoder_kl {
     struct ggml_tensor *in_latents, *out_pixels;
 };
 
-static bool read_channels(json root, autoencoder_kl_config *c, error *e) {
-    json list = {0};
-    if (!json_array(root, "block_out_channels", &list, e)) return false;
-    if (list.value == NULL) {
-        c->blocks = 1;
-        c->channels[0] = 64;
-        return true;
-    }
-    c->blocks = (int64_t)yyjson_arr_size(list.value);
-    if (c->blocks < 1 || c->blocks > AUTOENCODER_KL_MAX_BLOCKS)
-        return json_complain(root, "block_out_channels", e, "has %lld entries: it must have 1 to %d", (long long)c->blocks,
-                             AUTOENCODER_KL_MAX_BLOCKS);
-    size_t i, count;
-    yyjson_val *item;
-    yyjson_arr_foreach(list.value, i, count, item) {
-        if (!yyjson_is_uint(item) || yyjson_get_uint(item) < 1 || yyjson_get_uint(item) > 1 << 16)
-            return json_complain(root, "block_out_channels", e, "must hold whole numbers from 1 to 65536");
-        c->channels[i] = (int64_t)yyjson_get_uint(item);
-        if (c->channels[i] % c->groups != 0)
-            return json_complain(root, "block_out_channels", e, "holds %lld, which is no multiple of 'norm_num_groups', %lld",
-                                 (long long)c->channels[i], (long long)c->groups);
-    }
-    return true;
-}
-
-/* Every block must be of the plain kind, one for each entry of block_out_channels. */
-static bool check_up_blocks(json root, const autoencoder_kl_config *c, error *e) {
-    json list = {0};
-    if (!json_array(root, "up_block_types", &list, e)) return false;
-    if (list.value == NULL) return true;
-    if ((int64_t)yyjson_arr_size(list.value) != c->blocks)
-        return json_complain(root, "up_block_types", e, "must have as many entries as 'block_out_channels', %lld", (long long)c->blocks);
-    size_t i, count;
-    yyjson_val *item;
-    yyjson_arr_foreach(list.value, i, count, item) {
-        if (!yyjson_equals_str(item, "UpDecoderBlock2D"))
-            return json_complain(root, "up_block_types", e, "holds something else than \"UpDecoderBlock2D\", which is not supported");
-    }
-    return true;
-}
-
-static bool read_factors(json root, autoencoder_kl_config *c, error *e) {
-    if (!json_number(root, "scaling_factor", -1e6, 1e6, &c->scaling_factor, e)) return false;
-    if (fabs(c->scaling_factor) < 1e-6) return json_complain(root, "scaling_factor", e, "is too small to divide by");
-    return json_number(root, "shift_factor", -1e6, 1e6, &c->shift_factor, e);
-}
-
-static bool read_config(json root, autoencoder_kl_config *c, error *e) {
-    *c = (autoencoder_kl_config){.latent_channels = 4, .out_channels = 3, .layers_per_block = 1, .groups = 32, .scaling_factor = 0.18215,
-                                 .post_quant_conv = true, .mid_attention = true};
-    const char *class_name = "AutoencoderKL", *act = "silu";
-    if (!json_text(root, "_class_name", 128, &class_name, e)) return false;
-    if (strcmp(class_name, "AutoencoderKL") != 0)
-        return error_set(e, ERROR_UNSUPPORTED, "%s: '_class_name' is \"%s\": only AutoencoderKL is supported", root.source, class_name);
-    if (!json_int(root, "latent_channels", 1, 1024, &c->latent_channels, e) || !json_int(root, "out_channels", 3, 3, &c->out_channels, e) ||
-        !json_int(root, "layers_per_block", 1, 64, &c->layers_per_block, e) ||
-        !json_int(root, "norm_num_groups", 1, 1 << 16, &c->groups, e) ||
-        !json_bool(root, "use_post_quant_conv", &c->post_quant_conv, e) ||
-        !json_bool(root, "mid_block_add_attention", &c->mid_attention, e) || !json_text(root, "act_fn", 64, &act, e))
-        return false;
-    if (!activation_parse(act, &c->act)) return json_complain(root, "act_fn", e, "is \"%s\", which is not supported", act);
-    return read_channels(root, c, e) && check_up_blocks(root, c, e) && read_factors(root, c, e);
-}
-
 static void take_up_block(autoencoder_kl *m, weight_loader *l, int64_t i) {
     const autoencoder_kl_config *c = &m->config;
     up_block *block = &m->decoder.up[i];
@@ -127,7 +63,8 @@ static void take_decoder(autoencoder_kl *m, weight_loader *l) {
 
 static bool load(autoencoder_kl *m, device *d, const char *folder, const load_options *o, error *e) {
     json_document config;
-    bool ok = component_config(folder, &config, e) && read_config(json_root(&config), &m->config, e);
+    bool ok = component_config(folder, &config, e) && autoencoder_config_read(json_root(&config), &m->config, e) &&
+              autoencoder_config_blocks(json_root(&config), &m->config, "up_block_types", "UpDecoderBlock2D", e);
     json_document_free(&config);
     if (!ok) return false;
     size_t resnets = (size_t)(m->config.blocks * (m->config.layers_per_block + 1));

@@ -8,19 +8,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "compute/ops.h"
+#include "models/autoencoder_config.h"
 #include "models/component.h"
-
-enum { AUTOENCODER_KL_MAX_BLOCKS = 8, AUTOENCODER_KL_MAX_SIDE = 16384 /* pixels */, AUTOENCODER_KL_MAX_BATCH = 64 };
-
-typedef struct autoencoder_kl_config {
-    int64_t latent_channels, out_channels;
-    int64_t blocks, channels[AUTOENCODER_KL_MAX_BLOCKS]; /* block_out_channels, finest first */
-    int64_t layers_per_block, groups;
-    double scaling_factor, shift_factor; /* shift 0 where the file has none */
-    bool post_quant_conv, mid_attention;
-    activation act;
-} autoencoder_kl_config;
 
 typedef struct autoencoder_kl autoencoder_kl;
 

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fault.h"
+#include "models/autoencoder_encoder.h"
 #include "models/autoencoder_tiling.h"
 #include "models/clip_text.h"
 #include "models/t5_encoder.h"
@@ -21,10 +22,10 @@ typedef struct part {
     char folder[512];
 } part;
 
-static void choose(part *p, const char *name) {
+static void choose(part *p, const char *below) {
     const char *data = getenv("IMAGINED_TEST_DATA");
     assert_non_null(data);
-    snprintf(p->folder, sizeof p->folder, "%s/models/%s", data, name);
+    snprintf(p->folder, sizeof p->folder, "%s/%s", data, below);
 }
 
 static bool clip(void *context, error *e) {
@@ -59,6 +60,16 @@ static bool vae(void *context, error *e) {
     return ok;
 }
 
+static bool encoder(void *context, error *e) {
+    const part *p = context;
+    float pixels[3 * 12 * 8] = {0.5f, -1}, latents[4 * 6];
+    autoencoder_encoder *m;
+    bool ok = autoencoder_encoder_load(p->device, p->folder, &p->options, &m, e) && autoencoder_encoder_encode(m, pixels, 12, 8, 1, latents, e) &&
+              autoencoder_encoder_encode(m, pixels, 4, 8, 2, latents, e);
+    autoencoder_encoder_free(m);
+    return ok;
+}
+
 static bool tiles(void *context, error *e) {
     const part *p = context;
     float latents[4 * 17 * 2] = {1, 2, 3};
@@ -77,7 +88,8 @@ static void parts_fail_cleanly(void **state) {
     static const struct {
         fault_operation run;
         const char *folder;
-    } parts[] = {{clip, "clip_quick"}, {t5, "t5_silu"}, {vae, "vae_old"}, {tiles, "vae_old"}};
+    } parts[] = {{clip, "models/clip_quick"}, {t5, "models/t5_silu"}, {vae, "models/vae_old"}, {encoder, "encoders/old"},
+                 {tiles, "models/vae_old"}};
     part *p = *state;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         choose(p, parts[i].folder);
