@@ -1,5 +1,6 @@
 #include "server/multipart.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -57,31 +58,22 @@ bool multipart_open(const char *content_type, const char *body, size_t size, mul
     if (!find_parameter(content_type, content_type + strlen(content_type), "boundary", boundary, sizeof boundary) || boundary[0] == '\0' ||
         strlen(boundary) >= MULTIPART_BOUNDARY_BYTES)
         return error_set(e, ERROR_INVALID, "the request's Content-Type has no boundary of 1 to %d characters", MULTIPART_BOUNDARY_BYTES - 1);
-    memcpy(out->boundary, boundary, strlen(boundary) + 1);
+    snprintf(out->delimiter, sizeof out->delimiter, "\r\n--%.70s", boundary);
     return true;
 }
 
 /* --- the body --- */
 
-/* The next line that begins with "--boundary", from `from` on; the body begins a line, too. *begin is where the line break before it stands, *after
- * what follows the boundary. */
+/* The next line that begins with "--boundary", from `from` on (where a line break stands, or the body begins). *begin is where the line break before it
+ * stands, *after what follows the boundary. */
 static bool find_boundary(const multipart *m, size_t from, size_t *begin, size_t *after) {
-    size_t length = strlen(m->boundary);
-    for (size_t at = from; at < m->size;) {
-        const char *dash = memmem(m->body + at, m->size - at, m->boundary, length);
-        if (dash == NULL) return false;
-        size_t found = (size_t)(dash - m->body);
-        bool dashes = found >= from + 2 && memcmp(dash - 2, "--", 2) == 0;
-        if (dashes && found == 2) *begin = 0;
-        else if (dashes && found >= from + 4 && memcmp(dash - 4, "\r\n", 2) == 0) *begin = found - 4;
-        else {
-            at = found + 1;
-            continue;
-        }
-        *after = found + length;
-        return true;
-    }
-    return false;
+    size_t length = strlen(m->delimiter);
+    bool first = from == 0 && m->size >= length - 2 && memcmp(m->body, m->delimiter + 2, length - 2) == 0;
+    const char *found = first ? NULL : memmem(m->body + from, m->size - from, m->delimiter, length);
+    if (!first && found == NULL) return false;
+    *begin = first ? 0 : (size_t)(found - m->body);
+    *after = first ? length - 2 : *begin + length;
+    return true;
 }
 
 static bool broken(multipart *m, const char *fault) {

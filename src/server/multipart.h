@@ -30,7 +30,7 @@ typedef struct multipart_part {
 } multipart_part;
 
 typedef struct multipart {
-    char boundary[MULTIPART_BOUNDARY_BYTES];
+    char delimiter[MULTIPART_BOUNDARY_BYTES + 4]; /* CR LF -- boundary */
     const char *body;
     size_t size, at;
     int parts;
