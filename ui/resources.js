@@ -44,10 +44,10 @@ function drawMemory() {
   memory.bar.dataset.state = v.state;
   memory.bar.setAttribute("aria-label", `${Math.round(v.utilization_percent)} percent used, ${v.state}. ${list.map((u) => `${u.name} ${bytes(u.bytes)}`).join(", ")}`);
   const part = (u) => el("i", { class: u.kind, title: `${u.name}: ${bytes(u.bytes)}`, vars: { "--part": u.bytes / total, "--shade": `${u.shade ?? 100}%` } });
-  memory.bar.replaceChildren(...list.map(part), ...(mapped > 0 ? [part({ name: "mapped weights, given back when needed", bytes: mapped, kind: "mapped" })] : []));
+  memory.bar.replaceChildren(...list.map(part), ...(mapped > 0 ? [part({ name: "mapped weights, reclaimable", bytes: mapped, kind: "mapped" })] : []));
   const entry = (u) => el("li", null, el("i", { class: `swatch ${u.kind}`, vars: { "--shade": `${u.shade ?? 100}%` } }), el("span", null, u.name), el("span", { class: "amount" }, bytes(u.bytes)));
   memory.legend.dataset.state = v.state;
-  memory.legend.replaceChildren(...list.map(entry), ...(mapped > 0 ? [entry({ name: "mapped, given back when needed", bytes: mapped, kind: "mapped" })] : []));
+  memory.legend.replaceChildren(...list.map(entry), ...(mapped > 0 ? [entry({ name: "mapped weights, reclaimable", bytes: mapped, kind: "mapped" })] : []));
 }
 
 /* --- models --- */

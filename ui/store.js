@@ -37,14 +37,17 @@ export function put(task, quietly = false) {
   emit("task", task, before?.status, quietly);
 }
 
-/** Seconds a step, as told by the steps that come by. */
+/** Seconds a step, over the last few seconds: steps that come in one piece from the network say nothing by themselves. */
 function measure(task) {
-  const { phase, step, image } = task.progress, now = performance.now(), pace = task.pace;
+  const { phase, step, image } = task.progress, now = performance.now();
   if (phase !== "denoise") return;
-  if (pace && pace.image === image && step > pace.step) {
-    const each = (now - pace.at) / 1000 / (step - pace.step);
-    task.pace = { image, step, at: now, seconds: pace.seconds ? 0.6 * pace.seconds + 0.4 * each : each };
-  } else if (!pace || pace.image !== image) task.pace = { image, step, at: now, seconds: pace?.seconds };
+  const pace = (task.pace ??= { marks: [] }), last = pace.marks.at(-1);
+  if (pace.image !== image || (last && step < last.step)) Object.assign(pace, { image, marks: [{ step, at: now }] });
+  else if (step > last.step) pace.marks.push({ step, at: now });
+  while (pace.marks.length > 2 && now - pace.marks[1].at > 4000) pace.marks.shift();
+  const first = pace.marks[0], newest = pace.marks.at(-1);
+  pace.at = newest.at;
+  if (newest.at - first.at > 150) pace.seconds = (newest.at - first.at) / 1000 / (newest.step - first.step);
 }
 
 export function progress(p) {

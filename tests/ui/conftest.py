@@ -59,7 +59,7 @@ class Pages:
         page.goto(server.url + "/")
         if wait:
             page.wait_for_selector("#state[data-kind=on], #state[data-kind=busy], #state[data-kind=pause]")
-            page.wait_for_function("document.querySelector('#model').value !== '…'")
+            expect(page.locator("#model")).not_to_have_value("…")
         return page
 
 
