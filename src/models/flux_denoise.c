@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "models/autoencoder_tiling.h"
 #include "models/flux_latents.h"
+#include "models/flux_original.h"
 #include "models/flux_pipeline_internal.h"
 #include "sampling/flow_match_euler.h"
 #include "sampling/torch_random.h"
@@ -19,6 +20,7 @@ struct flux_denoise {
     size_t values;     /* of the latent */
     float *latent;     /* tokens [rows·columns][in_channels] */
     float *sigmas, *timesteps;
+    flux_original original; /* zeroed where the image begins from noise */
     autoencoder_tiles *tiles; /* while it is being decoded … */
     const autoencoder_kl *decoder; /* … by this one */
 };
@@ -30,6 +32,17 @@ static bool draw_noise(flux_denoise *d, int channels, error *e) {
     torch_randn(d->request.seed, planes, d->values);
     flux_latents_pack(planes, channels, d->rows, d->columns, d->latent);
     free(planes);
+    return true;
+}
+
+/* Leaves out the steps that strength does, and begins at their noise level from the picture. */
+static bool begin_from_image(flux_denoise *d, int channels, error *e) {
+    const flux_denoise_request *r = &d->request;
+    if (r->image == NULL) return true;
+    d->next = flux_original_first_step(r->steps, r->strength);
+    if (!flux_original_take(&d->original, r->image, r->mask, d->latent, channels, d->rows, d->columns, e)) return false;
+    flux_original_begin(&d->original, d->sigmas[d->next], d->latent);
+    d->request.image = d->request.mask = NULL; /* the caller's */
     return true;
 }
 
@@ -46,6 +59,8 @@ bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flu
     int channels = (int)p->parts.fit.latent_channels, multiple = p->parts.info.size_multiple;
     if (request->positive->tokens < 1 || (request->negative != NULL && request->negative->tokens != request->positive->tokens))
         return error_set(e, ERROR_INTERNAL, "the prompt and the negative prompt were encoded to different lengths");
+    if (request->image != NULL && !(request->strength > 0 && request->strength <= 1))
+        return error_set(e, ERROR_INVALID, "a strength of %g: it must be above 0 and at most 1", request->strength);
     flux_denoise *d = calloc(1, sizeof *d);
     if (d == NULL) return error_no_memory(e, "a picture", sizeof *d);
     d->pipeline = p;
@@ -65,7 +80,7 @@ bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flu
              error_no_memory(e, "a picture of that size", d->values * sizeof *d->latent);
     }
     if (ok) flow_match_sigmas(&p->parts.schedule, request->steps, (int64_t)d->rows * d->columns, d->sigmas, d->timesteps);
-    if (!ok || !draw_noise(d, channels, e)) {
+    if (!ok || !draw_noise(d, channels, e) || !begin_from_image(d, channels, e)) {
         flux_denoise_free(d);
         return false;
     }
@@ -78,6 +93,7 @@ void flux_denoise_free(flux_denoise *d) {
     free(d->latent);
     free(d->sigmas);
     free(d->timesteps);
+    flux_original_free(&d->original);
     autoencoder_tiles_free(d->tiles);
     free(d);
 }
@@ -171,6 +187,7 @@ static void move(flux_denoise *d, float *velocity) {
     }
     flow_match_step(d->latent, velocity, (int64_t)d->values, d->sigmas[d->next], d->sigmas[d->next + 1]);
     d->next++;
+    flux_original_restore(&d->original, d->sigmas[d->next], d->latent);
 }
 
 bool flux_denoise_step_batch(flux_denoise *const *items, int count, error *e) {

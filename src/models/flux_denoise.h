@@ -24,15 +24,20 @@ typedef struct flux_denoise_request {
     double true_cfg_scale;
     size_t attention_slice; /* of the steps' graphs (flux_step_shape); 0: attention all at once */
     int vae_tile;           /* latent cells of the tiles that the picture is decoded in; 0: whole */
+    /* Image to image; all are copied. Latents of the picture to begin from, [latent channels][height / factor][width / factor], as
+     * autoencoder_encoder_encode makes them; NULL: begin from noise, and the two below mean nothing. */
+    const float *image;
+    double strength;   /* above 0, to 1: the share of the steps that is run; at 1 it begins from noise alone */
+    const float *mask; /* a number a latent cell, [height / factor][width / factor]: 1 is painted anew, 0 stays as it is; NULL: all anew */
 } flux_denoise_request;
 
 typedef struct flux_denoise flux_denoise; /* its latent, its schedule, where it stands */
 
-/* Draws the initial noise and makes the schedule. ERROR_OUT_OF_MEMORY already here for a picture that there is no memory to decode. The
- * request's conditionings are copied to the device as needed and must stay valid. */
+/* Draws the initial noise, or mixes it with the picture to begin from, and makes the schedule. ERROR_OUT_OF_MEMORY already here for a picture that there
+ * is no memory to decode. The request's conditionings are copied to the device as needed and must stay valid. */
 bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e);
 void flux_denoise_free(flux_denoise *d); /* NULL is fine */
-int flux_denoise_steps_done(const flux_denoise *d);
+int flux_denoise_steps_done(const flux_denoise *d); /* of `steps`; those that `strength` leaves out count as done */
 size_t flux_denoise_bytes(const flux_denoise *d); /* main memory it holds: the latent, the schedule, what is decoded so far; 0 for NULL */
 
 /* Whether two images may run a step together. Their prompts, seeds, guidance scales, numbers of steps and places in them may differ. */

@@ -13,6 +13,7 @@
 #include "models/autoencoder_encoder.h"
 #include "models/autoencoder_tiling.h"
 #include "models/clip_text.h"
+#include "models/flux_original.h"
 #include "models/t5_encoder.h"
 #include "sampling/flow_match_euler.h"
 
@@ -105,6 +106,20 @@ static void parts_fail_cleanly(void **state) {
     }
 }
 
+static bool original(void *context, error *e) {
+    (void)context;
+    float image[2 * 4] = {1, 2}, mask[4] = {1}, noise[2 * 4] = {3, 4};
+    flux_original o;
+    bool ok = flux_original_take(&o, image, mask, noise, 2, 1, 1, e);
+    flux_original_free(&o);
+    return ok;
+}
+
+static void originals_fail_cleanly(void **state) {
+    (void)state;
+    assert_int_equal(fault_fail_each(original, NULL), 3);
+}
+
 static bool schedule(void *context, error *e) {
     flow_match f;
     return flow_match_load(context, &f, e);
@@ -128,7 +143,8 @@ int main(void) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(parts_fail_cleanly, &p), cmocka_unit_test(schedules_fail_cleanly)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(parts_fail_cleanly, &p), cmocka_unit_test(originals_fail_cleanly),
+                                       cmocka_unit_test(schedules_fail_cleanly)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     device_free(p.device);
     return failed;
