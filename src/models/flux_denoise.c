@@ -42,6 +42,7 @@ static bool begin_from_image(flux_denoise *d, int channels, error *e) {
     d->next = flux_original_first_step(r->steps, r->strength);
     if (!flux_original_take(&d->original, r->image, r->mask, d->latent, channels, d->rows, d->columns, e)) return false;
     flux_original_begin(&d->original, d->sigmas[d->next], d->latent);
+    if (r->mask == NULL) flux_original_free(&d->original); /* nothing of it stays */
     d->request.image = d->request.mask = NULL; /* the caller's */
     return true;
 }
@@ -102,7 +103,8 @@ int flux_denoise_steps_done(const flux_denoise *d) { return d->next; }
 
 size_t flux_denoise_bytes(const flux_denoise *d) {
     if (d == NULL) return 0;
-    return sizeof *d + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) + autoencoder_tiles_bytes(d->tiles);
+    return sizeof *d + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) + flux_original_bytes(&d->original) +
+           autoencoder_tiles_bytes(d->tiles);
 }
 
 /* ── one step ── */

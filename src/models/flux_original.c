@@ -33,6 +33,11 @@ void flux_original_free(flux_original *o) {
     *o = (flux_original){0};
 }
 
+size_t flux_original_bytes(const flux_original *o) {
+    size_t cells = o->mask != NULL ? o->values / (size_t)o->channels : 0;
+    return (2 * o->values + cells) * sizeof(float);
+}
+
 static float at_level(const flux_original *o, float sigma, size_t i) { return sigma * o->noise[i] + (1.0f - sigma) * o->image[i]; }
 
 void flux_original_begin(const flux_original *o, float sigma, float *latent) {

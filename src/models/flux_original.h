@@ -23,6 +23,7 @@ int flux_original_first_step(int steps, double strength);
  * anew and 0 where it stays, or NULL; noise: tokens. flux_original_free, also on failure. */
 bool flux_original_take(flux_original *o, const float *image, const float *mask, const float *noise, int channels, int rows, int columns, error *e);
 void flux_original_free(flux_original *o); /* takes a zeroed or half-built one */
+size_t flux_original_bytes(const flux_original *o); /* main memory it holds */
 
 /* The latent at noise level sigma: sigma·noise + (1 − sigma)·image (scale_noise of FlowMatchEulerDiscreteScheduler). */
 void flux_original_begin(const flux_original *o, float sigma, float *latent);

@@ -98,6 +98,26 @@ static void a_strength_that_is_none_is_refused(void **state) {
     }
 }
 
+static size_t held(const flux_denoise_request *r) {
+    flux_denoise *d;
+    error e = {0};
+    if (!flux_denoise_new(pipeline, r, &d, &e)) fail_msg("%s", e.text);
+    size_t bytes = flux_denoise_bytes(d);
+    flux_denoise_free(d);
+    return bytes;
+}
+
+/* The picture and its noise are held, and told, only where a mask needs them again after each step. */
+static void what_a_mask_keeps_is_counted(void **state) {
+    (void)state;
+    golden_array mask = golden_get(numbers, "mask");
+    const flux_denoise_request whole = request(0.5, NULL), masked = request(0.5, golden_f32(&mask));
+    flux_denoise_request noise = whole;
+    noise.image = NULL;
+    assert_int_equal(held(&whole), held(&noise));
+    assert_int_equal(held(&masked), held(&noise) + 2 * sizeof latents + CELLS * CELLS * sizeof(float));
+}
+
 int main(void) {
     error e = {0};
     char folder[1024], vae[1024];
@@ -113,6 +133,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strength_is_as_in_diffusers),
         cmocka_unit_test(masks_are_as_in_diffusers),
+        cmocka_unit_test(what_a_mask_keeps_is_counted),
         cmocka_unit_test(a_strength_that_is_none_is_refused),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
