@@ -280,6 +280,9 @@ export function start() {
   listenForPictures();
   render();
   on("models", renderModels);
+  on("state", () => {
+    if (store.state === "on") show($("form-fault"), false);
+  });
   on("task", () => {
     $("seed-last").disabled = lastSeed() === null;
   });

@@ -134,13 +134,12 @@ function keys(event, id, node) {
 function drag(event, id, node) {
   if (event.button !== 0) return;
   event.preventDefault();
-  const from = event.clientY, handle = event.currentTarget;
+  const from = event.clientY, start = node.getBoundingClientRect().top, handle = event.currentTarget;
   let over = null;
   handle.setPointerCapture(event.pointerId);
   dragging = id;
   node.classList.add("dragged");
-  draw.now();
-  const start = node.getBoundingClientRect().top;
+  draw.now(); // every priority becomes a place to drop it, which moves rows: the dragged one stays under the pointer
   const move_ = (e) => {
     node.style.transform = "";
     const now = node.getBoundingClientRect().top;
@@ -163,6 +162,7 @@ function drag(event, id, node) {
   const escape = (e) => {
     if (e.key === "Escape") end(e);
   };
+  move_(event);
   handle.addEventListener("pointermove", move_);
   for (const name of ["pointerup", "pointercancel"]) handle.addEventListener(name, end);
   addEventListener("keydown", escape);

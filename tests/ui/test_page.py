@@ -250,6 +250,23 @@ def test_pictures_are_searched_and_their_settings_used_again(page, server):
     expect(page.get_by_label("Seed", exact=True)).to_have_value("6")
 
 
+def test_a_picture_is_deleted_after_it_was_asked_twice(page, server):
+    made = [server.finish(server.submit(prompt))["images"][0]["id"] for prompt in ("to keep", "to delete")]
+    expect(tiles(page)).to_have_count(2)
+    tiles(page).first.click()
+    viewer = page.get_by_role("dialog", name="Picture")
+    viewer.get_by_role("button", name="Delete").click()
+    assert server.get(f"/api/images/{made[1]}").status_code == 200
+    viewer.get_by_role("button", name="Delete for good?").click()
+    expect(viewer.locator(".prompt")).to_have_text("to keep")
+    assert server.get(f"/api/images/{made[1]}").status_code == 404
+    page.keyboard.press("Escape")
+    expect(tiles(page)).to_have_count(1)
+    page.reload()
+    expect(tiles(page)).to_have_count(1)
+    expect(tiles(page).first).to_have_attribute("aria-label", re.compile("to keep"))
+
+
 def test_models_are_loaded_and_unloaded(page):
     row = page.locator("#models li", has_text="demo")
     expect(row).to_contain_text("not loaded")
