@@ -12,6 +12,8 @@ enum { ENGINE_MODEL_ROWS = 32, ENGINE_REASON_BYTES = 160, ENGINE_PLAN_STEPS = 8 
 /* Why a model left the cache. */
 typedef enum eviction_cause { EVICTED_COUNT, EVICTED_BYTES, EVICTED_VRAM, EVICTED_MANUAL, EVICTION_CAUSES } eviction_cause;
 
+const char *eviction_cause_name(eviction_cause c); /* "count", "bytes", "vram", "manual" */
+
 typedef enum engine_model_state { MODEL_LOADING, MODEL_CACHED, MODEL_IN_USE } engine_model_state;
 
 /* A model in the cache. Parts shared with other models count in each row, and once in the totals. */

@@ -152,8 +152,7 @@ static void unload(slot *s) {
 }
 
 static void evict(slot *s, eviction_cause cause) {
-    static const char *const names[EVICTION_CAUSES] = {"count", "bytes", "vram", "manual"};
-    log_line(LOG_INFO, "unloading %s, %s (%s)", s->name, precision_name(s->precision), names[cause]);
+    log_line(LOG_INFO, "unloading %s, %s (%s)", s->name, precision_name(s->precision), eviction_cause_name(cause));
     s->manager->evictions[cause]++;
     unload(s);
 }

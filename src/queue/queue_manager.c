@@ -440,6 +440,9 @@ bool queue_manager_restore_task(queue_manager *q, task *t, error *e) {
     add(q, t);
     if (final) {
         add_finished(q, t);
+        q->stats.restored.completed += t->status == TASK_COMPLETED;
+        q->stats.restored.failed += t->status == TASK_FAILED;
+        q->stats.restored.cancelled += t->status == TASK_CANCELLED;
         return true;
     }
     estimate(q, t);
@@ -610,6 +613,10 @@ policy_rank queue_manager_rank(const queue_manager *q, const task *t, int64_t no
     return policy_rank_of(t->priority, t->created_ms, now_ms, q->settings.age_ms);
 }
 
-queue_stats queue_manager_get_queue_stats(const queue_manager *q) { return q->stats; }
+queue_stats queue_manager_get_queue_stats(const queue_manager *q) {
+    queue_stats stats = q->stats;
+    for (int p = PRIORITY_URGENT; p <= PRIORITY_LOW; p++) stats.waiting[p] = q->waiting[p];
+    return stats;
+}
 task *queue_manager_first(const queue_manager *q) { return q->newest; }
 task *queue_manager_after(const task *t) { return t->next; }

@@ -28,6 +28,10 @@ typedef struct queue_limits {
 typedef struct queue_stats {
     uint64_t queued, active, completed, failed, cancelled;
     uint64_t suspended;   /* of the queued */
+    uint64_t waiting[PRIORITY_LOW + 1]; /* the queued by priority, without those whose end is on its way to disk */
+    struct {
+        uint64_t completed, failed, cancelled;
+    } restored; /* of these, the tasks that ended in an earlier run */
     histogram waits[PRIORITY_LOW + 1]; /* by priority: from submission to the first start */
     histogram runs;       /* from the last start to completion */
 } queue_stats;

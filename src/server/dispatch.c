@@ -417,6 +417,7 @@ void dispatch_resume(dispatch *d) {
 void dispatch_drain(dispatch *d) { d->draining = true; }
 bool dispatch_draining(const dispatch *d) { return d->draining; }
 bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine) || engine_client_stopped(d->engine); }
+uint64_t dispatch_engine_deaths(const dispatch *d) { return d->deaths; }
 pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_pid(d->engine); }
 const engine_view *dispatch_engine(const dispatch *d) { return d->view; }
 const engine_options *dispatch_engine_options(const dispatch *d) { return &d->options.engine; }

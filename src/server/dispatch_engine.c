@@ -204,6 +204,7 @@ static void on_failed(void *context, const engine_message *m) {
 
 static void on_died(void *context, const engine_death *death) {
     dispatch *d = context;
+    d->deaths++;
     d->device[0] = '\0';
     snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
     engine_view_gone(d->view, death->reason);

@@ -30,6 +30,7 @@ struct dispatch {
     char (*orphans)[TASK_ID_BYTES]; /* options.max_held: tasks that have ended here, of which the engine must still be told */
     int orphan_count;
     uint64_t runs;
+    uint64_t deaths; /* of engines */
     bool draining, retry;
     char device[160];
     char trouble[ERROR_TEXT_BYTES]; /* what the last engine died of, until the next is ready */

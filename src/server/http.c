@@ -124,3 +124,4 @@ void http_server_allow_bodies(http_server *s, size_t (*cap)(void *context, const
 
 const char *http_server_address(const http_server *s) { return s->address; }
 size_t http_server_sending(const http_server *s) { return s->sending; }
+uint64_t http_server_answered(const http_server *s, int status) { return s->answered[status - HTTP_STATUS_FIRST]; }

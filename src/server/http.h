@@ -22,6 +22,8 @@ enum {
     HTTP_SEND_SECONDS = 30,    /* without progress, then the client is given up */
     HTTP_STREAM_BYTES = 1 << 20, /* of a growing answer that wait for a slow client, at most */
     HTTP_PATH_BYTES = 1024,
+    HTTP_STATUS_FIRST = 100,
+    HTTP_STATUS_END = 600,
 };
 
 typedef struct http_server http_server;
@@ -40,6 +42,8 @@ void http_server_free(http_server *s);
 const char *http_server_address(const http_server *s);
 /* Answers that are not yet sent completely; of those that grow, the ones whose client has not taken what there is so far. */
 size_t http_server_sending(const http_server *s);
+/* How often `status` (HTTP_STATUS_FIRST … HTTP_STATUS_END − 1) was the answer. */
+uint64_t http_server_answered(const http_server *s, int status);
 
 /* --- the request; all strings live as long as the exchange --- */
 

@@ -84,6 +84,7 @@ void http_respond(http_exchange *x, int status, const char *type, http_body *bod
     http_exchange_count(x, true);
     x->left = NULL;
     x->status = status;
+    x->server->answered[status - HTTP_STATUS_FIRST]++;
     x->type = type;
     x->answer = *body;
     *body = (http_body){0};

@@ -19,6 +19,7 @@ struct http_server {
     size_t (*body_cap)(void *context, const struct http_exchange *x); /* NULL: HTTP_BODY_BYTES for all */
     void *context;
     size_t sending;
+    uint64_t answered[HTTP_STATUS_END - HTTP_STATUS_FIRST]; /* by status */
     size_t large_bytes; /* of the bodies over HTTP_BODY_BYTES that are here or on their way */
     struct http_exchange *exchanges; /* all that live */
 };

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "server/answer.h"
+#include "server/api/metrics.h"
 #include "server/api/native_body.h"
 #include "server/api/native_images.h"
 #include "server/api/native_models.h"
@@ -255,6 +256,7 @@ static const route routes[] = {
     {"GET", "/api/system/stats", native_get_stats},
     {"POST", "/api/system/queue/pause", native_pause_queue},
     {"POST", "/api/system/queue/resume", native_resume_queue},
+    {"GET", "/metrics", metrics_get},
     {"GET", "/health", native_get_health},
     {"GET", "/health/ready", native_get_ready},
     {"GET", "/", native_get_page},

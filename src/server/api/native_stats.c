@@ -8,52 +8,14 @@
 #include "server/answer.h"
 #include "server/machine_figures.h"
 #include "server/model_document.h"
+#include "server/primary_device.h"
 #include "server/problem.h"
 #include "server/seconds.h"
 #include "server/services.h"
 
 /* The shape of "vram", "models", "queue" and "optimizations" is a contract: keys may be added, none renamed. */
 
-static const char *const eviction_names[EVICTION_CAUSES] = {"count", "bytes", "vram", "manual"};
-
 /* --- memory --- */
-
-/* The kind of the engine's device: as the last one told, else as it was asked for. */
-static const char *primary_kind(const services *s) {
-    const char *told = engine_view_device_kind(dispatch_engine(s->dispatch)), *asked = dispatch_engine_options(s->dispatch)->device;
-    if (told[0] != '\0') return told;
-    return strcmp(asked, "auto") != 0 ? asked : "cpu";
-}
-
-/* The whole device, now where the front can read it, else as the engine told last. */
-static void read_primary(services *s, device_figures *out) {
-    const engine_view *v = dispatch_engine(s->dispatch);
-    const engine_snapshot *told = engine_view_snapshot(v);
-    if (strcmp(primary_kind(s), "cpu") == 0) {
-        machine_figures_main_memory(out);
-    } else if (!machine_figures_gpu(s->machine, engine_view_device_name(v), out)) {
-        *out = (device_figures){.total = told->total_bytes, .free = told->free_bytes, .source = "engine"};
-        strncpy(out->name, engine_view_device_name(v), sizeof out->name - 1);
-    }
-}
-
-static vram_stats primary_stats(services *s, const device_figures *whole) {
-    const engine_snapshot *told = engine_view_snapshot(dispatch_engine(s->dispatch));
-    const vram_figures figures = {
-        .total = whole->total,
-        .free = whole->free < whole->total ? whole->free : whole->total,
-        .limit = (size_t)dispatch_engine_options(s->dispatch)->vram_limit_mb << 20,
-        .weights = told->weight_bytes,
-        .compute = told->compute_bytes,
-        .staging = told->staging_bytes,
-        .cache = told->cache_bytes,
-        .latents = strcmp(primary_kind(s), "cpu") == 0 ? told->latent_bytes : 0, /* they lie in main memory */
-        .peak = told->peak_bytes,
-    };
-    vram_stats stats = vram_stats_of(&figures, (vram_state)s->vram_state);
-    s->vram_state = (int)stats.state;
-    return stats;
-}
 
 static double one_decimal(double x) { return round(x * 10) / 10; }
 
@@ -61,7 +23,7 @@ static void add_vram(yyjson_mut_doc *doc, yyjson_mut_val *root, const services *
     yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "vram");
     /* Whole MiB that add up. */
     uint64_t total = v->bound >> 20, free_mb = v->bound_free >> 20;
-    yyjson_mut_obj_add_strcpy(doc, o, "device", primary_kind(s));
+    yyjson_mut_obj_add_strcpy(doc, o, "device", primary_device_kind(s));
     yyjson_mut_obj_add_uint(doc, o, "total_vram_mb", total);
     yyjson_mut_obj_add_uint(doc, o, "used_vram_mb", total - free_mb);
     yyjson_mut_obj_add_uint(doc, o, "free_vram_mb", free_mb);
@@ -98,7 +60,7 @@ static void add_device(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *ki
 static void add_devices(yyjson_mut_doc *doc, yyjson_mut_val *root, services *s, const device_figures *primary) {
     yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, root, "devices");
     device_figures f;
-    const char *kind = primary_kind(s);
+    const char *kind = primary_device_kind(s);
     add_device(doc, list, kind, primary, true);
     if (strcmp(kind, "cpu") == 0) return;
     machine_figures_main_memory(&f);
@@ -124,7 +86,7 @@ static void add_models(yyjson_mut_doc *doc, yyjson_mut_val *root, const services
     yyjson_mut_obj_add_uint(doc, o, "max_bytes", (uint64_t)(dispatch_engine_options(s->dispatch)->max_cache_gb * (double)(1 << 30)));
     yyjson_mut_obj_add_uint(doc, o, "loads", told->loads);
     yyjson_mut_val *evictions = yyjson_mut_obj_add_obj(doc, o, "evictions");
-    for (int i = 0; i < EVICTION_CAUSES; i++) yyjson_mut_obj_add_uint(doc, evictions, eviction_names[i], told->evictions[i]);
+    for (int i = 0; i < EVICTION_CAUSES; i++) yyjson_mut_obj_add_uint(doc, evictions, eviction_cause_name((eviction_cause)i), told->evictions[i]);
 }
 
 static void add_prompt_cache(yyjson_mut_doc *doc, yyjson_mut_val *root, const engine_snapshot *told) {
@@ -239,8 +201,7 @@ void native_get_stats(services *s, http_exchange *x, const char *id) {
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     const engine_snapshot *told = engine_view_snapshot(dispatch_engine(s->dispatch));
     device_figures whole;
-    read_primary(s, &whole);
-    vram_stats vram = primary_stats(s, &whole);
+    vram_stats vram = primary_device_read(s, &whole);
     add_vram(doc, root, s, &vram, &whole);
     add_devices(doc, root, s, &whole);
     add_models(doc, root, s);
