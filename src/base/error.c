@@ -93,6 +93,8 @@ const char *error_code_name(error_code code) {
     case ERROR_BUSY: return "busy";
     case ERROR_CANCELLED: return "cancelled";
     case ERROR_TIMEOUT: return "timeout";
+    case ERROR_UNAUTHORIZED: return "unauthorized";
+    case ERROR_FORBIDDEN: return "forbidden";
     case ERROR_INTERNAL: return "internal";
     }
     return "unknown";

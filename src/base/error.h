@@ -22,6 +22,8 @@ typedef enum error_code {
     ERROR_BUSY,          /* full or taken at the moment; may work later */
     ERROR_CANCELLED,
     ERROR_TIMEOUT,
+    ERROR_UNAUTHORIZED,  /* it needs a key, and came with none or a wrong one */
+    ERROR_FORBIDDEN,     /* whoever asks, it is not to be done for this page or under this name */
     ERROR_INTERNAL,      /* a fault of this program */
 } error_code;
 

@@ -73,15 +73,22 @@ static bool sync_folder_of(const char *path, error *e) {
     return ok;
 }
 
-bool file_replace(const char *path, const void *bytes, size_t size, error *e) {
+/* Nobody but the old file's owner, or who makes the first, may read it. */
+static bool make_private(int fd, const struct stat *old) {
+    if (fchmod(fd, 0600) != 0) return false;
+    return old == NULL || (old->st_uid == geteuid() && old->st_gid == getegid()) || fchown(fd, old->st_uid, old->st_gid) == 0;
+}
+
+static bool replace(const char *path, const void *bytes, size_t size, bool private, error *e) {
     char temporary[PATH_MAX];
     struct stat info;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is a folder: name a file in it", path);
+    bool exists = stat(path, &info) == 0;
+    if (exists && S_ISDIR(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is a folder: name a file in it", path);
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, private ? 0600 : 0644);
     if (fd < 0) return error_system(e, "write", path);
-    bool ok = write_all(fd, bytes, size) && fsync(fd) == 0;
+    bool ok = (!private || make_private(fd, exists ? &info : NULL)) && write_all(fd, bytes, size) && fsync(fd) == 0;
     if (!ok) error_system(e, "write", path);
     if (close(fd) != 0 && ok) ok = error_system(e, "write", path);
     if (ok && rename(temporary, path) != 0) ok = error_system(e, "replace", path);
@@ -91,6 +98,9 @@ bool file_replace(const char *path, const void *bytes, size_t size, error *e) {
     }
     return sync_folder_of(path, e);
 }
+
+bool file_replace(const char *path, const void *bytes, size_t size, error *e) { return replace(path, bytes, size, false, e); }
+bool file_replace_private(const char *path, const void *bytes, size_t size, error *e) { return replace(path, bytes, size, true, e); }
 
 bool file_make_folder(const char *path, error *e) {
     char part[PATH_MAX];

@@ -15,6 +15,9 @@ bool file_read(const char *path, size_t cap, buffer *out, error *e);
  * temporary is gone. */
 bool file_replace(const char *path, const void *bytes, size_t size, error *e);
 
+/* The same for secrets: mode 0600, and the file stays its old owner's (which only root can bring about for another). */
+bool file_replace_private(const char *path, const void *bytes, size_t size, error *e);
+
 /* Makes the folder and its parents (mode 0700 for what it creates). True when it exists already. */
 bool file_make_folder(const char *path, error *e);
 

@@ -37,7 +37,7 @@ typedef struct client {
 } client;
 
 static size_t write_request(char *out, size_t capacity) {
-    return (size_t)snprintf(out, capacity, "POST /api/tasks HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", sizeof task - 1,
+    return (size_t)snprintf(out, capacity, "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", sizeof task - 1,
                             task);
 }
 
@@ -143,7 +143,7 @@ static bool time_sync(int fd, double *seconds) {
 /* Each task after a sync of its own: disks and neighbours change from one second to the next. */
 static bool time_first_steps(const bench_server *s, int file, bench_submitting *out, error *e) {
     static client stream, sender;
-    static const char listen[] = "GET /api/events HTTP/1.1\r\nHost: bench\r\n\r\n";
+    static const char listen[] = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     double times[RUNS], syncs[RUNS], beyond[RUNS], sync = 0;
     stream.fd = bench_connect(s);
     sender.fd = bench_connect(s);

@@ -6,6 +6,7 @@
 int command_serve(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_models(int argc, char **argv);
+int command_keys(int argc, char **argv);
 int command_quantize(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_engine(int argc, char **argv); /* started by serve, not by people */

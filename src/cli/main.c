@@ -16,6 +16,7 @@ static const command commands[] = {
     {"serve", command_serve, "serve over HTTP until told to stop"},
     {"generate", command_generate, "make one picture and write it to a file"},
     {"models", command_models, "list the models there are"},
+    {"keys", command_keys, "make API keys"},
     {"quantize", command_quantize, "make a smaller copy of a model (not available yet)"},
     {"bench", command_bench, "measure this machine with the demo model"},
     {"engine", command_engine, NULL},

@@ -43,6 +43,10 @@ int command_serve(int argc, char **argv) {
         .keep_tasks = (int)config_integer(c, OPTION_KEEP_TASKS),
         .keep_images_days = config_real(c, OPTION_KEEP_IMAGES_DAYS),
         .keep_images_gb = config_real(c, OPTION_KEEP_IMAGES_GB),
+        .auth = {.keys_file = config_text(c, OPTION_API_KEYS_FILE),
+                 .local_needs_key = config_boolean(c, OPTION_LOOPBACK_NEEDS_KEY),
+                 .allowed_hosts = config_text(c, OPTION_ALLOWED_HOSTS),
+                 .allowed_origins = config_text(c, OPTION_ALLOWED_ORIGINS)},
         .log_level = (int)options_log_level(c),
         .quiet = config_boolean(c, OPTION_QUIET),
     };

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "server/answer.h"
 #include "server/event_ring.h"
+#include "server/owner.h"
 #include "server/problem.h"
 #include "server/task_document.h"
 
@@ -30,7 +31,7 @@ typedef struct stream {
 
 struct events {
     loop *loop;
-    const queue_manager *queue;
+    queue_manager *queue;
     event_ring *ring;
     stream *streams;
     loop_timer *heartbeat;
@@ -75,9 +76,9 @@ static const char *event_name(const task *t, task_change what) {
     return task_status_holds_slot(t->status) ? "started" : task_status_name(t->status);
 }
 
-static bool append_tasks(const events *v, buffer *out, bool active, bool *first) {
+static bool append_tasks(const events *v, const http_exchange *x, buffer *out, bool active, bool *first) {
     for (const task *t = queue_manager_first(v->queue); t != NULL; t = queue_manager_after(t)) {
-        if (task_status_is_final(t->status) || task_status_holds_slot(t->status) != active) continue;
+        if (task_status_is_final(t->status) || task_status_holds_slot(t->status) != active || !owner_sees(x, t)) continue;
         if (out->size > STATE_BYTES) return false;
         if (!*first) buffer_append_byte(out, ',');
         *first = false;
@@ -86,11 +87,11 @@ static bool append_tasks(const events *v, buffer *out, bool active, bool *first)
     return true;
 }
 
-/* All tasks that are not over, those that hold a slot first, as many as are sensible at once. */
-static void append_state(const events *v, buffer *out) {
+/* All tasks of those that the client may see that are not over, those that hold a slot first, as many as are sensible at once. */
+static void append_state(const events *v, const http_exchange *x, buffer *out) {
     bool first = true;
     buffer_append_text(out, "{\"tasks\":[");
-    bool all = append_tasks(v, out, true, &first) && append_tasks(v, out, false, &first);
+    bool all = append_tasks(v, x, out, true, &first) && append_tasks(v, x, out, false, &first);
     buffer_printf(out, "],\"complete\":%s}", all ? "true" : "false");
 }
 
@@ -112,7 +113,11 @@ static void end(stream *s) {
     drop(s);
 }
 
-static bool concerns(const stream *s, const ring_event *event) { return s->task[0] == '\0' || strcmp(s->task, event->task) == 0; }
+/* A stream of one task was opened by one who may see it. */
+static bool concerns(const stream *s, const ring_event *event) {
+    if (s->task[0] != '\0') return strcmp(s->task, event->task) == 0;
+    return owner_sees(s->exchange, http_caller(s->exchange) != NULL ? queue_manager_find(s->owner->queue, event->task) : NULL);
+}
 
 /* Gives the stream what it has not seen, as far as its client keeps up. The stream may end. */
 static void pump(stream *s) {
@@ -153,7 +158,7 @@ static void beat(void *context) {
 
 /* --- life --- */
 
-bool events_new(loop *l, const queue_manager *q, events **out, error *e) {
+bool events_new(loop *l, queue_manager *q, events **out, error *e) {
     events *v = calloc(1, sizeof *v);
     if (v == NULL) return error_no_memory(e, "the events", sizeof *v);
     v->loop = l;
@@ -224,7 +229,7 @@ static bool is_through(const events *v, const task *t, uint64_t seen) {
 static bool write_present(events *v, http_exchange *x, const task *t) {
     buffer data = {0}, text = {0};
     if (t != NULL) append_document(v, &data, t);
-    else append_state(v, &data);
+    else append_state(v, x, &data);
     buffer_printf(&text, "id: %llu\nevent: %s\ndata: %s\n\n", (unsigned long long)event_ring_last(v->ring),
                   t != NULL ? event_name(t, CHANGE_QUEUED) : "state", buffer_text(&data));
     bool ok = buffer_ok(&data) && buffer_ok(&text) && http_stream_write(x, text.data, text.size);

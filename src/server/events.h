@@ -17,7 +17,7 @@
 
 typedef struct events events;
 
-bool events_new(loop *l, const queue_manager *q, events **out, error *e);
+bool events_new(loop *l, queue_manager *q, events **out, error *e);
 /* The exchanges were left before. NULL is fine. */
 void events_free(events *v);
 /* Tells all streams that want to hear of it. Costs next to nothing while nobody listens. */

@@ -24,6 +24,7 @@ enum {
     HTTP_PATH_BYTES = 1024,
     HTTP_STATUS_FIRST = 100,
     HTTP_STATUS_END = 600,
+    HTTP_CALLER_BYTES = 64,
 };
 
 typedef struct http_server http_server;
@@ -56,6 +57,11 @@ const char *http_header(const http_exchange *x, const char *name);
 const buffer *http_request_body(const http_exchange *x);
 /* Hands the body over, for work that may outlast the exchange; *out must be empty. */
 void http_take_request_body(http_exchange *x, buffer *out);
+/* Whether it comes from this machine itself: over its loopback, and passed on by no proxy that says so (X-Forwarded-For, X-Real-IP or Forwarded). */
+bool http_is_local(const http_exchange *x);
+/* Whose request it is, as whoever checked that says; NULL: nobody's in particular. `name` is copied, and shorter than HTTP_CALLER_BYTES. */
+void http_set_caller(http_exchange *x, const char *name);
+const char *http_caller(const http_exchange *x);
 /* The client's x-request-id where it is a sane one, else a new one; every answer carries it. */
 const char *http_request_id(const http_exchange *x);
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "server/http_internal.h"
@@ -23,6 +25,9 @@ static const struct {
     {"last-event-id", -1},
     {"expect", WSI_TOKEN_HTTP_EXPECT},
     {"accept-encoding", WSI_TOKEN_HTTP_ACCEPT_ENCODING},
+    {"origin", WSI_TOKEN_ORIGIN},
+    {"access-control-request-method", -1},
+    {"access-control-request-headers", WSI_TOKEN_HTTP_AC_REQUEST_HEADERS},
 };
 
 const char *http_header(const http_exchange *x, const char *name) {
@@ -31,8 +36,9 @@ const char *http_header(const http_exchange *x, const char *name) {
     return NULL;
 }
 
-/* NULL when it is absent; true in *too_long when it is longer than is kept. */
-static char *copy_header(struct lws *wsi, const char *name, int token, bool *too_long) {
+/* NULL when it is absent; true in *too_long when it is longer than is kept, in *lost when there was no memory for it: rules go by what headers say, so a request
+ * must not pass for one without them. */
+static char *copy_header(struct lws *wsi, const char *name, int token, bool *too_long, bool *lost) {
     char with_colon[40];
     int colon = snprintf(with_colon, sizeof with_colon, "%s:", name);
     int n = token >= 0 ? lws_hdr_total_length(wsi, (enum lws_token_indexes)token) : lws_hdr_custom_length(wsi, with_colon, colon);
@@ -40,12 +46,34 @@ static char *copy_header(struct lws *wsi, const char *name, int token, bool *too
     *too_long |= over;
     if (n <= 0 || over) return NULL;
     char *value = calloc(1, (size_t)n + 1);
-    if (value == NULL) return NULL;
+    if (value == NULL) {
+        *lost = true;
+        return NULL;
+    }
     if (token >= 0) n = lws_hdr_copy(wsi, value, n + 1, (enum lws_token_indexes)token);
     else n = lws_hdr_custom_copy(wsi, value, n + 1, with_colon, colon);
     if (n >= 0) return value;
     free(value);
+    *lost = true;
     return NULL;
+}
+
+/* Whether the peer's address is the loopback's: 127.0.0.0/8, ::1, or the former as IPv6 shows it. */
+static bool peer_is_loopback(struct lws *wsi) {
+    static const unsigned char mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    if (getpeername(lws_get_socket_fd(wsi), (struct sockaddr *)&peer, &size) != 0) return false;
+    if (peer.ss_family == AF_INET) return ntohl(((const struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == 127;
+    if (peer.ss_family != AF_INET6) return false;
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)&peer)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(a) || (memcmp(a, mapped, sizeof mapped) == 0 && a->s6_addr[12] == 127);
+}
+
+/* Whether a proxy says that it passes the request on for another. */
+static bool is_forwarded(struct lws *wsi) {
+    return lws_hdr_total_length(wsi, WSI_TOKEN_X_FORWARDED_FOR) > 0 || lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_X_REAL_IP) > 0 ||
+           lws_hdr_custom_length(wsi, "forwarded:", 10) >= 0;
 }
 
 static void read_queries(http_exchange *x) {
@@ -127,8 +155,9 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     int uri_size;
     x->method = lws_http_get_uri_and_method(wsi, &uri, &uri_size);
     snprintf(x->path, sizeof x->path, "%.*s", (int)size, path);
-    bool too_long = false;
-    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long);
+    bool too_long = false, lost = false;
+    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long, &lost);
+    x->local = peer_is_loopback(wsi) && !is_forwarded(wsi);
     read_queries(x);
     choose_request_id(x);
     x->stream.chunked = speaks_1_1(wsi);
@@ -146,6 +175,9 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
     } else if (too_long) {
         x->close_after = true;
         refuse(x, 431, "a header is too long: of those that mean something here at most 511 bytes are taken");
+    } else if (lost) {
+        x->close_after = true;
+        refuse(x, 503, "not enough memory for the request's headers");
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
         x->close_after = true;
         refuse(x, 411, "the request's body needs a Content-Length");

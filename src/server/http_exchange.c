@@ -1,4 +1,5 @@
 /* An exchange from its making to its answer; what the connection does with it is in http_connection.c and http_answer.c. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,9 @@ void http_exchange_leave(http_exchange *x) {
 
 const char *http_path(const http_exchange *x) { return x->path; }
 const buffer *http_request_body(const http_exchange *x) { return &x->request; }
+bool http_is_local(const http_exchange *x) { return x->local; }
+const char *http_caller(const http_exchange *x) { return x->caller[0] != '\0' ? x->caller : NULL; }
+void http_set_caller(http_exchange *x, const char *name) { snprintf(x->caller, sizeof x->caller, "%s", name); }
 const char *http_request_id(const http_exchange *x) { return x->request_id; }
 
 const char *http_method(const http_exchange *x) {
@@ -109,12 +113,15 @@ const char *http_status_phrase(int status) {
         {204, "No Content"},
         {304, "Not Modified"},
         {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
         {409, "Conflict"},
         {411, "Length Required"},
         {413, "Content Too Large"},
         {414, "URI Too Long"},
+        {421, "Misdirected Request"},
         {422, "Unprocessable Content"},
         {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},

@@ -5,7 +5,7 @@
 #include "server/http.h"
 #include "server/loop_lws.h"
 
-enum { HTTP_HEADERS = 10, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_QUERY_BYTES = 256, HTTP_REQUEST_ID_BYTES = 65 };
+enum { HTTP_HEADERS = 20, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_QUERY_BYTES = 256, HTTP_REQUEST_ID_BYTES = 65 };
 
 struct http_server {
     loop *loop;
@@ -37,6 +37,8 @@ struct http_exchange {
     char queries[HTTP_QUERIES][HTTP_QUERY_BYTES]; /* "name=value" */
     char *headers[HTTP_HEADERS];
     char request_id[HTTP_REQUEST_ID_BYTES];
+    char caller[HTTP_CALLER_BYTES]; /* "": nobody's in particular */
+    bool local;
     buffer request;
     size_t body_cap;    /* bytes the body may have, … */
     size_t body_length; /* … and has, by Content-Length */

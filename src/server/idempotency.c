@@ -6,6 +6,7 @@
 
 typedef struct entry {
     char key[IDEMPOTENCY_KEY_BYTES]; /* "" unused */
+    char owner[IDEMPOTENCY_OWNER_BYTES];
     char task[TASK_ID_BYTES];
     uint64_t size, hash; /* of the body */
 } entry;
@@ -29,13 +30,17 @@ bool idempotency_new(idempotency **out, error *e) {
 
 void idempotency_free(idempotency *i) { free(i); }
 
-bool idempotency_find(const idempotency *i, const char *key, const buffer *body, const char **task_id, error *e) {
+static bool is_of(const entry *at, const char *owner, const char *key) {
+    return at->key[0] != '\0' && strcmp(at->key, key) == 0 && strcmp(at->owner, owner != NULL ? owner : "") == 0;
+}
+
+bool idempotency_find(const idempotency *i, const char *owner, const char *key, const buffer *body, const char **task_id, error *e) {
     *task_id = NULL;
     if (strlen(key) >= IDEMPOTENCY_KEY_BYTES)
         return error_field(e, ERROR_INVALID, "Idempotency-Key", "the Idempotency-Key is longer than %d bytes", IDEMPOTENCY_KEY_BYTES - 1);
     for (size_t n = 0; n < IDEMPOTENCY_KEYS; n++) {
         const entry *at = &i->entries[n];
-        if (at->key[0] == '\0' || strcmp(at->key, key) != 0) continue;
+        if (!is_of(at, owner, key)) continue;
         if (at->size != body->size || at->hash != idempotency_hash(body))
             return error_field(e, ERROR_INVALID, "Idempotency-Key", "this Idempotency-Key came before, with another body");
         *task_id = at->task;
@@ -44,19 +49,20 @@ bool idempotency_find(const idempotency *i, const char *key, const buffer *body,
     return true;
 }
 
-static entry *entry_of(idempotency *i, const char *key) {
+static entry *entry_of(idempotency *i, const char *owner, const char *key) {
     for (size_t n = 0; n < IDEMPOTENCY_KEYS; n++)
-        if (strcmp(i->entries[n].key, key) == 0) return &i->entries[n];
+        if (is_of(&i->entries[n], owner, key)) return &i->entries[n];
     return NULL;
 }
 
-void idempotency_add(idempotency *i, const char *key, uint64_t hash, uint64_t size, const char *task_id) {
-    entry *at = entry_of(i, key);
+void idempotency_add(idempotency *i, const char *owner, const char *key, uint64_t hash, uint64_t size, const char *task_id) {
+    entry *at = entry_of(i, owner, key);
     if (at == NULL) {
         at = &i->entries[i->next];
         i->next = (i->next + 1) % IDEMPOTENCY_KEYS;
     }
     snprintf(at->key, sizeof at->key, "%s", key);
+    snprintf(at->owner, sizeof at->owner, "%s", owner != NULL ? owner : "");
     snprintf(at->task, sizeof at->task, "%s", task_id);
     at->size = size;
     at->hash = hash;

@@ -17,6 +17,8 @@ int problem_status(error_code code) {
     case ERROR_BUSY: return 429;
     case ERROR_CANCELLED: return 409;
     case ERROR_TIMEOUT: return 504;
+    case ERROR_UNAUTHORIZED: return 401;
+    case ERROR_FORBIDDEN: return 403;
     case ERROR_DISK_FULL: return 507;
     case ERROR_OUT_OF_MEMORY: return 503;
     case ERROR_NONE:

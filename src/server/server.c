@@ -24,6 +24,7 @@ typedef struct server {
     const server_options *options;
     loop *loop;
     http_server *http;
+    auth *auth;
     services services;
     retention *retention;
     int signals; /* a signalfd */
@@ -36,7 +37,11 @@ typedef struct server {
 static void handle(void *context, http_exchange *x) {
     server *s = context;
     const route_table tables[] = {openai_api, native_api};
-    router_handle(tables, sizeof tables / sizeof *tables, &s->services, x);
+    int status = 0;
+    error why = {0};
+    auth_verdict verdict = auth_admit(s->auth, x, &status, &why);
+    if (verdict == AUTH_REFUSED) router_answer_error(tables, sizeof tables / sizeof *tables, x, status, &why);
+    if (verdict == AUTH_PASS) router_handle(tables, sizeof tables / sizeof *tables, &s->services, x);
 }
 
 static size_t body_bytes(void *context, const http_exchange *x) {
@@ -74,10 +79,20 @@ static void drain_further(void *context) {
     else loop_timer_set(s->drain_timer, DRAIN_POLL_MS);
 }
 
+static void reload_keys(server *s) {
+    error why = {0};
+    if (auth_reload(s->auth, &why)) log_line(LOG_INFO, "API keys read again: %zu", auth_key_count(s->auth));
+    else log_line(LOG_ERROR, "the API keys stay as they were: %s", why.text);
+}
+
 static void on_signal(void *context) {
     server *s = context;
     struct signalfd_siginfo info;
     if (read(s->signals, &info, sizeof info) != (ssize_t)sizeof info) return;
+    if (info.ssi_signo == SIGHUP) {
+        reload_keys(s);
+        return;
+    }
     if (dispatch_draining(s->services.dispatch)) {
         log_line(LOG_INFO, "asked again to stop: at once");
         loop_stop(s->loop);
@@ -94,6 +109,8 @@ static bool watch_signals(server *s, error *e) {
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGTERM);
     sigaddset(&wanted, SIGINT);
+    /* Without keys there is nothing to read again: a server whose terminal is closed ends, as programs do. */
+    if (s->options->auth.keys_file[0] != '\0') sigaddset(&wanted, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &wanted, &s->signals_before);
     s->signals = signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC);
     if (s->signals < 0) return error_system(e, "receive", "signals");
@@ -132,7 +149,7 @@ static bool start(server *s, error *e) {
                                  .age_ms = (int64_t)o->aging_seconds * 1000,
                                  .affinity_ms = (int64_t)o->affinity_seconds * 1000};
     /* First what can refuse to start, then the port, then what takes time: nothing slow stands before listening. */
-    if (!picture_store_new(o->state_folder, &v->pictures, e) || !loop_new(&s->loop, e) ||
+    if (!auth_new(&o->auth, &s->auth, e) || !picture_store_new(o->state_folder, &v->pictures, e) || !loop_new(&s->loop, e) ||
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
@@ -192,6 +209,7 @@ static void stop(server *s) {
     queue_manager_free(v->queue);
     catalog_free(v->catalog);
     picture_store_free(v->pictures);
+    auth_free(s->auth);
     loop_watch_free(s->signal_watch);
     loop_timer_free(s->drain_timer);
     loop_free(s->loop);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "server/auth.h"
 
 /* All strings non-NULL; borrowed for the run. */
 typedef struct server_options {
@@ -31,6 +32,7 @@ typedef struct server_options {
     double keep_images_days, keep_images_gb; /* 0: for ever; no limit */
     const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */
     int engine_idle_seconds;   /* IMAGINED_ENGINE_IDLE_SECONDS; 0: never stopped */
+    auth_options auth;
     int log_level;
     bool quiet; /* no greeting on standard output */
 } server_options;

@@ -96,7 +96,7 @@ void submissions_add(submissions *m, http_exchange *x, const task_request *reque
     if (dispatch_submit(s->dispatch, &asked, priority, submitted, m, w->task, &why)) {
         http_when_left(x, left, w);
         if (request->idempotency_key != NULL)
-            idempotency_add(s->idempotency, request->idempotency_key, request->body_hash, request->body_size, w->task);
+            idempotency_add(s->idempotency, request->owner, request->idempotency_key, request->body_hash, request->body_size, w->task);
         return;
     }
     drop(w);

@@ -245,7 +245,7 @@ static void take_task(void *context, task *t) {
     const task_request *r = &t->request;
     if (!task_status_is_final(t->status)) forget_lost_pictures(k, t);
     if (r->idempotency_key != NULL && strlen(r->idempotency_key) < IDEMPOTENCY_KEY_BYTES)
-        idempotency_add(k->options.idempotency, r->idempotency_key, r->body_hash, r->body_size, t->id);
+        idempotency_add(k->options.idempotency, r->owner, r->idempotency_key, r->body_hash, r->body_size, t->id);
     error fault = {0};
     if (queue_manager_restore_task(k->options.queue, t, &fault)) {
         k->picture_bytes += bytes_of(t);

@@ -46,7 +46,7 @@ class Listener:
         self.socket.settimeout(20)
         resume = f"Last-Event-ID: {last}\r\n" if last else ""
         # HTTP/1.0: the body comes as it is, without chunks.
-        self.socket.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n{resume}\r\n".encode())
+        self.socket.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n{resume}\r\n".encode())
         self.head, self.rest, self.events, self.beats = b"", b"", [], 0
 
     def read(self):
@@ -239,7 +239,7 @@ def test_the_connection_serves_on_after_a_stream(server):
     with socket.create_connection((host, int(port)), timeout=20) as s:
         both = b""
         for path in (f"/api/tasks/{task}/events", "/health"):
-            s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             until_bytes = b"0\r\n\r\n" if "events" in path else b'"active"'
             while until_bytes not in both:
                 piece = s.recv(1 << 16)

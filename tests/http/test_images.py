@@ -146,7 +146,7 @@ def test_a_client_that_leaves_half_way_costs_nothing(server):
 
 def test_large_bodies_share_a_bound_on_memory(make_server):
     server = make_server()
-    head = f"POST /api/images HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {30 << 20}\r\n\r\n".encode()
+    head = f"POST /api/images HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\ncontent-length: {30 << 20}\r\n\r\n".encode()
     host, port = server.address.rsplit(":", 1)
     waiting = []
     for _ in range(4):

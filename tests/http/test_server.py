@@ -149,7 +149,7 @@ def receive(s):
     return data
 
 
-REQUEST = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def test_requests_in_pieces_and_one_after_the_other(server):
@@ -167,21 +167,21 @@ def test_requests_sent_ahead(server):
 
 
 @pytest.mark.parametrize("request_bytes, status", [
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello", b" 400"),
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\nhello", b" 400"),
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\nhello", b" 400"),
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000000\r\n\r\nhello", b" 413"),
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 2 \t\r\n\r\n{}", b" 422"),
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\n\r\n", b" 400"),
-    (b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", b" 400"),
-    (b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b" 414"),
-    (b"GET /health HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 100000 + b"\r\n\r\n", b""),
-    (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\nhello", b" 400"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\nhello", b" 400"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\nhello", b" 400"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000000\r\n\r\nhello", b" 413"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2 \t\r\n\r\n{}", b" 422"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n", b" 400"),
+    (b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", b" 400"),
+    (b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b" 414"),
+    (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 100000 + b"\r\n\r\n", b""),
+    (b"FOO / HTTP/1.1\r\nHost: localhost\r\n\r\n", b""),
     (b"\0\1\2\3\r\n\r\n", b""),
-    (b"GET /api/%00 HTTP/1.1\r\nHost: x\r\n\r\n", b""),
-    (b"GET /api/%ff%fe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b" 404"),
+    (b"GET /api/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", b""),
+    (b"GET /api/%ff%fe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b" 404"),
     (b"GET /health HTTP/1.0\r\n\r\n", b" 200"),
-    (b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", b" 200"),
+    (b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", b" 200"),
 ], ids=str)
 def test_rude_requests(server, request_bytes, status):
     with connect(server) as s:
@@ -214,7 +214,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(server):
     size = len(server.image(task["images"][0]["id"]))
     with connect(server) as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        s.sendall(f"GET {task['images'][0]['url']} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        s.sendall(f"GET {task['images'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         for _ in range(20):
             assert server.client.get("/health", timeout=5).status_code == 200
         data = receive(s)
@@ -225,10 +225,10 @@ def test_clients_that_vanish(server):
     for _ in range(50):
         with connect(server) as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # closing resets
-            s.sendall(b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            s.sendall(b"POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     for _ in range(20):
         with connect(server) as s:
-            s.sendall(b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n" + b'{"prompt": "x"}')
+            s.sendall(b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n" + b'{"prompt": "x"}')
     assert server.client.get("/health").status_code == 200
 
 

@@ -44,7 +44,7 @@ static void answer_waited(services *s, http_exchange *x, task *t) {
 static task *find_task(services *s, http_exchange *x, const char *id) {
     task *t = task_id_valid(id) ? queue_manager_find(s->queue, id) : NULL;
     error why;
-    if (t != NULL) return t;
+    if (t != NULL && owner_sees(x, t)) return t;
     error_set(&why, ERROR_NOT_FOUND, "there is no task '%.64s'", id);
     problem_answer(x, 0, &why);
     return NULL;
@@ -114,9 +114,10 @@ static void answer_submitted(services *s, http_exchange *x, task *t, const error
 
 /* Answers with the task that the request's Idempotency-Key made before; false when there is none. */
 static bool answer_again(services *s, http_exchange *x, const char *key, const buffer *body) {
+    char owner[OWNER_BYTES];
     const char *made;
     error why = {0};
-    if (!idempotency_find(s->idempotency, key, body, &made, &why)) {
+    if (!idempotency_find(s->idempotency, owner_of(x, owner), key, body, &made, &why)) {
         problem_answer(x, 0, &why);
         return true;
     }
@@ -228,7 +229,7 @@ static void list_tasks(services *s, http_exchange *x, const char *id) {
     yyjson_mut_val *root = yyjson_mut_obj(doc), *list = yyjson_mut_obj_add_arr(doc, root, "tasks");
     int64_t now = clock_unix_ms();
     for (task *t = queue_manager_first(s->queue); t != NULL && limit > 0; t = queue_manager_after(t)) {
-        if (filtered && t->status != status) continue;
+        if ((filtered && t->status != status) || !owner_sees(x, t)) continue;
         yyjson_mut_arr_append(list, task_document(doc, s->queue, t, now));
         limit--;
     }

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "server/answer.h"
 #include "server/multipart.h"
+#include "server/owner.h"
 #include "server/problem.h"
 #include "server/services.h"
 #include "server/task_document.h"
@@ -125,6 +126,7 @@ static bool is_before(const place *a, const place *b) { return a->ms != b->ms ? 
 
 typedef struct listing {
     services *services;
+    const http_exchange *exchange; /* who asks */
     task *task; /* the next picture is its number `index` */
     int index;
     size_t input; /* the next input */
@@ -143,6 +145,7 @@ static bool picture_there(const listing *l, const task *t, int index, char id[PI
 /* Moves to the next picture that is to be listed; false: there is none. */
 static bool next_picture(listing *l, place *p, char id[PICTURE_ID_BYTES]) {
     while (l->pictures && l->task != NULL) {
+        if (!owner_sees(l->exchange, l->task)) l->index = -1;
         for (; l->index >= 0; l->index--) {
             *p = picture_place(l->task, l->index);
             if (is_before(&l->from, p) && picture_there(l, l->task, l->index, id)) return true;
@@ -198,6 +201,8 @@ static bool read_list_query(const http_exchange *x, listing *l, error *e) {
     l->pictures = kind == NULL || strcmp(kind, "picture") == 0;
     l->inputs = kind == NULL || strcmp(kind, "input") == 0;
     if (!l->pictures && !l->inputs) return error_field(e, ERROR_INVALID, "kind", "'%.32s' is no kind: it must be picture or input", kind);
+    /* The same bytes are one input, whoever brought them: it is nobody's to list or remove, but whoever knows their hash has them. */
+    l->inputs = l->inputs && http_caller(x) == NULL;
     l->left = count != NULL ? strtol(count, &end, 10) : LIST_DEFAULT;
     if (count != NULL && (count[0] < '0' || count[0] > '9' || *end != '\0' || l->left < 1 || l->left > LIST_MAX))
         return error_field(e, ERROR_INVALID, "limit", "'%.32s' is no limit: it must be from 1 to %d", count, LIST_MAX);
@@ -212,7 +217,7 @@ static bool read_list_query(const http_exchange *x, listing *l, error *e) {
 
 void native_list_images(services *s, http_exchange *x, const char *id) {
     (void)id;
-    listing l = {.services = s, .task = queue_manager_first(s->queue)};
+    listing l = {.services = s, .exchange = x, .task = queue_manager_first(s->queue)};
     l.index = l.task != NULL ? l.task->request.count - 1 : -1;
     error why = {0};
     if (!read_list_query(x, &l, &why)) {
@@ -246,6 +251,10 @@ void native_get_image(services *s, http_exchange *x, const char *id) {
     image_format format;
     error why = {0};
     http_body body = {0};
+    if (!input_id_valid(id) && !owner_sees_picture(x, s->queue, id)) {
+        answer_no_image(x, id);
+        return;
+    }
     if (!find_path(s, id, path, &format, &why) || !http_body_add_file(&body, path, false, &why)) {
         if (why.code == ERROR_NOT_FOUND) answer_no_image(x, id);
         else problem_answer(x, 0, &why);
@@ -282,12 +291,12 @@ void native_delete_image(services *s, http_exchange *x, const char *id) {
     int index;
     error why = {0};
     if (input_id_valid(id)) {
-        if (input_store_remove(s->inputs, id)) answer_empty(x, 204);
+        if (http_caller(x) == NULL && input_store_remove(s->inputs, id)) answer_empty(x, 204);
         else answer_no_image(x, id);
         return;
     }
     task *t = find_picture(s, id, &index);
-    if (t == NULL) {
+    if (t == NULL || !owner_sees(x, t)) {
         answer_no_image(x, id);
     } else if (!task_status_is_final(t->status)) {
         /* It would be made again. */

@@ -41,7 +41,7 @@ static void answer_error_code(http_exchange *x, int status, const char *code, co
 static void answer_error(http_exchange *x, int status, const error *why) {
     if (status == 0) status = problem_status(why->code);
     if (status == 422) status = 400;
-    answer_error_code(x, status, status == 429 ? "rate_limit_exceeded" : error_code_name(why->code), why);
+    answer_error_code(x, status, status == 429 ? "rate_limit_exceeded" : status == 401 ? "invalid_api_key" : error_code_name(why->code), why);
 }
 
 /* --- models --- */
