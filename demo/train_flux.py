@@ -22,7 +22,7 @@ MATRIX_RATE, OTHER_RATE = 2e-3, 2e-3
 SHIFT = 3.0  # of the schedule, in training and in scheduler_config.json: most steps at high noise
 STEPS = 12
 FORM_WEIGHTS = (0.6, 0.15, 0.1, 0.15)  # how often each form of caption is seen
-WAY_WEIGHTS = (0.5, 0.2, 0.08, 0.12, 0.05, 0.05)  # and each way of typing it
+WAY_WEIGHTS = (0.4, 0.15, 0.08, 0.13, 0.12, 0.12)  # and each way of typing it
 LENGTH = make_tokenizers.LENGTH
 WIDTH = 16  # latent pixels a side
 
