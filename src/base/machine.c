@@ -1,5 +1,6 @@
 #include "base/machine.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -7,21 +8,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
-/* The first `capacity` − 1 bytes of a file of the kernel; false when it cannot be read. */
-static bool slurp(const char *path, char *text, size_t capacity) {
-    FILE *f = fopen(path, "re");
-    if (f == NULL) return false;
-    size_t size = fread(text, 1, capacity - 1, f);
+bool machine_read(const char *path, char *text, size_t capacity) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    size_t size = 0;
+    ssize_t n;
+    while ((n = read(fd, text + size, capacity - 1 - size)) > 0) size += (size_t)n;
+    close(fd);
     text[size] = '\0';
-    fclose(f);
     return size > 0;
 }
 
-/* The number after `key` at the start of a line of `text` ("MemTotal:  123 kB", "inactive_file 123"). */
-static bool line_number(const char *text, const char *key, unsigned long long *value) {
+bool machine_number(const char *text, const char *key, unsigned long long *value) {
     size_t length = strlen(key);
     for (const char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
         if (*line == '\n') line++;
@@ -66,7 +68,7 @@ static group_walk walk_from(const char *controller, const char *base) {
 static bool walk_file(const group_walk *w, const char *file, char *text, size_t capacity) {
     char path[PATH_MAX + 128];
     snprintf(path, sizeof path, "%s%s/%s", w->base, strcmp(w->path, "/") == 0 ? "" : w->path, file);
-    return slurp(path, text, capacity);
+    return machine_read(path, text, capacity);
 }
 
 static void walk_up(group_walk *w) {
@@ -114,9 +116,9 @@ static void bound_by_group(const group_walk *w, const char *limit_file, const ch
     unsigned long long cache = 0;
     if (walk_file(w, "memory.stat", text, sizeof text)) {
         snprintf(key, sizeof key, "%sinactive_file ", cache_prefix);
-        if (line_number(text, key, &part)) cache += part;
+        if (machine_number(text, key, &part)) cache += part;
         snprintf(key, sizeof key, "%sactive_file ", cache_prefix);
-        if (line_number(text, key, &part)) cache += part;
+        if (machine_number(text, key, &part)) cache += part;
     }
     used = used > cache ? used - cache : 0;
     unsigned long long left = limit > used ? limit - used : 0;
@@ -126,9 +128,9 @@ static void bound_by_group(const group_walk *w, const char *limit_file, const ch
 void machine_memory(size_t *free_bytes, size_t *total_bytes) {
     char text[4096];
     unsigned long long total = 0, available = 0;
-    if (slurp("/proc/meminfo", text, sizeof text)) {
-        line_number(text, "MemTotal:", &total);
-        line_number(text, "MemAvailable:", &available);
+    if (machine_read("/proc/meminfo", text, sizeof text)) {
+        machine_number(text, "MemTotal:", &total);
+        machine_number(text, "MemAvailable:", &available);
     }
     *total_bytes = (size_t)total * 1024;
     *free_bytes = (size_t)available * 1024;

@@ -165,10 +165,7 @@ bool autoencoder_encoder_measure(const autoencoder_encoder *m, int width, int he
     *bytes = 0;
     if (!check_shape(m, width, height, batch, &count, e) || !new_graph(m, &g, e)) return false;
     describe(m, g, graph_input(g, GGML_TYPE_F32, width, height, m->config.in_channels, batch));
-    bool ok = graph_size(g, e);
-    if (ok) *bytes = graph_needed_bytes(g);
-    graph_free(g);
-    return ok;
+    return component_measured(g, true, bytes, e);
 }
 
 bool autoencoder_encoder_encode(autoencoder_encoder *m, const float *pixels, int width, int height, int batch, float *latents, error *e) {

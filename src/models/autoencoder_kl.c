@@ -172,10 +172,7 @@ bool autoencoder_kl_measure(const autoencoder_kl *m, int width, int height, int 
     *bytes = 0;
     if (!check_shape(m, width, height, batch, &count, e) || !new_graph(m, &g, e)) return false;
     graph_output(g, apply_decoder(m, g, graph_input(g, GGML_TYPE_F32, width, height, m->config.latent_channels, batch)));
-    bool ok = graph_size(g, e);
-    if (ok) *bytes = graph_needed_bytes(g);
-    graph_free(g);
-    return ok;
+    return component_measured(g, true, bytes, e);
 }
 
 bool autoencoder_kl_fits(const autoencoder_kl *m, int width, int height, int batch, error *e) {

@@ -113,3 +113,17 @@ size_t component_private_bytes(const component *c) {
 }
 size_t component_device_bytes(const component *c) { return c->weights != NULL ? weight_set_device_bytes(c->weights) : 0; }
 size_t component_compute_bytes(const component *c) { return c->graph != NULL ? graph_buffer_bytes(c->graph) : 0; }
+
+bool component_check_ids(const int32_t *ids, size_t count, int64_t vocabulary, error *e) {
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= vocabulary)
+            return error_set(e, ERROR_INVALID, "token %d is not in the text encoder's vocabulary of %lld", ids[i], (long long)vocabulary);
+    return true;
+}
+
+bool component_measured(graph *g, bool described, size_t *bytes, error *e) {
+    bool ok = described && graph_size(g, e);
+    *bytes = ok ? graph_needed_bytes(g) : 0;
+    graph_free(g);
+    return ok;
+}

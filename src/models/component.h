@@ -64,4 +64,9 @@ size_t component_private_bytes(const component *c); /* weights in main memory of
 size_t component_device_bytes(const component *c);  /* weights on a device with memory of its own */
 size_t component_compute_bytes(const component *c); /* the graph's buffer */
 
+/* What text encoders share. ERROR_INVALID for a token outside of the vocabulary. */
+bool component_check_ids(const int32_t *ids, size_t count, int64_t vocabulary, error *e);
+/* The compute memory of a graph that was described and not reserved; frees the graph. `described`: what describing it returned. */
+bool component_measured(graph *g, bool described, size_t *bytes, error *e);
+
 #endif

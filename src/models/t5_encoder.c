@@ -204,13 +204,7 @@ static bool check_shape(const t5_encoder *m, int count, int batch, error *e) {
 }
 
 static bool check_request(const t5_encoder *m, const int32_t *ids, int count, int batch, error *e) {
-    if (!check_shape(m, count, batch, e)) return false;
-    for (int64_t i = 0; i < (int64_t)count * batch; i++) {
-        if (ids[i] < 0 || ids[i] >= m->config.vocab_size)
-            return error_set(e, ERROR_INVALID, "token %d is not in the text encoder's vocabulary of %lld", ids[i],
-                             (long long)m->config.vocab_size);
-    }
-    return true;
+    return check_shape(m, count, batch, e) && component_check_ids(ids, (size_t)count * (size_t)batch, m->config.vocab_size, e);
 }
 
 bool t5_encoder_measure(const t5_encoder *m, int tokens, int batch, size_t *bytes, error *e) {
@@ -218,10 +212,8 @@ bool t5_encoder_measure(const t5_encoder *m, int tokens, int batch, size_t *byte
     shape.part.graph = NULL;
     *bytes = 0;
     if (!check_shape(m, tokens, batch, e)) return false;
-    bool ok = describe(&shape, tokens, batch, e) && graph_size(shape.part.graph, e);
-    if (ok) *bytes = graph_needed_bytes(shape.part.graph);
-    graph_free(shape.part.graph);
-    return ok;
+    bool described = describe(&shape, tokens, batch, e);
+    return component_measured(shape.part.graph, described, bytes, e);
 }
 
 bool t5_encoder_encode(t5_encoder *m, const int32_t *ids, int count, int batch, float *hidden_states, error *e) {

@@ -1,10 +1,8 @@
 #include "server/machine_figures.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -74,23 +72,14 @@ bool machine_figures_gpu(machine_figures *m, const char *name, device_figures *o
 static bool read_proc(pid_t pid, const char *file, char *text, size_t capacity) {
     char path[64];
     snprintf(path, sizeof path, "/proc/%ld/%s", (long)pid, file);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t n = read(fd, text, capacity - 1);
-    close(fd);
-    if (n <= 0) return false;
-    text[n] = '\0';
-    return true;
+    return machine_read(path, text, capacity);
 }
 
 /* Bytes of a line like "VmRSS:    1234 kB"; 0 when there is none. */
 static uint64_t line_bytes(const char *text, const char *key) {
-    size_t n = strlen(key);
-    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
-        if (*line == '\n') line++;
-        if (strncmp(line, key, n) == 0 && line[n] == ':') return strtoull(line + n + 1, NULL, 10) * 1024;
-    }
-    return 0;
+    unsigned long long kib = 0;
+    machine_number(text, key, &kib);
+    return (uint64_t)kib * 1024;
 }
 
 static void read_rollup(machine_figures *m, pid_t pid) {
@@ -100,8 +89,8 @@ static void read_rollup(machine_figures *m, pid_t pid) {
     if (young) return;
     m->rollup.proportional = m->rollup.private_dirty = 0;
     if (read_proc(pid, "smaps_rollup", text, sizeof text)) {
-        m->rollup.proportional = line_bytes(text, "Pss");
-        m->rollup.private_dirty = line_bytes(text, "Private_Dirty");
+        m->rollup.proportional = line_bytes(text, "Pss:");
+        m->rollup.private_dirty = line_bytes(text, "Private_Dirty:");
     }
     m->rollup.pid = pid;
     m->rollup.read_at = clock_seconds();
@@ -113,11 +102,11 @@ bool machine_figures_process(machine_figures *m, pid_t pid, process_figures *out
     *out = (process_figures){0};
     if (pid <= 0 || !read_proc(pid, "status", text, sizeof text)) return false;
     read_rollup(m, pid);
-    *out = (process_figures){.resident = line_bytes(text, "VmRSS"),
-                             .anonymous = line_bytes(text, "RssAnon"),
-                             .file = line_bytes(text, "RssFile"),
-                             .peak = line_bytes(text, "VmHWM"),
-                             .swapped = line_bytes(text, "VmSwap"),
+    *out = (process_figures){.resident = line_bytes(text, "VmRSS:"),
+                             .anonymous = line_bytes(text, "RssAnon:"),
+                             .file = line_bytes(text, "RssFile:"),
+                             .peak = line_bytes(text, "VmHWM:"),
+                             .swapped = line_bytes(text, "VmSwap:"),
                              .proportional = m->rollup.proportional,
                              .private_dirty = m->rollup.private_dirty};
     return true;
