@@ -83,7 +83,8 @@ static bool keep_text(task *t, const char **text) {
 bool task_keep_texts(task *t) {
     task_request *r = &t->request;
     return keep_text(t, &r->model) && keep_text(t, &r->prompt) && keep_text(t, &r->negative_prompt) && keep_text(t, &r->precision) &&
-           keep_text(t, &r->owner) && keep_text(t, &r->idempotency_key);
+           keep_text(t, &r->owner) && keep_text(t, &r->idempotency_key) && keep_text(t, &r->image) && keep_text(t, &r->mask) &&
+           keep_text(t, &r->webhook) && keep_text(t, &r->adapter) && keep_text(t, &r->adapter_data);
 }
 
 bool task_copy(const task *from, task *to, error *e) {

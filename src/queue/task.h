@@ -35,6 +35,15 @@ typedef struct task_request {
     int width, height, steps, count, max_sequence_length;
     double guidance_scale, true_cfg_scale;
     uint64_t seed;
+    /* A picture to begin from, and what of it is to be painted anew; ids of stored inputs. NULL: from noise alone, all of it. */
+    const char *image, *mask;
+    double strength;    /* 0…1: the share of the steps that the picture gets; means nothing without one */
+    bool mask_is_alpha; /* the mask paints what is transparent, else what is white */
+    /* Whom to tell what becomes of it, and of what: WEBHOOK_… of server/webhooks.h, or'ed. NULL: nobody. */
+    const char *webhook;
+    uint64_t webhook_events;
+    /* The API that it came by, and what that API wants back later, JSON that means nothing to anybody else; NULL: the native one, nothing. */
+    const char *adapter, *adapter_data;
     /* Who asked, and how; NULL and 0: nothing said. */
     const char *owner;           /* the API key's name */
     int64_t deadline_ms;         /* Unix milliseconds: of no use after that */

@@ -83,6 +83,14 @@ static const field request_fields[] = {
     {"true_cfg_scale", offsetof(task_request, true_cfg_scale), NUMBER},
     {"seed", offsetof(task_request, seed), SIZE},
     {"awaited", offsetof(task_request, awaited), FLAG},
+    {"image", offsetof(task_request, image), TEXT},
+    {"mask", offsetof(task_request, mask), TEXT},
+    {"strength", offsetof(task_request, strength), NUMBER},
+    {"mask_is_alpha", offsetof(task_request, mask_is_alpha), FLAG},
+    {"webhook", offsetof(task_request, webhook), TEXT},
+    {"webhook_events", offsetof(task_request, webhook_events), SIZE},
+    {"adapter", offsetof(task_request, adapter), TEXT},
+    {"adapter_data", offsetof(task_request, adapter_data), TEXT},
 };
 
 static const field metrics_fields[] = {

@@ -16,8 +16,8 @@
 
 typedef struct dispatch dispatch;
 
-/* What happened to a task: it waits (again, or elsewhere in the queue), has a slot, got on, was planned, is over. */
-typedef enum task_change { CHANGE_QUEUED, CHANGE_STARTED, CHANGE_PROGRESS, CHANGE_PLAN, CHANGE_ENDED } task_change;
+/* What happened to a task: it waits (again, or elsewhere in the queue), has a slot, got on, was planned, has a newer preview (server/previews.h), is over. */
+typedef enum task_change { CHANGE_QUEUED, CHANGE_STARTED, CHANGE_PROGRESS, CHANGE_PLAN, CHANGE_PREVIEW, CHANGE_ENDED } task_change;
 
 typedef struct dispatch_options {
     loop *loop;

@@ -71,6 +71,7 @@ static const char *event_name(const task *t, task_change what) {
     case CHANGE_PROGRESS: return "progress";
     case CHANGE_PLAN: return "plan";
     case CHANGE_QUEUED:
+    case CHANGE_PREVIEW:
     case CHANGE_ENDED: break;
     }
     return task_status_holds_slot(t->status) ? "started" : task_status_name(t->status);
@@ -191,6 +192,7 @@ static bool somebody_cares(const events *v) {
 }
 
 void events_changed(events *v, const task *t, task_change what) {
+    if (what == CHANGE_PREVIEW) return;
     if (!somebody_cares(v)) {
         event_ring_skip(v->ring);
         return;

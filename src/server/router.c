@@ -21,13 +21,13 @@ bool router_match(const char *pattern, const char *path, char id[ROUTE_ID_BYTES]
     return *path == '\0';
 }
 
-static const route_table *table_of(const route_table *tables, size_t count, const char *path) {
+static const route_table *table_of(const route_table *const *tables, size_t count, const char *path) {
     size_t i = 0;
-    while (i + 1 < count && strncmp(path, tables[i].prefix, strlen(tables[i].prefix)) != 0) i++;
-    return &tables[i];
+    while (i + 1 < count && strncmp(path, tables[i]->prefix, strlen(tables[i]->prefix)) != 0) i++;
+    return tables[i];
 }
 
-void router_answer_error(const route_table *tables, size_t count, http_exchange *x, int status, const error *why) {
+void router_answer_error(const route_table *const *tables, size_t count, http_exchange *x, int status, const error *why) {
     table_of(tables, count, http_path(x))->answer_error(x, status, why);
 }
 
@@ -70,13 +70,13 @@ static const route *route_of(const route_table *t, const http_exchange *x, char 
     return NULL;
 }
 
-size_t router_body_bytes(const route_table *tables, size_t count, const http_exchange *x) {
+size_t router_body_bytes(const route_table *const *tables, size_t count, const http_exchange *x) {
     char id[ROUTE_ID_BYTES];
     const route *r = route_of(table_of(tables, count, http_path(x)), x, id);
     return r != NULL && r->body_bytes > 0 ? r->body_bytes : HTTP_BODY_BYTES;
 }
 
-void router_handle(const route_table *tables, size_t count, struct services *s, http_exchange *x) {
+void router_handle(const route_table *const *tables, size_t count, struct services *s, http_exchange *x) {
     const route_table *t = table_of(tables, count, http_path(x));
     char id[ROUTE_ID_BYTES];
     const route *r = route_of(t, x, id);

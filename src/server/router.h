@@ -26,11 +26,11 @@ typedef struct route_table {
 } route_table;
 
 /* The first table whose prefix fits decides. The last one's prefix is "". */
-void router_handle(const route_table *tables, size_t count, struct services *s, http_exchange *x);
+void router_handle(const route_table *const *tables, size_t count, struct services *s, http_exchange *x);
 /* The most bytes that the body of a request with this head may have. */
-size_t router_body_bytes(const route_table *tables, size_t count, const http_exchange *x);
+size_t router_body_bytes(const route_table *const *tables, size_t count, const http_exchange *x);
 /* A refusal in the shape of the API that the path belongs to. */
-void router_answer_error(const route_table *tables, size_t count, http_exchange *x, int status, const error *why);
+void router_answer_error(const route_table *const *tables, size_t count, http_exchange *x, int status, const error *why);
 /* Whether `path` has the form of `pattern`; then *id holds what stood for {id}, "" if nothing did. */
 bool router_match(const char *pattern, const char *path, char id[ROUTE_ID_BYTES]);
 

@@ -8,8 +8,7 @@
 
 #include "base/log.h"
 #include "build_config.h"
-#include "server/api/native.h"
-#include "server/api/openai.h"
+#include "server/api/apis.h"
 #include "server/notify.h"
 #include "server/retention.h"
 #include "server/services.h"
@@ -36,24 +35,21 @@ typedef struct server {
 
 static void handle(void *context, http_exchange *x) {
     server *s = context;
-    const route_table tables[] = {openai_api, native_api};
     int status = 0;
     error why = {0};
     auth_verdict verdict = auth_admit(s->auth, x, &status, &why);
-    if (verdict == AUTH_REFUSED) router_answer_error(tables, sizeof tables / sizeof *tables, x, status, &why);
-    if (verdict == AUTH_PASS) router_handle(tables, sizeof tables / sizeof *tables, &s->services, x);
+    if (verdict == AUTH_REFUSED) router_answer_error(apis, api_count, x, status, &why);
+    if (verdict == AUTH_PASS) router_handle(apis, api_count, &s->services, x);
 }
 
 static size_t body_bytes(void *context, const http_exchange *x) {
-    const route_table tables[] = {openai_api, native_api};
     (void)context;
-    return router_body_bytes(tables, sizeof tables / sizeof *tables, x);
+    return router_body_bytes(apis, api_count, x);
 }
 
 static void refuse(void *context, http_exchange *x, int status, const error *why) {
-    const route_table tables[] = {openai_api, native_api};
     (void)context;
-    router_answer_error(tables, sizeof tables / sizeof *tables, x, status, why);
+    router_answer_error(apis, api_count, x, status, why);
 }
 
 static void task_finished(void *context, task *t) {
@@ -63,6 +59,7 @@ static void task_finished(void *context, task *t) {
 
 static void task_changed(void *context, const task *t, task_change what) {
     server *s = context;
+    if (what == CHANGE_QUEUED || what == CHANGE_ENDED) previews_drop(s->services.previews, t->id);
     events_changed(s->services.events, t, what);
 }
 
@@ -155,7 +152,7 @@ static bool start(server *s, error *e) {
     v->http = s->http;
     http_server_allow_bodies(s->http, body_bytes);
     if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
-        !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !submissions_new(v, &v->submissions, e) ||
+        !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) ||
         !events_new(s->loop, v->queue, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const task_keeper_options keeping = {
@@ -202,6 +199,7 @@ static void stop(server *s) {
     task_keeper_free(v->keeper);
     engine_profiles_free(v->profiles);
     submissions_free(v->submissions);
+    previews_free(v->previews);
     waits_free(v->waits);
     events_free(v->events);
     machine_figures_free(v->machine);

@@ -11,6 +11,7 @@
 #include "server/input_store.h"
 #include "server/machine_figures.h"
 #include "server/picture_store.h"
+#include "server/previews.h"
 #include "server/submissions.h"
 #include "server/task_keeper.h"
 #include "server/uploads.h"
@@ -23,6 +24,7 @@ typedef struct services {
     picture_store *pictures;
     input_store *inputs;
     uploads *uploads;
+    previews *previews;
     task_keeper *keeper;
     engine_profiles *profiles;
     submissions *submissions;

@@ -68,6 +68,11 @@ static yyjson_mut_val *request(yyjson_mut_doc *doc, const task_request *r) {
     yyjson_mut_obj_add_strcpy(doc, o, "precision", r->precision);
     yyjson_mut_obj_add_val(doc, o, "seed", seed_document(doc, r->seed));
     yyjson_mut_obj_add_int(doc, o, "n", r->count);
+    if (r->image != NULL) {
+        yyjson_mut_obj_add_strcpy(doc, o, "image", r->image);
+        yyjson_mut_obj_add_real(doc, o, "strength", r->strength);
+    }
+    if (r->mask != NULL) yyjson_mut_obj_add_strcpy(doc, o, "mask", r->mask);
     return o;
 }
 

@@ -15,6 +15,7 @@ enum { TRIM_EACH_MS = 60 * 1000 };
 typedef struct upload {
     http_exchange *exchange; /* the loop's; NULL: the client has left */
     upload_answer answer;
+    void *context; /* the answer's */
     buffer body;
     size_t offset, size;
     input result;
@@ -97,7 +98,7 @@ static void finish(uploads *m, upload *u) {
     if (stored != NULL) log_line(LOG_DEBUG, "input %s is stored: %d × %d, bytes: %llu", stored->id, stored->info.width, stored->info.height,
                                  (unsigned long long)stored->bytes);
     if (x != NULL) http_when_left(x, NULL, NULL);
-    if (x != NULL) u->answer(s, x, stored, stored == NULL ? &u->fault : NULL);
+    u->answer(s, x, stored, stored == NULL ? &u->fault : NULL, u->context);
     upload_free(u);
 }
 
@@ -135,8 +136,14 @@ bool uploads_new(loop *l, struct services *s, const input_limits *limits, upload
     return true;
 }
 
-static void drop_all(fifo *f) {
-    for (upload *u; (u = pop(f)) != NULL;) upload_free(u);
+/* Their exchanges were left before; contexts are for the callees to free. */
+static void drop_all(uploads *m, fifo *f) {
+    error why;
+    error_set(&why, ERROR_BUSY, "the server stops");
+    for (upload *u; (u = pop(f)) != NULL;) {
+        u->answer(m->services, NULL, NULL, &why, u->context);
+        upload_free(u);
+    }
 }
 
 void uploads_free(uploads *m) {
@@ -148,8 +155,8 @@ void uploads_free(uploads *m) {
         pthread_mutex_unlock(&m->mutex);
         pthread_join(m->thread, NULL);
     }
-    drop_all(&m->waiting);
-    drop_all(&m->finished);
+    drop_all(m, &m->waiting);
+    drop_all(m, &m->finished);
     loop_watch_free(m->watch);
     loop_timer_free(m->trim);
     pthread_cond_destroy(&m->wake);
@@ -163,7 +170,8 @@ static void left(void *context, http_exchange *x) {
     ((upload *)context)->exchange = NULL;
 }
 
-bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size_t size, upload_answer answer, error *e) {
+bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size_t size, upload_answer answer, void *context,
+                 error *e) {
     bool busy = body->capacity > UPLOADS_MAX_BYTES || m->waiting_bytes > UPLOADS_MAX_BYTES - body->capacity;
     upload *u = busy ? NULL : calloc(1, sizeof *u);
     if (u == NULL) {
@@ -171,7 +179,7 @@ bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size
         if (busy) return error_set(e, ERROR_BUSY, "too many pictures wait to be stored: come again");
         return error_no_memory(e, "an upload", sizeof *u);
     }
-    *u = (upload){.exchange = x, .answer = answer, .body = *body, .offset = offset, .size = size};
+    *u = (upload){.exchange = x, .answer = answer, .context = context, .body = *body, .offset = offset, .size = size};
     *body = (buffer){0};
     m->waiting_bytes += u->body.capacity;
     http_when_left(x, left, u);

@@ -47,8 +47,9 @@ static void add_input(yyjson_mut_doc *doc, yyjson_mut_val *o, const input *i) {
 
 /* --- POST /api/images --- */
 
-static void answer_uploaded(services *s, http_exchange *x, const input *i, const error *why) {
-    (void)s;
+static void answer_uploaded(services *s, http_exchange *x, const input *i, const error *why, void *context) {
+    (void)s, (void)context;
+    if (x == NULL) return;
     if (i == NULL) {
         problem_answer(x, why->code == ERROR_NOT_FOUND ? 409 : 0, why);
         return;
@@ -97,7 +98,7 @@ void native_post_image(services *s, http_exchange *x, const char *id) {
     if (ok) {
         buffer taken;
         http_take_request_body(x, &taken);
-        ok = uploads_add(s->uploads, x, &taken, offset, size, answer_uploaded, &why);
+        ok = uploads_add(s->uploads, x, &taken, offset, size, answer_uploaded, NULL, &why);
     }
     if (!ok) problem_answer(x, status, &why);
 }

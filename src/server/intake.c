@@ -1,0 +1,70 @@
+#include "server/intake.h"
+
+#include <stdlib.h>
+
+#include "server/services.h"
+#include "server/uploads.h"
+
+typedef struct intake {
+    buffer waiting[INTAKE_MAX];
+    input stored[INTAKE_MAX];
+    int count, done; /* all; those stored */
+    intake_done call;
+    void *context;
+} intake;
+
+static void intake_free(intake *in) {
+    for (int i = 0; i < in->count; i++) buffer_free(&in->waiting[i]);
+    free(in);
+}
+
+static void end(services *s, http_exchange *x, intake *in, const error *why) {
+    in->call(s, x, why == NULL ? in->stored : NULL, why == NULL ? in->count : 0, why, in->context);
+    intake_free(in);
+}
+
+static bool store_next(services *s, http_exchange *x, intake *in, error *e);
+
+static void stored(services *s, http_exchange *x, const input *picture, const error *why, void *context) {
+    intake *in = context;
+    error fault = {0};
+    if (picture == NULL) {
+        end(s, x, in, why);
+        return;
+    }
+    in->stored[in->done++] = *picture;
+    if (x == NULL) {
+        error_set(&fault, ERROR_CANCELLED, "the client has left");
+        end(s, NULL, in, &fault);
+    } else if (in->done == in->count) {
+        end(s, x, in, NULL);
+    } else if (!store_next(s, x, in, &fault)) {
+        end(s, x, in, &fault);
+    }
+}
+
+static bool store_next(services *s, http_exchange *x, intake *in, error *e) {
+    buffer *b = &in->waiting[in->done];
+    return uploads_add(s->uploads, x, b, 0, b->size, stored, in, e);
+}
+
+bool intake_add(services *s, http_exchange *x, buffer *pictures, int count, intake_done done, void *context, error *e) {
+    intake *in = count <= INTAKE_MAX ? calloc(1, sizeof *in) : NULL;
+    if (in == NULL) {
+        for (int i = 0; i < count; i++) buffer_free(&pictures[i]);
+        if (count > INTAKE_MAX) return error_set(e, ERROR_TOO_LARGE, "the request brings %d pictures: at most %d are taken", count, INTAKE_MAX);
+        return error_no_memory(e, "a request's pictures", sizeof *in);
+    }
+    *in = (intake){.count = count, .call = done, .context = context};
+    for (int i = 0; i < count; i++) {
+        in->waiting[i] = pictures[i];
+        pictures[i] = (buffer){0};
+    }
+    if (count == 0) {
+        end(s, x, in, NULL);
+        return true;
+    }
+    if (store_next(s, x, in, e)) return true;
+    intake_free(in);
+    return false;
+}
