@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT
 from playwright.sync_api import expect
 
-AXE = ROOT / ".deps" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = ROOT / ".deps" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 BYTES = 150_000  # of everything the page is made of, uncompressed
 
 
