@@ -80,36 +80,47 @@ static bool is_open(const http_exchange *x) {
     return only_reads(x) && (strcmp(http_path(x), "/health") == 0 || strcmp(http_path(x), "/health/ready") == 0);
 }
 
-static bool has_key(const auth *a, http_exchange *x, error *why) {
+/* Whether it may pass as far as keys go. *name: whose key it sends; NULL: nobody's. */
+static bool has_key(const auth *a, const http_exchange *x, const char **name, error *why) {
     char key[AUTH_KEY_BYTES];
+    *name = NULL;
     if (a->keys == NULL) return true;
     bool given = auth_header_key(http_header(x, "authorization"), key);
-    const char *name = given ? api_keys_find(a->keys, key) : NULL;
-    if (name != NULL) http_set_caller(x, name);
-    if (name != NULL || is_open(x) || (http_is_local(x) && !a->options->local_needs_key)) return true;
-    http_add_header(x, "www-authenticate", "Bearer realm=\"imagined\", Basic realm=\"imagined\", charset=\"UTF-8\"");
+    if (given) *name = api_keys_find(a->keys, key);
+    if (*name != NULL || is_open(x) || (http_is_local(x) && !a->options->local_needs_key)) return true;
     return error_set(why, ERROR_UNAUTHORIZED, given ? "this API key is not known here" : "an API key is needed: send Authorization: Bearer KEY");
 }
 
-auth_verdict auth_admit(const auth *a, http_exchange *x, int *status, error *why) {
-    const char *host = http_header(x, "host"), *origin = http_header(x, "origin");
+/* The status to refuse it with; 0: it may pass. */
+static int judge(const auth *a, const http_exchange *x, const char **name, error *why) {
+    const char *host = http_header(x, "host");
     if (!allow_list_has_host(a->allowed, host)) {
         error_set(why, ERROR_FORBIDDEN, "this server does not answer to the name '%.100s': name it in IMAGINED_ALLOWED_HOSTS, or use the address", host);
-        *status = 421;
-        return AUTH_REFUSED;
+        return 421;
     }
-    if (origin != NULL) http_add_header(x, "vary", "Origin");
-    if (origin != NULL && allow_list_has_origin(a->allowed, origin)) add_cors(x);
     if (!auth_origin_allowed(a, x) && (!only_reads(x) || is_preflight(x))) {
-        error_set(why, ERROR_FORBIDDEN, "a page of '%.100s' may not do this: name it in IMAGINED_ALLOWED_ORIGINS", origin);
-        *status = 403;
-        return AUTH_REFUSED;
+        error_set(why, ERROR_FORBIDDEN, "a page of '%.100s' may not do this: name it in IMAGINED_ALLOWED_ORIGINS", http_header(x, "origin"));
+        return 403;
     }
-    if (is_preflight(x)) { /* browsers send no key with it */
+    return is_preflight(x) || has_key(a, x, name, why) ? 0 : 401; /* browsers send no key with a preflight */
+}
+
+bool auth_would_pass(const auth *a, const http_exchange *x) {
+    const char *name = NULL;
+    return judge(a, x, &name, NULL) == 0;
+}
+
+auth_verdict auth_admit(const auth *a, http_exchange *x, int *status, error *why) {
+    const char *origin = http_header(x, "origin"), *name = NULL;
+    *status = judge(a, x, &name, why);
+    if (origin != NULL && *status != 421) http_add_header(x, "vary", "Origin");
+    if (origin != NULL && *status != 421 && allow_list_has_origin(a->allowed, origin)) add_cors(x);
+    if (*status == 401) http_add_header(x, "www-authenticate", "Bearer realm=\"imagined\", Basic realm=\"imagined\", charset=\"UTF-8\"");
+    if (*status != 0) return AUTH_REFUSED;
+    if (is_preflight(x)) {
         answer_preflight(x);
         return AUTH_ANSWERED;
     }
-    if (has_key(a, x, why)) return AUTH_PASS;
-    *status = 401;
-    return AUTH_REFUSED;
+    if (name != NULL) http_set_caller(x, name);
+    return AUTH_PASS;
 }

@@ -30,6 +30,8 @@ void auth_free(auth *a); /* NULL is fine */
 /* Reads the keys anew; on failure the old ones stay. */
 bool auth_reload(auth *a, error *e);
 size_t auth_key_count(const auth *a);
+/* What auth_admit would say, AUTH_REFUSED or not, by the head alone: whether the body is worth taking. Leaves no trace. */
+bool auth_would_pass(const auth *a, const http_exchange *x);
 /* AUTH_REFUSED: *status and *why are to be answered in the API's own shape; headers that belong to it were added. AUTH_ANSWERED: nothing is left to do. */
 auth_verdict auth_admit(const auth *a, http_exchange *x, int *status, error *why);
 /* Whether the page that asks may have something done: it is no page, this server's own, or an allowed one. For upgrades, which no preflight precedes. */

@@ -42,14 +42,21 @@ static void handle(void *context, http_exchange *x) {
     if (verdict == AUTH_PASS) router_handle(apis, api_count, &s->services, x);
 }
 
+/* Of a request that the gate will refuse nothing is kept. */
 static size_t body_bytes(void *context, const http_exchange *x) {
-    (void)context;
-    return router_body_bytes(apis, api_count, x);
+    const server *s = context;
+    return !auth_would_pass(s->auth, x) ? 0 : router_body_bytes(apis, api_count, x);
 }
 
+/* What is too large by the gate's word is answered with the gate's reason. */
 static void refuse(void *context, http_exchange *x, int status, const error *why) {
-    (void)context;
-    router_answer_error(apis, api_count, x, status, why);
+    const server *s = context;
+    int gate_status = 0;
+    error gate_why = {0};
+    auth_verdict verdict = status == 413 ? auth_admit(s->auth, x, &gate_status, &gate_why) : AUTH_PASS;
+    if (verdict == AUTH_ANSWERED) return;
+    if (verdict == AUTH_REFUSED) router_answer_error(apis, api_count, x, gate_status, &gate_why);
+    else router_answer_error(apis, api_count, x, status, why);
 }
 
 static void task_finished(void *context, task *t) {

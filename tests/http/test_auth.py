@@ -1,5 +1,6 @@
 """The gate: names, pages, keys, and whose tasks are whose. A request "from elsewhere" is one that a proxy says it passes on."""
 import os
+import re
 import signal
 import socket
 import stat
@@ -279,3 +280,33 @@ def test_allowed_pages_get_their_headers_and_preflights(guarded):
     good = server.post("/api/tasks", json={"prompt": "x"}, headers=bearer(server.anna, Origin="https://pictures.example"))
     assert good.status_code == 202 and good.headers["access-control-allow-origin"] == "https://pictures.example"
     assert "location" in good.headers["access-control-expose-headers"]
+
+
+# --- bodies ---
+
+
+def resident(server):
+    """The front's own memory, file pages left out."""
+    return int(re.search(r"RssAnon:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1]) * 1024
+
+
+def test_nothing_is_kept_of_what_a_stranger_sends(guarded):
+    """A body of 30 MB without a key is read past, not into memory, and refused as what it is: without a key, not too large."""
+    server = guarded()
+    before = resident(server)
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port))) as s:
+        size = 30 << 20
+        s.sendall(f"POST /api/images HTTP/1.1\r\nHost: {server.address}\r\nX-Forwarded-For: 203.0.113.7\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(29):
+            s.sendall(bytes(1 << 20))
+        held = resident(server)
+        s.sendall(bytes(1 << 20))
+        answer = s.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 401") and "www-authenticate" in answer.lower(), answer
+    assert held - before < 8 << 20
+    # One that would go on for ever hears it at once.
+    with socket.create_connection((host, int(port))) as s:
+        s.sendall(f"POST /v1/images/generations HTTP/1.1\r\nHost: {server.address}\r\nX-Forwarded-For: 203.0.113.7\r\nContent-Length: {1 << 40}\r\n\r\n".encode())
+        answer = s.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 401") and "invalid_api_key" in answer, answer
