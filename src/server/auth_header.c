@@ -3,29 +3,13 @@
 #include <string.h>
 #include <strings.h>
 
-/* The six bits of a digit of base 64; −1: it is none. */
-static int digit_value(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
+#include "base/base64.h"
 
-/* Whole bytes of base 64 with or without its padding, as text; a NUL among them is no text. */
+/* As text; a NUL among the bytes is none, and blanks may not stand between the digits of a header (RFC 9110's token68). */
 static bool decode(const char *from, size_t size, char *out, size_t capacity) {
-    for (int i = 0; i < 2 && size > 0 && (size + (size_t)i) % 4 == 0 && from[size - 1] == '='; i++) size--;
-    size_t n = 0;
-    unsigned bits = 0;
-    if (size % 4 == 1) return false;
-    for (size_t i = 0; i < size; i++) {
-        int value = digit_value(from[i]);
-        if (value < 0) return false;
-        bits = bits << 6 | (unsigned)value;
-        if (i % 4 == 0) continue;
-        char byte = (char)(bits >> (6 - 2 * (i % 4)) & 0xFF);
-        if (byte == '\0' || n + 1 >= capacity) return false;
-        out[n++] = byte;
-    }
+    size_t n;
+    if (BASE64_BYTES(size) >= capacity || memchr(from, ' ', size) != NULL || memchr(from, '\t', size) != NULL) return false;
+    if (!base64_decode(from, size, (uint8_t *)out, &n, NULL) || memchr(out, '\0', n) != NULL) return false;
     out[n] = '\0';
     return true;
 }
@@ -55,8 +39,11 @@ bool auth_header_key(const char *authorization, char key[AUTH_KEY_BYTES]) {
     char pair[2 * AUTH_KEY_BYTES];
     found = after_scheme(authorization, "basic", &size);
     if (found == NULL || !decode(found, size, pair, sizeof pair)) return false;
-    const char *colon = strchr(pair, ':');
-    if (colon == NULL || colon[1] == '\0' || strlen(colon + 1) >= AUTH_KEY_BYTES) return false;
-    strcpy(key, colon + 1);
+    char *colon = strchr(pair, ':');
+    if (colon == NULL) return false;
+    *colon = '\0';
+    const char *given = colon[1] != '\0' ? colon + 1 : pair;
+    if (given[0] == '\0' || strlen(given) >= AUTH_KEY_BYTES) return false;
+    strcpy(key, given);
     return true;
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/checked.h"
 
 /* Makes room for one more part and returns it, zeroed; it counts only once commit_part was called. */
@@ -65,7 +66,7 @@ bool http_body_add_file(http_body *b, const char *path, bool base64, error *e) {
     p->file = fd;
     p->base64 = base64;
     p->file_size = (uint64_t)info.st_size;
-    p->size = base64 ? (p->file_size + 2) / 3 * 4 : p->file_size;
+    p->size = base64 ? BASE64_SIZE(p->file_size) : p->file_size;
     commit_part(b);
     return true;
 }
@@ -83,18 +84,6 @@ static bool read_file(int fd, uint64_t offset, uint8_t *out, size_t size, error 
     return true;
 }
 
-static void encode_base64(const uint8_t *in, size_t size, char *out) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < size; i += 3, out += 4) {
-        size_t have = size - i;
-        uint32_t bits = (uint32_t)in[i] << 16 | (have > 1 ? (uint32_t)in[i + 1] << 8 : 0) | (have > 2 ? in[i + 2] : 0);
-        out[0] = digits[bits >> 18];
-        out[1] = digits[bits >> 12 & 63];
-        out[2] = have > 1 ? digits[bits >> 6 & 63] : '=';
-        out[3] = have > 2 ? digits[bits & 63] : '=';
-    }
-}
-
 /* Positions in a base64 part are always multiples of 4: it gives whole groups only. */
 static bool read_base64(const http_body_part *p, uint64_t position, char *out, size_t capacity, size_t *got, error *e) {
     uint8_t raw[3 * 1024];
@@ -103,8 +92,8 @@ static bool read_base64(const http_body_part *p, uint64_t position, char *out, s
     if (take > sizeof raw) take = sizeof raw;
     if (take > left) take = (size_t)left;
     if (!read_file(p->file, offset, raw, take, e)) return false;
-    encode_base64(raw, take, out);
-    *got = (take + 2) / 3 * 4;
+    base64_encode(raw, take, out);
+    *got = BASE64_SIZE(take);
     return true;
 }
 

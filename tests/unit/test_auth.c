@@ -132,7 +132,9 @@ static void keys_come_as_bearer_or_as_basics_password(void **state) {
         {"basic dTphYmM", "abc"},      /* without its padding */
         {"Basic OmFiYw==", "abc"},     /* :abc */
         {"Basic dTphOmI=", "a:b"},     /* u:a:b */
-        {"Basic dTo=", NULL},          /* u: */
+        {"Basic dTo=", "u"},           /* u: */
+        {"Basic Og==", NULL},          /* : */
+        {"Basic dTph YmM=", NULL}, {"Basic dTph\tYmM=", NULL},
         {"Basic dXNlcg==", NULL},      /* user */
         {"Basic dTph!mM=", NULL}, {"Basic dTphYmM===", NULL}, {"Basic dTphY", NULL}, {"Basic ", NULL},
         {"Basic dTphAGI=", NULL},      /* u:a NUL b */
