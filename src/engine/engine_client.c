@@ -182,11 +182,11 @@ static void start_again(engine_client *c) {
 /* --- messages --- */
 
 /* A picture is taken only if reading its pages cannot fail later: the right size, and no way to shrink it. */
-static bool picture_is_whole(const engine_message *m, int fd) {
+static bool picture_is_whole(int fd, int32_t width, int32_t height) {
     struct stat info;
     int seals = fcntl(fd, F_GET_SEALS);
     return seals >= 0 && (seals & F_SEAL_SHRINK) != 0 && fstat(fd, &info) == 0 &&
-           info.st_size == (off_t)m->image.width * m->image.height * 3;
+           info.st_size == (off_t)width * height * 3;
 }
 
 static int find_running(const engine_client *c, const char *id) {
@@ -233,11 +233,19 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
         c->events.progress(context, m);
         return true;
     case MESSAGE_IMAGE:
-        if (!picture_is_whole(m, fd)) {
+        if (!picture_is_whole(fd, m->image.width, m->image.height)) {
             close(fd);
             return false;
         }
         c->events.image(context, m, fd);
+        return true;
+    case MESSAGE_PREVIEW:
+        if (!picture_is_whole(fd, m->preview.width, m->preview.height)) {
+            close(fd);
+            return false;
+        }
+        if (c->events.preview != NULL) c->events.preview(context, m, fd);
+        else close(fd);
         return true;
     case MESSAGE_DONE:
         note_finished(c, m->id);

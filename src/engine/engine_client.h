@@ -31,7 +31,7 @@ typedef struct engine_death {
 bool engine_death_was_running(const engine_death *d, const char *id);
 
 /* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called, free not. What an
- * engine sent before it died is told before its death, each death once. An image's memfd is sealed against shrinking and has the promised size: it can be
+ * engine sent before it died is told before its death, each death once. An image's or a preview's memfd is sealed against shrinking and has the promised size: it can be
  * mapped and read without a fault. */
 typedef struct engine_events {
     void *context;
@@ -48,6 +48,7 @@ typedef struct engine_events {
     void (*plan)(void *context, const engine_message *m);
     void (*profile)(void *context, const engine_profile *p);
     void (*answer)(void *context, const char *command, const engine_answer *a); /* a command that an engine's death ends is not answered */
+    void (*preview)(void *context, const engine_message *m, int memfd); /* memfd is yours now */
 } engine_events;
 
 typedef struct engine_options {

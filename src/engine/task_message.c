@@ -37,6 +37,7 @@ static size_t message_bytes(int kind) {
     case MESSAGE_HELLO: return MESSAGE_BYTES(hello);
     case MESSAGE_PROGRESS: return MESSAGE_BYTES(progress);
     case MESSAGE_IMAGE: return MESSAGE_BYTES(image);
+    case MESSAGE_PREVIEW: return MESSAGE_BYTES(preview);
     case MESSAGE_DONE: return MESSAGE_BYTES(metrics);
     case MESSAGE_FAILED: return MESSAGE_BYTES(fault);
     }
@@ -201,11 +202,16 @@ static bool message_holds(const engine_message *m) {
     case MESSAGE_IMAGE:
         return within(m->image.index, 0, ENGINE_MAX_IMAGES - 1) && within(m->image.width, 1, MODEL_MAX_SIDE) &&
                within(m->image.height, 1, MODEL_MAX_SIDE);
+    case MESSAGE_PREVIEW:
+        return m->id[0] != '\0' && within(m->preview.index, 0, ENGINE_MAX_IMAGES - 1) && within(m->preview.step, 1, ENGINE_MAX_STEPS) &&
+               within(m->preview.width, 1, ENGINE_PREVIEW_SIDE) && within(m->preview.height, 1, ENGINE_PREVIEW_SIDE);
     case MESSAGE_DONE: return metrics_hold(&m->metrics);
     case MESSAGE_FAILED: return fault_holds(&m->fault, ERROR_INVALID);
     }
     return false;
 }
+
+static bool brings_pixels(int kind) { return kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
 
 /* Takes the one descriptor that may come and closes all others. Returns how many came. */
 static int take_descriptors(struct msghdr *datagram, int *fd) {
@@ -260,7 +266,7 @@ bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *
     int kind;
     memcpy(&kind, &m->kind, sizeof kind);
     bool holds = (datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && (size_t)n >= sizeof kind && message_bytes(kind) == (size_t)n &&
-                 descriptors == (kind == MESSAGE_IMAGE ? 1 : 0) && message_holds(m);
+                 descriptors == (brings_pixels(kind) ? 1 : 0) && message_holds(m);
     if (!holds) {
         if (*fd >= 0) close(*fd);
         *fd = -1;

@@ -1,7 +1,7 @@
 /* What crosses the socket between the front and an engine process, and the picture that is asked for.
  *
- * One SOCK_SEQPACKET datagram a message: a fixed struct, the same binary on both sides, so no parser. Pixels travel beside an IMAGE message
- * as a memfd (SCM_RIGHTS). */
+ * One SOCK_SEQPACKET datagram a message: a fixed struct, the same binary on both sides, so no parser. Pixels travel beside an IMAGE or PREVIEW
+ * message as a memfd (SCM_RIGHTS). */
 #ifndef IMAGINED_ENGINE_TASK_MESSAGE_H
 #define IMAGINED_ENGINE_TASK_MESSAGE_H
 
@@ -18,6 +18,7 @@ enum {
     ENGINE_MAX_IMAGES = 16,
     ENGINE_MAX_STEPS = 1000,
     ENGINE_MAX_SLICE_TASKS = 16,      /* tasks that share one slice */
+    ENGINE_PREVIEW_SIDE = 1024,       /* of a preview, in its pixels, at most */
 };
 
 /* A picture (or `count` of them) to make. Every field is filled in and validated: defaults were applied before. */
@@ -96,6 +97,7 @@ typedef enum engine_message_kind {
     MESSAGE_HELLO,    /* .hello: ready for tasks */
     MESSAGE_PROGRESS, /* .progress: a slice begins; the task's phase, image, step. With a command's id: a part of its model is about to be loaded */
     MESSAGE_IMAGE,    /* .image, with a memfd of width × height × 3 bytes RGB */
+    MESSAGE_PREVIEW,  /* .preview, with a memfd as IMAGE: after a step, before the next PROGRESS; left out where the socket is full or the last is fresh */
     MESSAGE_DONE,     /* .metrics: all images were sent */
     MESSAGE_SNAPSHOT, /* .snapshot: before each IMAGE, end and ANSWER, and after slices, at most each 50 ms */
     MESSAGE_PLAN,     /* .plan: the task's memory was planned, or planned anew */
@@ -124,6 +126,9 @@ typedef struct engine_message {
             int32_t index, width, height;
             uint64_t seed;
         } image;
+        struct {
+            int32_t index, step, width, height; /* of which image, after how many of its steps; its own pixels */
+        } preview;
         int32_t priority; /* as engine_request's */
         engine_metrics metrics;
         engine_model_name model;

@@ -1,6 +1,7 @@
 /* What the engine says, put into the tasks, the queue's knowledge and the front's view of it. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -145,6 +146,24 @@ static void on_image(void *context, const engine_message *m, int memfd) {
     if (!encoder_submit(d->encoder, &job, &fault)) dispatch_fail(d, s, &fault);
 }
 
+/* Without memory, or for a task that is no longer here, it is left out. */
+static void on_preview(void *context, const engine_message *m, int memfd) {
+    dispatch *d = context;
+    slot *s = dispatch_slot_of(d, m->id);
+    preview newest = {.step = m->preview.step, .width = m->preview.width, .height = m->preview.height};
+    size_t bytes = (size_t)newest.width * (size_t)newest.height * 3;
+    bool meant = s != NULL && s->first + m->preview.index < s->task->request.count && newest.step <= s->task->request.steps;
+    uint8_t *rgb = meant ? mmap(NULL, bytes, PROT_READ, MAP_SHARED, memfd, 0) : MAP_FAILED;
+    close(memfd);
+    if (rgb == MAP_FAILED) return;
+    memcpy(newest.task, s->task->id, sizeof newest.task);
+    newest.image = s->first + m->preview.index;
+    newest.rgb = rgb;
+    bool kept = previews_put(d->options.previews, &newest, NULL);
+    munmap(rgb, bytes);
+    if (kept) dispatch_tell(d, s->task, CHANGE_PREVIEW);
+}
+
 /* What the task took, as if it had had the engine to itself: a step that images of others shared counts by its images. */
 static void learn(dispatch *d, const task *t, const engine_metrics *m) {
     char shape[TASK_SHAPE_BYTES];
@@ -225,5 +244,5 @@ static void on_died(void *context, const engine_death *death) {
 }
 
 engine_events dispatch_engine_events(dispatch *d) {
-    return (engine_events){d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer};
+    return (engine_events){d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer, on_preview};
 }

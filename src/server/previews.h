@@ -8,7 +8,7 @@
 #include "image/image.h"
 #include "queue/task.h"
 
-enum { PREVIEW_MAX_SIDE = 1024 };
+enum { PREVIEW_MAX_SIDE = 1024 }; /* an engine sends none that is larger */
 
 typedef struct preview {
     char task[TASK_ID_BYTES];

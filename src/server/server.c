@@ -66,7 +66,8 @@ static void task_finished(void *context, task *t) {
 
 static void task_changed(void *context, const task *t, task_change what) {
     server *s = context;
-    if (what == CHANGE_QUEUED || what == CHANGE_ENDED) previews_drop(s->services.previews, t->id);
+    bool anew = what == CHANGE_QUEUED && t->status == TASK_QUEUED && !t->suspended; /* and not only another priority */
+    if (anew || what == CHANGE_ENDED) previews_drop(s->services.previews, t->id);
     events_changed(s->services.events, t, what);
 }
 
@@ -175,6 +176,7 @@ static bool start(server *s, error *e) {
         .queue = v->queue,
         .catalog = v->catalog,
         .pictures = v->pictures,
+        .previews = v->previews,
         .keeper = v->keeper,
         .profiles = v->profiles,
         .engine = {.device = o->device,

@@ -47,10 +47,17 @@ static void send_raw(int socket, const void *bytes, size_t size, int fd, int cou
     assert_int_equal(sendmsg(socket, &datagram, 0), (ssize_t)size);
 }
 
+static bool brings_pixels(int kind) { return kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
+
 static void check(const engine_message *m, int fd) {
     assert_in_range(m->kind, MESSAGE_ADMIT, MESSAGE_FAILED);
     assert_true(strlen(m->id) < sizeof m->id);
-    assert_int_equal(fd >= 0, m->kind == MESSAGE_IMAGE);
+    assert_int_equal(fd >= 0, brings_pixels((int)m->kind));
+    if (m->kind == MESSAGE_PREVIEW) {
+        assert_true(m->id[0] != '\0' && m->preview.index >= 0 && m->preview.index < ENGINE_MAX_IMAGES);
+        assert_in_range(m->preview.width, 1, ENGINE_PREVIEW_SIDE);
+        assert_in_range(m->preview.height, 1, ENGINE_PREVIEW_SIDE);
+    }
     if (m->kind == MESSAGE_ADMIT) {
         assert_true(strlen(m->request.prompt) <= ENGINE_PROMPT_BYTES && strlen(m->request.negative_prompt) <= ENGINE_PROMPT_BYTES);
         assert_in_range(m->request.width, 1, MODEL_MAX_SIDE);
@@ -74,12 +81,13 @@ static size_t record_valid(int kind, int memfd, char *bytes, size_t capacity) {
         break;
     case MESSAGE_PROGRESS: m.progress.images = m.progress.steps = 1; break;
     case MESSAGE_IMAGE: m.image.width = m.image.height = 64; break;
+    case MESSAGE_PREVIEW: m.preview.step = m.preview.width = m.preview.height = 16; break;
     case MESSAGE_FAILED: m.fault.code = ERROR_IO; break;
     default: break;
     }
     int ends[2];
     assert_true(engine_message_pair(ends, NULL));
-    assert_true(engine_message_send(ends[0], &m, kind == MESSAGE_IMAGE ? memfd : -1, NULL));
+    assert_true(engine_message_send(ends[0], &m, brings_pixels(kind) ? memfd : -1, NULL));
     ssize_t n = recv(ends[1], bytes, capacity, 0);
     assert_true(n > 0);
     close(ends[0]);
@@ -106,7 +114,7 @@ static void datagrams_of_any_bytes(void **state) {
         if (i % 16 == 0)
             for (size_t k = sizeof(int); k < size; k++) bytes[k] = (char)next_random(&random);
         if (i % 8 == 0) size = next_random(&random) % sizeof bytes;
-        int fds = kind == MESSAGE_IMAGE;
+        int fds = brings_pixels(kind);
         if (i % 5 == 0) fds = (int)(next_random(&random) % 8);
         if (size == 0 && fds == 0) continue; /* a zero-sized datagram is the end of the socket */
         send_raw(ends[0], bytes, size, memfd, fds);

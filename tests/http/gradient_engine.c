@@ -5,6 +5,8 @@
  * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N" die so in the first step while this is an engine
  * below number N.
  *
+ * After each step it sends a preview of width / 8 × height / 8 pixels: red from left to right, green from the top, and as blue the steps done × 8.
+ *
  * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
  * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told, and as a task's
  * largest batch the priority that it had in the end.
@@ -208,6 +210,30 @@ static void send_image(fake *f, const job *j) {
     close(fd);
 }
 
+/* One that finds no room is left out. */
+static void send_preview(fake *f, const job *j) {
+    int width = (j->request.width + 7) / 8, height = (j->request.height + 7) / 8;
+    width = width < ENGINE_PREVIEW_SIDE ? width : ENGINE_PREVIEW_SIDE;
+    height = height < ENGINE_PREVIEW_SIDE ? height : ENGINE_PREVIEW_SIDE;
+    size_t bytes = (size_t)width * (size_t)height * 3;
+    int fd = memfd_create("preview", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) exit(1);
+    unsigned char *rgb = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *at = rgb;
+    if (rgb == MAP_FAILED) exit(1);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++, at += 3) {
+            at[0] = (unsigned char)(x * 255 / width);
+            at[1] = (unsigned char)(y * 255 / height);
+            at[2] = (unsigned char)(j->step * 8);
+        }
+    munmap(rgb, bytes);
+    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+    f->message = (engine_message){.kind = MESSAGE_PREVIEW, .engine = f->number, .preview = {j->image, j->step, width, height}};
+    memcpy(f->message.id, j->id, sizeof f->message.id);
+    engine_message_send(ENGINE_SOCKET, &f->message, fd, NULL);
+    close(fd);
+}
+
 static void end(fake *f, job *j, engine_message_kind kind) {
     engine_message last = f->message;
     if (j->loaded) lease(f, j->request.model, -1);
@@ -252,6 +278,7 @@ static void slice(fake *f, job *j) {
         die_if_told(f, j, "segv<", SIGSEGV);
         die_if_told(f, j, "kill<", SIGKILL);
         j->step++;
+        send_preview(f, j);
         if (!says(j, "fail")) return;
         f->message = (engine_message){0};
         error_set(&f->message.fault, ERROR_OUT_OF_MEMORY, "told to fail");

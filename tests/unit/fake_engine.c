@@ -46,6 +46,17 @@ static void image(const char *id, size_t size, int seals) {
     close(fd);
 }
 
+static void preview(const char *id, int height, int seals) {
+    engine_message *m = message(MESSAGE_PREVIEW, id);
+    m->preview.step = 1;
+    m->preview.width = 2;
+    m->preview.height = height;
+    int fd = memfd_create("preview", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || write(fd, "\7\7\7\7\7\7\7\7\7\7\7\7", 12) != 12 || fcntl(fd, F_ADD_SEALS, seals) != 0) _exit(8);
+    say(m, fd);
+    close(fd);
+}
+
 static void done(const char *id) { say(message(MESSAGE_DONE, id), -1); }
 
 static void failed(const char *id, error_code code, const char *text) {
@@ -126,6 +137,15 @@ static void obey(const char *id, const char *what) {
         pause();
     } else if (strcmp(what, "short image") == 0) {
         image(id, 11, sealed);
+        pause();
+    } else if (strcmp(what, "preview") == 0) {
+        preview(id, 2, sealed);
+        done(id);
+    } else if (strcmp(what, "unsealed preview") == 0) {
+        preview(id, 2, 0);
+        pause();
+    } else if (strcmp(what, "short preview") == 0) {
+        preview(id, 3, sealed);
         pause();
     } else if (strcmp(what, "close") == 0) {
         close(ENGINE_SOCKET);

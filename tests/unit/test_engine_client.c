@@ -83,6 +83,16 @@ static void on_failed(void *context, const engine_message *m) {
     buffer_printf(&r->told, "failed %s;", m->id);
 }
 
+static void on_preview(void *context, const engine_message *m, int memfd) {
+    record *r = context;
+    unsigned char pixels[12] = {0};
+    assert_int_equal(pread(memfd, pixels, sizeof pixels, 0), 12);
+    assert_int_equal(pixels[11], 7);
+    assert_int_equal(fcntl(memfd, F_GETFD), FD_CLOEXEC);
+    close(memfd);
+    buffer_printf(&r->told, "preview %s;", m->id);
+}
+
 static void on_died(void *context, const engine_death *d) {
     record *r = context;
     r->died++;
@@ -90,10 +100,12 @@ static void on_died(void *context, const engine_death *d) {
     buffer_printf(&r->told, "died %s;", d->running);
 }
 
+static bool hears_no_previews; /* the next client */
+
 static engine_client *start(record *r, const char *behaviour) {
     *r = (record){0};
     setenv("FAKE_ENGINE", behaviour, 1);
-    engine_events events = {r, on_ready, on_progress, on_image, on_done, on_failed, on_died};
+    engine_events events = {r, on_ready, on_progress, on_image, on_done, on_failed, on_died, .preview = hears_no_previews ? NULL : on_preview};
     engine_client *c = NULL;
     error e = {0};
     if (!engine_client_new(&(engine_options){"cpu", 2, 2, 1}, &events, &c, &e)) fail_msg("%s", e.text);
@@ -158,6 +170,24 @@ static void a_task_goes_through(void **state) {
     finish(c, &r);
 }
 
+/* Also to a front that does not want them: the descriptor is closed then. */
+static void a_preview_comes_before_its_end(void **state) {
+    (void)state;
+    for (int turn = 0; turn < 2; turn++) {
+        record r;
+        hears_no_previews = turn == 1;
+        engine_client *c = start(&r, "");
+        hears_no_previews = false;
+        assert_true(run_until(c, &r.ready, 1, 10));
+        int before = open_descriptors();
+        assert_true(admit(c, "a", "preview"));
+        assert_true(run_until(c, &r.done, 1, 10));
+        assert_int_equal(open_descriptors(), before);
+        assert_string_equal(buffer_text(&r.told), turn == 0 ? "ready;progress a;preview a;done a;" : "ready;progress a;done a;");
+        finish(c, &r);
+    }
+}
+
 static void an_id_that_does_not_fit_is_refused(void **state) {
     (void)state;
     record r;
@@ -189,6 +219,8 @@ static void deaths_are_told_and_charged(void **state) {
         {"wrong kind", "killed for sending something that is no message", false, "t"},
         {"unsealed", "killed for sending something that is no message", false, "t"},
         {"short image", "killed for sending something that is no message", false, "t"},
+        {"unsealed preview", "killed for sending something that is no message", false, "t"},
+        {"short preview", "killed for sending something that is no message", false, "t"},
         {"close", "killed by SIGKILL", false, "t"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -534,6 +566,7 @@ int main(void) {
     setenv("IMAGINED_ENGINE_EXECUTABLE", fake, 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_task_goes_through),
+        cmocka_unit_test(a_preview_comes_before_its_end),
         cmocka_unit_test(an_id_that_does_not_fit_is_refused),
         cmocka_unit_test(deaths_are_told_and_charged),
         cmocka_unit_test(a_foreign_kill_charges_nothing),

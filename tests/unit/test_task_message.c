@@ -75,6 +75,12 @@ static engine_message *sample(engine_message_kind kind) {
         m.image.width = m.image.height = 64;
         m.image.seed = 1ULL << 63;
         break;
+    case MESSAGE_PREVIEW:
+        m.preview.index = ENGINE_MAX_IMAGES - 1;
+        m.preview.step = ENGINE_MAX_STEPS;
+        m.preview.width = ENGINE_PREVIEW_SIDE;
+        m.preview.height = 1;
+        break;
     case MESSAGE_DONE: m.metrics = (engine_metrics){.load_seconds = 0.5, .memory_peak = UINT64_MAX, .steps_run = 56}; break;
     case MESSAGE_FAILED: error_field(&m.fault, ERROR_CANCELLED, "prompt", "cancelled"); break;
     case MESSAGE_PRIORITY: m.priority = 3; break;
@@ -100,6 +106,8 @@ static engine_message *sample(engine_message_kind kind) {
     return &m;
 }
 
+static bool brings_pixels(engine_message_kind kind) { return kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
+
 static int make_memfd(void) {
     int fd = memfd_create("test", MFD_CLOEXEC);
     assert_true(fd >= 0);
@@ -115,15 +123,16 @@ static void every_kind_arrives_as_it_was_sent(void **state) {
         engine_message *m = sample((engine_message_kind)kind);
         static engine_message received;
         memset(&received, 0xA5, sizeof received);
-        int memfd = kind == MESSAGE_IMAGE ? make_memfd() : -1, fd;
+        bool pixels = brings_pixels((engine_message_kind)kind);
+        int memfd = pixels ? make_memfd() : -1, fd;
         bool got;
         error e = {0};
         assert_true(engine_message_send(s.front, m, memfd, &e));
         if (!engine_message_receive(s.engine, 1000, &received, &fd, &got, &e)) fail_msg("kind %d: %s", kind, e.text);
         assert_true(got);
         assert_memory_equal(&received, m, sizeof received); /* what the kind does not use is zero */
-        assert_int_equal(fd >= 0, kind == MESSAGE_IMAGE);
-        if (kind != MESSAGE_IMAGE) continue;
+        assert_int_equal(fd >= 0, pixels);
+        if (!pixels) continue;
         char text[6];
         assert_int_equal(pread(fd, text, 6, 0), 6);
         assert_memory_equal(text, "pixels", 6);
@@ -265,7 +274,7 @@ static bool raw_is_taken(const void *bytes, size_t size, const int *fds, int cou
 static size_t wire_bytes(engine_message_kind kind) {
     ends s = make_ends();
     static char raw[sizeof(engine_message)];
-    int fd = kind == MESSAGE_IMAGE ? make_memfd() : -1;
+    int fd = brings_pixels(kind) ? make_memfd() : -1;
     assert_true(engine_message_send(s.front, sample(kind), fd, NULL));
     if (fd >= 0) close(fd);
     ssize_t n = recv(s.engine, raw, sizeof raw, 0);
@@ -280,7 +289,7 @@ static void wrong_sizes_are_refused(void **state) {
     int memfd = make_memfd();
     for (int kind = MESSAGE_ADMIT; kind <= MESSAGE_FAILED; kind++) {
         size_t n = wire_bytes((engine_message_kind)kind);
-        const int count = kind == MESSAGE_IMAGE;
+        const int count = brings_pixels((engine_message_kind)kind);
         memset(raw, 0, sizeof raw);
         memcpy(raw, sample((engine_message_kind)kind), sizeof(engine_message));
         assert_true(raw_is_taken(raw, n, &memfd, count));
@@ -293,7 +302,7 @@ static void wrong_sizes_are_refused(void **state) {
     close(memfd);
 }
 
-static void descriptors_come_with_images_alone(void **state) {
+static void descriptors_come_with_pictures_alone(void **state) {
     (void)state;
     int fds[16];
     for (int i = 0; i < 16; i++) fds[i] = make_memfd();
@@ -320,7 +329,7 @@ static void values_out_of_range_are_refused(void **state) {
     do {                                                                                                             \
         m = *sample(KIND);                                                                                           \
         m.FIELD = VALUE;                                                                                             \
-        if (raw_is_taken(&m, wire_bytes(KIND), &memfd, (KIND) == MESSAGE_IMAGE)) fail_msg(#FIELD " = " #VALUE);      \
+        if (raw_is_taken(&m, wire_bytes(KIND), &memfd, brings_pixels(KIND))) fail_msg(#FIELD " = " #VALUE);      \
     } while (0)
 #define UNENDED(KIND, FIELD)                                                                                         \
     do {                                                                                                             \
@@ -388,6 +397,13 @@ static void values_out_of_range_are_refused(void **state) {
     REFUSED(MESSAGE_IMAGE, image.index, ENGINE_MAX_IMAGES);
     REFUSED(MESSAGE_IMAGE, image.width, INT32_MAX);
     REFUSED(MESSAGE_IMAGE, image.height, 0);
+    REFUSED(MESSAGE_PREVIEW, id[0], '\0');
+    REFUSED(MESSAGE_PREVIEW, preview.index, -1);
+    REFUSED(MESSAGE_PREVIEW, preview.index, ENGINE_MAX_IMAGES);
+    REFUSED(MESSAGE_PREVIEW, preview.step, 0);
+    REFUSED(MESSAGE_PREVIEW, preview.step, ENGINE_MAX_STEPS + 1);
+    REFUSED(MESSAGE_PREVIEW, preview.width, ENGINE_PREVIEW_SIDE + 1);
+    REFUSED(MESSAGE_PREVIEW, preview.height, 0);
     REFUSED(MESSAGE_DONE, metrics.load_seconds, NAN);
     REFUSED(MESSAGE_DONE, metrics.steps_run, -1);
     REFUSED(MESSAGE_FAILED, fault.code, ERROR_NONE);
@@ -406,7 +422,7 @@ int main(void) {
         cmocka_unit_test(the_engine_can_wait_for_room),
         cmocka_unit_test(a_peer_that_is_gone_is_an_error_after_its_last_message),
         cmocka_unit_test(wrong_sizes_are_refused),
-        cmocka_unit_test(descriptors_come_with_images_alone),
+        cmocka_unit_test(descriptors_come_with_pictures_alone),
         cmocka_unit_test(values_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
