@@ -23,6 +23,7 @@ enum {
 };
 
 static const double snapshot_seconds = 0.05;   /* between two snapshots, unless something changed that a user sees */
+static const double preview_seconds = 0.1;     /* between two previews of a task */
 static const double load_told_seconds = 0.1;   /* between two messages about one part's load */
 
 typedef struct process {
@@ -249,12 +250,28 @@ static void run_own(process *p, held_task *t) {
     if (!ok || generation_get_state(t->work).finished) end_task(p, t, ok, &fault);
 }
 
-static void run_step(process *p, const slice_party *party) {
+static void want_previews(slice_party *party) {
+    double now = clock_seconds();
+    for (int i = 0; i < party->count; i++)
+        party->shares[i].preview = party->members[i]->preview_told == 0 || now - party->members[i]->preview_told >= preview_seconds;
+}
+
+/* One that the front has no room for now is made anew after the next step. */
+static void tell_previews(process *p, const slice_party *party) {
+    generated_preview preview;
+    for (int i = 0; i < party->count; i++)
+        if (generation_get_preview(party->shares[i].task, &preview) && front_link_preview(&p->front, party->members[i]->id, &preview))
+            party->members[i]->preview_told = clock_seconds();
+}
+
+static void run_step(process *p, slice_party *party) {
     error fault = {0};
     double seconds = 0;
+    want_previews(party);
     bool ok = generation_step_together(party->shares, party->count, &seconds, &fault);
     note_peak(p);
     tell_plans(p);
+    if (ok) tell_previews(p, party);
     if (ok) held_tasks_stepped(&p->held, party, seconds);
     else if (!held_tasks_try_otherwise(&p->held, party, &fault)) end_task(p, party->members[0], false, &fault);
 }

@@ -95,6 +95,21 @@ bool front_link_image(front_link *l, const char *id, const generated_image *imag
     return true;
 }
 
+bool front_link_preview(front_link *l, const char *id, const generated_preview *preview) {
+    int fd = -1;
+    error fault = {0};
+    if (l->over || !make_memfd(preview->rgb, (size_t)preview->width * (size_t)preview->height * 3, &fd, NULL)) return false;
+    engine_message *m = begin(l, MESSAGE_PREVIEW, id);
+    m->preview.index = preview->image;
+    m->preview.step = preview->step;
+    m->preview.width = preview->width;
+    m->preview.height = preview->height;
+    bool sent = engine_message_send(l->socket, m, fd, &fault);
+    if (!sent && fault.code != ERROR_BUSY) l->over = true;
+    close(fd);
+    return sent;
+}
+
 void front_link_done(front_link *l, const char *id, const engine_metrics *metrics) {
     begin(l, MESSAGE_DONE, id)->metrics = *metrics;
     finish(l, -1);

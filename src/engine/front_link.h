@@ -21,6 +21,8 @@ void front_link_hello(front_link *l, const device *d);
 /* A slice begins. `slice`: its number where tasks share it, else 0. */
 void front_link_progress(front_link *l, const char *id, const generation_state *s, uint64_t slice);
 bool front_link_image(front_link *l, const char *id, const generated_image *image, error *e);
+/* Waits for nothing: false where the front takes none now. */
+bool front_link_preview(front_link *l, const char *id, const generated_preview *preview);
 void front_link_done(front_link *l, const char *id, const engine_metrics *metrics);
 void front_link_failed(front_link *l, const char *id, const error *why);
 void front_link_answer(front_link *l, const char *id, const engine_answer *answer);

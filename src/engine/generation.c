@@ -35,6 +35,7 @@ struct generation {
     int lowered;             /* times that memory ran out in spite of the plan */
     char evicted[MEMORY_PLAN_TEXT_BYTES]; /* what left before anything was loaded, in words; "": nothing */
     engine_plan telling;     /* scratch */
+    int previewed;           /* the image of which the last step was to leave a preview; −1: of none */
 };
 
 static bool uses_guidance_pair(const engine_request *r) { return r->has_negative_prompt && r->true_cfg_scale > 1; }
@@ -44,6 +45,7 @@ bool generation_new(engine_room *room, const engine_request *request, generation
     if (g == NULL) return error_no_memory(e, "a task", sizeof *g);
     g->room = room;
     g->request = *request;
+    g->previewed = -1;
     g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .steps = request->steps};
     *out = g;
     return true;
@@ -342,6 +344,12 @@ static bool gather(generation *g, int wanted, flux_denoise **items, error *e) {
     return wanted == 0 || error_set(e, ERROR_INTERNAL, "a task was to step more images than it has");
 }
 
+static int first_to_step(const generation *g) {
+    int i = 0;
+    while (!has_steps(g, i)) i++;
+    return i;
+}
+
 static void note_step(generation *g, int images, int batch, double seconds) {
     engine_metrics *m = &g->metrics;
     m->denoise_seconds += seconds;
@@ -359,12 +367,22 @@ bool generation_step_together(const generation_share *shares, int count, double 
         if (shares[i].images < 1 || shares[i].images > FLUX_DENOISE_MAX_BATCH - batch)
             return error_set(e, ERROR_INTERNAL, "more images than %d were to share a step", FLUX_DENOISE_MAX_BATCH);
         if (!gather(shares[i].task, shares[i].images, items + batch, e)) return false;
+        if (shares[i].preview) flux_denoise_want_preview(items[batch]);
+        shares[i].task->previewed = shares[i].preview ? first_to_step(shares[i].task) : -1;
         batch += shares[i].images;
     }
     if (!flux_denoise_step_batch(items, batch, e)) return false;
     *seconds = clock_seconds() - start;
     for (int i = 0; i < count; i++) note_step(shares[i].task, shares[i].images, batch, *seconds);
     return true;
+}
+
+bool generation_get_preview(const generation *g, generated_preview *out) {
+    const flux_denoise *d = g->previewed >= 0 ? g->images[g->previewed].denoise : NULL;
+    *out = (generated_preview){.image = g->previewed};
+    if (d != NULL) out->rgb = flux_denoise_preview(d, &out->width, &out->height);
+    if (out->rgb != NULL) out->step = flux_denoise_steps_done(d);
+    return out->rgb != NULL;
 }
 
 /* One tile. */

@@ -23,6 +23,13 @@ typedef struct generated_image {
     const uint8_t *rgb;
 } generated_image;
 
+/* What an image looks like after `step` of its steps: width × height × 3 bytes of RGB, borrowed until the next call on this generation. */
+typedef struct generated_preview {
+    int image, step;
+    int width, height;
+    const uint8_t *rgb;
+} generated_preview;
+
 /* Where a generation stands: what its next slice will do. */
 typedef struct generation_state {
     engine_phase phase;
@@ -60,10 +67,13 @@ batch_key generation_batch_key(const generation *g);
 
 typedef struct generation_share {
     generation *task;
-    int images; /* the first so many of its images_to_step */
+    int images;   /* the first so many of its images_to_step */
+    bool preview; /* the first of these is to leave a preview */
 } generation_share;
 /* One slice of several tasks that can share: a step of each of these images, FLUX_DENOISE_MAX_BATCH at most. *seconds: what the step took. After a
  * failure nobody has moved and each may go on: apart, or with fewer images. */
 bool generation_step_together(const generation_share *shares, int count, double *seconds, error *e);
+/* The preview that the task's last step left; false: it was to leave none, or its model has no colours for it. */
+bool generation_get_preview(const generation *g, generated_preview *out);
 
 #endif

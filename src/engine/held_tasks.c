@@ -57,7 +57,7 @@ static void deal(slice_party *p, held_task *const *tasks, int count, int places)
         for (int i = 0; i < count && places > 0; i++) {
             if (i == p->count && p->count < ENGINE_MAX_SLICE_TASKS) {
                 p->members[p->count] = tasks[i];
-                p->shares[p->count++] = (generation_share){tasks[i]->work, 0};
+                p->shares[p->count++] = (generation_share){.task = tasks[i]->work};
             }
             if (i >= p->count || p->shares[i].images == generation_images_to_step(tasks[i]->work)) continue;
             p->shares[i].images++;

@@ -14,6 +14,7 @@ typedef struct held_task {
     char id[ENGINE_ID_BYTES];
     generation *work;
     bool alone; /* shares no slice */
+    double preview_told; /* clock_seconds; 0: never */
     uint64_t memory_before, memory_peak;
     uint64_t device_peak; /* of the device's memory that is ours */
 } held_task;

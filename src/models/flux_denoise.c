@@ -20,6 +20,9 @@ struct flux_denoise {
     size_t values;     /* of the latent */
     float *latent;     /* tokens [rows·columns][in_channels] */
     float *sigmas, *timesteps;
+    uint8_t *preview;  /* NULL: none was wanted so far */
+    bool preview_wanted;
+    int previewed;     /* the preview is of the step after which `next` was this; 0: it holds none */
     flux_original original; /* zeroed where the image begins from noise */
     autoencoder_tiles *tiles; /* while it is being decoded … */
     const autoencoder_kl *decoder; /* … by this one */
@@ -94,6 +97,7 @@ void flux_denoise_free(flux_denoise *d) {
     free(d->latent);
     free(d->sigmas);
     free(d->timesteps);
+    free(d->preview);
     flux_original_free(&d->original);
     autoencoder_tiles_free(d->tiles);
     free(d);
@@ -101,9 +105,27 @@ void flux_denoise_free(flux_denoise *d) {
 
 int flux_denoise_steps_done(const flux_denoise *d) { return d->next; }
 
+static size_t preview_bytes(const flux_denoise *d) {
+    int width, height;
+    latent_rgb_size(d->rows, d->columns, &width, &height);
+    return (size_t)width * (size_t)height * 3;
+}
+
+void flux_denoise_want_preview(flux_denoise *d) {
+    const flux_parts *parts = &d->pipeline->parts;
+    if (parts->info.latent_rgb.channels != (int)parts->fit.latent_channels) return; /* none, as a rule: 0 */
+    if (d->preview == NULL) d->preview = malloc(preview_bytes(d));
+    d->preview_wanted = d->preview != NULL;
+}
+
+const uint8_t *flux_denoise_preview(const flux_denoise *d, int *width, int *height) {
+    latent_rgb_size(d->rows, d->columns, width, height);
+    return d->previewed > 0 && d->previewed == d->next ? d->preview : NULL;
+}
+
 size_t flux_denoise_bytes(const flux_denoise *d) {
     if (d == NULL) return 0;
-    return sizeof *d + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) + flux_original_bytes(&d->original) +
+    return sizeof *d + (d->preview != NULL ? preview_bytes(d) : 0) + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) + flux_original_bytes(&d->original) +
            autoencoder_tiles_bytes(d->tiles);
 }
 
@@ -190,6 +212,11 @@ static void move(flux_denoise *d, float *velocity) {
     flow_match_step(d->latent, velocity, (int64_t)d->values, d->sigmas[d->next], d->sigmas[d->next + 1]);
     d->next++;
     flux_original_restore(&d->original, d->sigmas[d->next], d->latent);
+    if (!d->preview_wanted) return;
+    /* The latent lies on the line from noise to what this velocity leads to: x − σ·v is that, before the step and after it. */
+    latent_rgb_paint(&d->pipeline->parts.info.latent_rgb, d->latent, velocity, d->sigmas[d->next], d->rows, d->columns, d->preview);
+    d->preview_wanted = false;
+    d->previewed = d->next;
 }
 
 bool flux_denoise_step_batch(flux_denoise *const *items, int count, error *e) {

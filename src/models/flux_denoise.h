@@ -38,7 +38,12 @@ typedef struct flux_denoise flux_denoise; /* its latent, its schedule, where it 
 bool flux_denoise_new(flux_pipeline *p, const flux_denoise_request *request, flux_denoise **out, error *e);
 void flux_denoise_free(flux_denoise *d); /* NULL is fine */
 int flux_denoise_steps_done(const flux_denoise *d); /* of `steps`; those that `strength` leaves out count as done */
-size_t flux_denoise_bytes(const flux_denoise *d); /* main memory it holds: the latent, the schedule, what a mask keeps, what is decoded so far; 0 for NULL */
+size_t flux_denoise_bytes(const flux_denoise *d); /* main memory it holds: the latent, the schedule, a preview, what a mask keeps, what is decoded so far; 0 for NULL */
+
+/* The next step is to leave a preview of what the picture becomes (latent_rgb.h). Where the model has no map for that, or there is no memory, it leaves none. */
+void flux_denoise_want_preview(flux_denoise *d);
+/* That of the last step, where it was to leave one: *width × *height × 3 bytes of RGB, borrowed until the next; else NULL. */
+const uint8_t *flux_denoise_preview(const flux_denoise *d, int *width, int *height);
 
 /* Whether two images may run a step together. Their prompts, seeds, guidance scales, numbers of steps and places in them may differ. */
 bool flux_denoise_can_share(const flux_denoise *a, const flux_denoise *b);

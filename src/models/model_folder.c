@@ -38,17 +38,21 @@ static bool read_class(model_info *m, error *e) {
 }
 
 /* Each block but the last halves the picture: the factor is 2^(blocks − 1). */
-static bool read_vae_factor(model_info *m, error *e) {
+static bool read_vae(model_info *m, error *e) {
     json_document d;
     json blocks = {0};
+    int64_t channels = 4; /* AutoencoderKL's default */
     bool ok = load_config(m->folder, "vae/config.json", &d, e) && json_require(json_root(&d), "block_out_channels", e) &&
-              json_array(json_root(&d), "block_out_channels", &blocks, e);
+              json_array(json_root(&d), "block_out_channels", &blocks, e) &&
+              json_int(json_root(&d), "latent_channels", 1, 1024, &channels, e);
     if (ok) {
         size_t count = yyjson_arr_size(blocks.value);
         if (count < 1 || count > 6) ok = json_complain(json_root(&d), "block_out_channels", e, "must list 1 to 6 blocks");
         else m->vae_factor = 1 << (count - 1);
     }
     m->size_multiple = 2 * m->vae_factor;
+    m->latent_channels = (int)channels;
+    m->latent_rgb = latent_rgb_known(m->latent_channels);
     json_document_free(&d);
     return ok;
 }
@@ -90,7 +94,8 @@ static bool read_own_defaults(model_info *m, error *e) {
     int64_t width = m->width, height = m->height, steps = m->steps, length = m->max_sequence_length;
     ok = ok && json_int(root, "width", m->size_multiple, MODEL_MAX_SIDE, &width, e) &&
          json_int(root, "height", m->size_multiple, MODEL_MAX_SIDE, &height, e) && json_int(root, "steps", 1, 1000, &steps, e) &&
-         json_int(root, "max_sequence_length", 1, MAX_SEQUENCE, &length, e) && json_number(root, "guidance", 0, 100, &m->guidance, e);
+         json_int(root, "max_sequence_length", 1, MAX_SEQUENCE, &length, e) && json_number(root, "guidance", 0, 100, &m->guidance, e) &&
+         latent_rgb_read(root, m->latent_channels, &m->latent_rgb, e);
     if (ok && (width % m->size_multiple != 0 || height % m->size_multiple != 0))
         ok = error_set(e, ERROR_BAD_FILE, "%s: 'width' and 'height' must be multiples of %d", path, m->size_multiple);
     if (ok) {
@@ -134,7 +139,7 @@ bool model_folder_read(const char *folder, const char *name, model_info *out, er
     snprintf(out->folder, sizeof out->folder, "%s", folder);
     snprintf(out->name, sizeof out->name, "%s", name);
     if (!file_exists(folder)) return error_set(e, ERROR_NOT_FOUND, "there is no model folder %s", folder);
-    if (!read_class(out, e) || !read_vae_factor(out, e) || !read_guidance(out, e) || !read_sequence_length(out, e)) return false;
+    if (!read_class(out, e) || !read_vae(out, e) || !read_guidance(out, e) || !read_sequence_length(out, e)) return false;
     /* FluxPipeline's own defaults, for dev and for schnell. */
     out->width = out->height = 128 * out->vae_factor;
     out->steps = out->guidance_embedded ? 28 : 4;

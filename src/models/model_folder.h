@@ -2,7 +2,7 @@
  * defaults, without a device and without touching a weight. Any process may use it.
  *
  * A folder is a diffusers pipeline: model_index.json names the class and the parts; imagined.json beside it, optional, holds our
- * defaults (width, height, steps, guidance, max_sequence_length). */
+ * defaults (width, height, steps, guidance, max_sequence_length) and what latents look like (latent_rgb). */
 #ifndef IMAGINED_MODELS_MODEL_FOLDER_H
 #define IMAGINED_MODELS_MODEL_FOLDER_H
 
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "models/latent_rgb.h"
 
 enum { MODEL_NAME_BYTES = 128, MODEL_PATH_BYTES = 1024, MODEL_MAX_SIDE = 16384 };
 
@@ -21,10 +22,12 @@ typedef struct model_info {
     char class_name[64];            /* "FluxPipeline" */
     uint64_t size_bytes;            /* of all weight files */
     int vae_factor;                 /* pixels a latent cell, each way (8) */
+    int latent_channels;
     int size_multiple;              /* width and height are multiples of this (twice the VAE factor) */
     bool guidance_embedded;         /* guidance_scale means something (dev, not schnell) */
     int width, height, steps;       /* defaults */
     double guidance;
+    latent_rgb latent_rgb;          /* for previews; 0 channels: none */
     int max_sequence_length;        /* default and, where the tokenizer's is sane, the one it was trained with */
 } model_info;
 

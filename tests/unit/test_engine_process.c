@@ -21,6 +21,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "engine/engine_process.h"
+#include "engine/front_link.h"
 #include "engine/generation.h"
 #include "engine/held_tasks.h"
 #include "engine/load_commands.h"
@@ -116,6 +117,7 @@ struct generation {
     engine_metrics metrics;
     uint8_t *rgb;
     bool lowered, news;
+    bool wanted; /* its last step was to leave a preview */
 };
 
 bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e) {
@@ -178,8 +180,16 @@ batch_key generation_batch_key(const generation *g) {
     return key;
 }
 
+/* "shows" leaves previews, and takes 10 ms a step. */
+bool generation_get_preview(const generation *g, generated_preview *out) {
+    static const uint8_t rgb[2 * 1 * 3] = {1, 2, 3, 4, 5, 6};
+    *out = (generated_preview){g->state.image, g->state.step, 2, 1, rgb};
+    return g->wanted && says(g, "shows");
+}
+
 bool generation_step_together(const generation_share *shares, int count, double *seconds, error *e) {
     generated_image none;
+    for (int i = 0; i < count; i++) shares[i].task->wanted = shares[i].preview;
     if (count == 1) {
         *seconds = 0.001;
         if (strcmp(shares[0].task->request.prompt, "thirsty") == 0 && !shares[0].task->lowered) return error_set(e, ERROR_OUT_OF_MEMORY, "none left");
@@ -203,6 +213,7 @@ bool generation_advance(generation *g, generated_image *image, error *e) {
     const char *prompt = g->request.prompt;
     generation_state *s = &g->state;
     if (strcmp(prompt, "slow") == 0) usleep(20000);
+    if (strstr(prompt, "shows") != NULL && s->phase == PHASE_DENOISE) usleep(10000);
     if (strstr(prompt, "share") != NULL && s->phase == PHASE_DENOISE) usleep(500);
     if (strcmp(prompt, "large") == 0 && s->phase == PHASE_ENCODE) take_64_mib();
     if (strcmp(prompt, "abort") == 0) abort();
@@ -852,6 +863,82 @@ static void a_slow_front_gets_every_message(void **state) {
     assert_int_equal(end(&f), 0);
 }
 
+typedef struct shown {
+    int previews, last; /* the step of its last; 0: none */
+} shown;
+
+/* A preview stands between the progress of its step's slice and the next one's. */
+static void note_shown(front *f, shown *s, int at, int fd) {
+    if (f->last.kind == MESSAGE_PROGRESS && f->last.progress.phase == PHASE_DENOISE && s->last > 0) assert_true(f->last.progress.step >= s->last);
+    if (f->last.kind != MESSAGE_PREVIEW) return;
+    uint8_t pixels[7];
+    assert_int_equal(f->last.preview.step, at + 1);
+    assert_int_equal(f->last.preview.index, 0);
+    assert_int_equal(f->last.preview.width, 2);
+    assert_int_equal(f->last.preview.height, 1);
+    assert_int_equal(fcntl(fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+    assert_int_equal(pread(fd, pixels, sizeof pixels, 0), 6);
+    assert_memory_equal(pixels, ((uint8_t[]){1, 2, 3, 4, 5, 6}), 6);
+    s->previews++;
+    s->last = f->last.preview.step;
+}
+
+/* Tasks alone and in shared steps: the first step is shown, later ones now and then. */
+static void previews_are_few_and_in_their_place(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"shows", "share shows", "share shows"};
+    front f = start();
+    for (int alone = 1; alone >= 0; alone--) {
+        int tasks = alone ? 1 : 2, done = 0, at[2] = {0}, fd;
+        shown seen[2] = {{0}};
+        double begin = clock_seconds();
+        for (int i = 0; i < tasks; i++) admit(&f, i == 0 ? "0" : "1", prompts[tasks - 1 + i], 30, 1);
+        while (done < tasks) {
+            assert_true(next(&f, &fd));
+            int i = f.last.id[0] - '0';
+            assert_in_range(i, 0, tasks - 1);
+            if (f.last.kind == MESSAGE_PREVIEW && seen[i].previews == 0) assert_int_equal(f.last.preview.step, 1);
+            note_shown(&f, &seen[i], at[i], fd);
+            if (f.last.kind == MESSAGE_PROGRESS) at[i] = f.last.progress.step;
+            done += f.last.kind == MESSAGE_DONE;
+            if (fd >= 0) close(fd);
+        }
+        /* 300 ms and more, of which each preview but the first waits for 100. */
+        for (int i = 0; i < tasks; i++) {
+            assert_true(seen[i].previews >= 2);
+            assert_true(0.1 * (seen[i].previews - 1) <= clock_seconds() - begin);
+        }
+    }
+    assert_int_equal(end(&f), 0);
+}
+
+static void a_preview_waits_for_nobody(void **state) {
+    (void)state;
+    int ends[2], fd;
+    assert_true(engine_message_pair(ends, NULL));
+    static front_link link;
+    static engine_message m;
+    link = (front_link){.socket = ends[1], .engine = NUMBER};
+    const uint8_t rgb[3] = {9, 9, 9};
+    const generated_preview preview = {2, 5, 1, 1, rgb};
+    m = (engine_message){.kind = MESSAGE_PROGRESS, .engine = NUMBER, .progress = {.images = 1}};
+    while (engine_message_send(ends[1], &m, -1, NULL)) continue;
+    assert_false(front_link_preview(&link, "t", &preview));
+    assert_false(link.over);
+    for (bool got = true; got;) assert_true(engine_message_receive(ends[0], 0, &m, &fd, &got, NULL));
+    assert_true(front_link_preview(&link, "t", &preview));
+    bool got;
+    assert_true(engine_message_receive(ends[0], 0, &m, &fd, &got, NULL));
+    assert_int_equal(m.kind, MESSAGE_PREVIEW);
+    assert_int_equal(m.preview.index, 2);
+    assert_int_equal(m.preview.step, 5);
+    close(fd);
+    close(ends[0]);
+    assert_false(front_link_preview(&link, "t", &preview));
+    assert_true(link.over);
+    close(ends[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_says_hello_and_goes_with_the_front),
@@ -877,6 +964,8 @@ int main(void) {
         cmocka_unit_test(messages_for_another_engine_are_ignored),
         cmocka_unit_test(signals_of_the_group_are_left_to_the_front),
         cmocka_unit_test(the_peak_is_the_tasks_own),
+        cmocka_unit_test(previews_are_few_and_in_their_place),
+        cmocka_unit_test(a_preview_waits_for_nobody),
         cmocka_unit_test(a_slow_front_gets_every_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -75,6 +75,25 @@ static void defaults_are_those_of_the_pipeline(void **state) {
     assert_true(m.guidance == 2);
 }
 
+/* Flux's map for 16 channels, a model's own before it, and none for others. */
+static void what_latents_look_like(void **state) {
+    (void)state;
+    model_info m;
+    error e;
+    assert_true(read_model(&m, &e));
+    assert_int_equal(m.latent_channels, 4);
+    assert_int_equal(m.latent_rgb.channels, 0);
+    put("m/vae/config.json", "{\"block_out_channels\": [8, 16, 32, 32], \"latent_channels\": 16}");
+    assert_true(read_model(&m, &e));
+    assert_int_equal(m.latent_rgb.channels, 16);
+    assert_true(m.latent_rgb.factors[15][0] == -0.1262f && m.latent_rgb.bias[2] == -0.0851f);
+    put("m/vae/config.json", "{\"block_out_channels\": [8, 16, 32, 32], \"latent_channels\": 1}");
+    put("m/imagined.json", "{\"latent_rgb\": {\"factors\": [[0.5, 0, 0]], \"bias\": [0, 0, 1]}}");
+    assert_true(read_model(&m, &e));
+    assert_int_equal(m.latent_rgb.channels, 1);
+    assert_true(m.latent_rgb.factors[0][0] == 0.5f && m.latent_rgb.bias[2] == 1);
+}
+
 static void faults_name_file_and_key(void **state) {
     (void)state;
     static const struct {
@@ -90,6 +109,8 @@ static void faults_name_file_and_key(void **state) {
         {"m/vae/config.json", "{}", "block_out_channels", ERROR_BAD_FILE},
         {"m/transformer/config.json", "{\"guidance_embeds\": \"yes\"}", "guidance_embeds", ERROR_BAD_FILE},
         {"m/imagined.json", "{\"width\": 100}", "multiples of 16", ERROR_BAD_FILE},
+        {"m/vae/config.json", "{\"block_out_channels\": [8], \"latent_channels\": 0}", "latent_channels", ERROR_BAD_FILE},
+        {"m/imagined.json", "{\"latent_rgb\": {\"factors\": [[1, 1, 1]], \"bias\": [0, 0, 0]}}", "factors", ERROR_BAD_FILE},
         {"m/imagined.json", "{\"steps\": 0}", "steps", ERROR_BAD_FILE},
         {"m/imagined.json", "{\"steps\": \"8\"}", "steps", ERROR_BAD_FILE},
     };
@@ -134,6 +155,7 @@ static void a_list_leaves_out_what_cannot_be_used(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(defaults_are_those_of_the_pipeline, a_good_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(what_latents_look_like, a_good_folder, remove_folder),
         cmocka_unit_test_setup_teardown(faults_name_file_and_key, a_good_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_list_leaves_out_what_cannot_be_used, a_good_folder, remove_folder),
     };
