@@ -12,9 +12,9 @@
 #include "server/engine_view.h"
 #include "server/loop.h"
 #include "server/picture_store.h"
-#include "server/previews.h"
 #include "server/task_keeper.h"
 
+struct previews;
 typedef struct dispatch dispatch;
 
 /* What happened to a task: it waits (again, or elsewhere in the queue), has a slot, got on, was planned, has a newer preview (server/previews.h), is over. */
@@ -25,7 +25,7 @@ typedef struct dispatch_options {
     queue_manager *queue;
     catalog *catalog;
     const picture_store *pictures;
-    previews *previews; /* what the engine shows of running tasks is put there */
+    struct previews *previews; /* what the engine shows of running tasks is put there */
     task_keeper *keeper; /* the dispatcher listens to it */
     engine_profiles *profiles; /* what engines measure, and are told */
     engine_options engine;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "image/parameters.h"
 #include "server/dispatch_internal.h"
+#include "server/previews.h"
 
 static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;

@@ -32,6 +32,7 @@ typedef struct stream {
 struct events {
     loop *loop;
     queue_manager *queue;
+    const struct previews *previews;
     event_ring *ring;
     stream *streams;
     loop_timer *heartbeat;
@@ -54,14 +55,15 @@ static bool append_json(buffer *out, yyjson_mut_doc *doc, yyjson_mut_val *root) 
 
 static bool append_document(const events *v, buffer *out, const task *t) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    return append_json(out, doc, task_document(doc, v->queue, t, clock_unix_ms()));
+    return append_json(out, doc, task_document(doc, v->queue, v->previews, t, clock_unix_ms()));
 }
 
-static bool append_progress(buffer *out, const task *t) {
+static bool append_progress(const events *v, buffer *out, const task *t) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *o = task_progress_document(doc, t);
+    yyjson_mut_val *o = task_progress_document(doc, t), *seen = task_preview_document(doc, v->previews, t);
     yyjson_mut_obj_add_str(doc, o, "id", t->id);
     yyjson_mut_obj_add_str(doc, o, "status", task_status_name(t->status));
+    if (seen != NULL) yyjson_mut_obj_add_val(doc, o, "preview", seen);
     return append_json(out, doc, o);
 }
 
@@ -159,11 +161,12 @@ static void beat(void *context) {
 
 /* --- life --- */
 
-bool events_new(loop *l, queue_manager *q, events **out, error *e) {
+bool events_new(loop *l, queue_manager *q, const struct previews *p, events **out, error *e) {
     events *v = calloc(1, sizeof *v);
     if (v == NULL) return error_no_memory(e, "the events", sizeof *v);
     v->loop = l;
     v->queue = q;
+    v->previews = p;
     /* Ids of an earlier run are lower than all of this one, unless it had more than a thousand events each millisecond. */
     if (!event_ring_new((uint64_t)clock_unix_ms() * 1024, KEPT_EVENTS, KEPT_BYTES, &v->ring, e) ||
         !loop_timer_new(l, beat, v, &v->heartbeat, e)) {
@@ -192,14 +195,14 @@ static bool somebody_cares(const events *v) {
 }
 
 void events_changed(events *v, const task *t, task_change what) {
-    if (what == CHANGE_PREVIEW) return;
+    if (what == CHANGE_PREVIEW) return; /* it is told with the progress that follows it */
     if (!somebody_cares(v)) {
         event_ring_skip(v->ring);
         return;
     }
     buffer_clear(&v->data);
     bool progress = what == CHANGE_PROGRESS;
-    if (progress ? append_progress(&v->data, t) : append_document(v, &v->data, t))
+    if (progress ? append_progress(v, &v->data, t) : append_document(v, &v->data, t))
         event_ring_add(v->ring, t->id, event_name(t, what), progress, task_status_is_final(t->status), buffer_text(&v->data), v->data.size);
     else event_ring_skip(v->ring);
     if (v->data.failed) buffer_free(&v->data);

@@ -1,7 +1,7 @@
 /* Server-Sent Events about tasks: GET /api/tasks/{id}/events and GET /api/events.
  *
  * Events: queued (also: put back, re-prioritised), started, progress, plan, completed, failed, cancelled; the data of `progress` is a small
- * object, that of all others the task's document. Ids rise, over restarts too. A stream begins with the present state (of one task: the event
+ * object, where the newest preview is among it, that of all others the task's document. Ids rise, over restarts too. A stream begins with the present state (of one task: the event
  * of its status; of all: `state`, with the documents of those that are not over), or, where a Last-Event-ID is still within reach, with what
  * came after it. Who reads slowly misses progress, but nothing else; who falls behind farther than the kept events reach is ended, and begins
  * anew when it comes back.
@@ -15,9 +15,11 @@
 #include "server/http.h"
 #include "server/loop.h"
 
+struct previews;
 typedef struct events events;
 
-bool events_new(loop *l, queue_manager *q, events **out, error *e);
+/* `p` may be NULL: nothing is said of previews. */
+bool events_new(loop *l, queue_manager *q, const struct previews *p, events **out, error *e);
 /* The exchanges were left before. NULL is fine. */
 void events_free(events *v);
 /* Tells all streams that want to hear of it. Costs next to nothing while nobody listens. */

@@ -11,6 +11,7 @@
 #include "server/input_store.h"
 #include "server/machine_figures.h"
 #include "server/picture_store.h"
+#include "server/preview_files.h"
 #include "server/previews.h"
 #include "server/submissions.h"
 #include "server/task_keeper.h"
@@ -25,6 +26,7 @@ typedef struct services {
     input_store *inputs;
     uploads *uploads;
     previews *previews;
+    preview_files *preview_files;
     task_keeper *keeper;
     engine_profiles *profiles;
     submissions *submissions;

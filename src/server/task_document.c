@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "server/picture_store.h"
+#include "server/previews.h"
 #include "server/problem.h"
 #include "server/seconds.h"
 
@@ -28,10 +29,10 @@ static yyjson_mut_val *images(yyjson_mut_doc *doc, const task *t) {
         char id[PICTURE_ID_BYTES], url[PICTURE_ID_BYTES + 16];
         picture_id_format(t->id, i, id);
         snprintf(url, sizeof url, "/api/images/%s", id);
-        yyjson_mut_val *image = yyjson_mut_arr_add_obj(doc, list);
-        yyjson_mut_obj_add_strcpy(doc, image, "id", id);
-        yyjson_mut_obj_add_strcpy(doc, image, "url", url);
-        yyjson_mut_obj_add_val(doc, image, "seed", seed_document(doc, t->images[i].seed));
+        yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, list);
+        yyjson_mut_obj_add_strcpy(doc, one, "id", id);
+        yyjson_mut_obj_add_strcpy(doc, one, "url", url);
+        yyjson_mut_obj_add_val(doc, one, "seed", seed_document(doc, t->images[i].seed));
     }
     return list;
 }
@@ -47,6 +48,21 @@ yyjson_mut_val *task_progress_document(yyjson_mut_doc *doc, const task *t) {
     yyjson_mut_obj_add_uint(doc, p, "bytes", t->bytes_done);
     yyjson_mut_obj_add_uint(doc, p, "bytes_total", t->bytes_total);
     return p;
+}
+
+/* The step and the image in the address make it another one with each preview: pages may put it where a picture's address goes. */
+yyjson_mut_val *task_preview_document(yyjson_mut_doc *doc, const struct previews *p, const task *t) {
+    const preview *v = p != NULL ? previews_find(p, t->id) : NULL;
+    if (v == NULL) return NULL;
+    char url[TASK_ID_BYTES + 64];
+    snprintf(url, sizeof url, "/api/tasks/%s/preview?step=%d&image=%d", t->id, v->step, v->image);
+    yyjson_mut_val *o = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, o, "url", url);
+    yyjson_mut_obj_add_int(doc, o, "image", v->image);
+    yyjson_mut_obj_add_int(doc, o, "step", v->step);
+    yyjson_mut_obj_add_int(doc, o, "width", v->width);
+    yyjson_mut_obj_add_int(doc, o, "height", v->height);
+    return o;
 }
 
 static yyjson_mut_val *plan(yyjson_mut_doc *doc, const task *t) {
@@ -120,8 +136,8 @@ static void add_class(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manage
     yyjson_mut_obj_add_bool(doc, o, "suspended", t->suspended);
 }
 
-yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const task *t, int64_t now_ms) {
-    yyjson_mut_val *o = yyjson_mut_obj(doc);
+yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const struct previews *p, const task *t, int64_t now_ms) {
+    yyjson_mut_val *o = yyjson_mut_obj(doc), *seen = task_preview_document(doc, p, t);
     yyjson_mut_obj_add_strcpy(doc, o, "id", t->id);
     yyjson_mut_obj_add_str(doc, o, "status", task_status_name(t->status));
     yyjson_mut_obj_add_str(doc, o, "priority", task_priority_name(t->priority));
@@ -133,6 +149,7 @@ yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const
     add_class(doc, o, q, t, now_ms);
     add_time(doc, o, "deadline", t->request.deadline_ms);
     yyjson_mut_obj_add_val(doc, o, "progress", task_progress_document(doc, t));
+    yyjson_mut_obj_add_val(doc, o, "preview", seen != NULL ? seen : yyjson_mut_null(doc));
     yyjson_mut_obj_add_val(doc, o, "images", images(doc, t));
     if (t->status == TASK_FAILED)
         yyjson_mut_obj_add_val(doc, o, "error", problem_document(doc, problem_status(t->failure.code), &t->failure));

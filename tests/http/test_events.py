@@ -106,7 +106,7 @@ def test_a_task_from_its_beginning_to_its_end(server):
     denoise = [(d["image"], d["step"]) for _, name, d in told if name == "progress" and d["phase"] == "denoise"]
     assert denoise == sorted(set(denoise)) and (1, 3) in denoise  # 50 ms a step: none is missed by who reads
     progress = {d["phase"]: set(d) for _, name, d in told if name == "progress"}
-    assert progress["denoise"] == {"id", "status", "phase", "step", "steps", "image", "n"}
+    assert progress["denoise"] == {"id", "status", "phase", "step", "steps", "image", "n", "preview"}
     assert told[-1][2] == server.task(task)
 
 

@@ -24,7 +24,7 @@ def test_a_task_is_accepted_made_and_fetched(server):
     assert done["status"] == "completed"
     assert [i["seed"] for i in done["images"]] == [7, 8]
     assert done["images"][1] == {"id": f"{task['id']}-1", "url": f"/api/images/{task['id']}-1", "seed": 8}
-    for key in ("id", "status", "priority", "model", "position", "eta_seconds", "progress", "images", "error", "plan", "metrics",
+    for key in ("id", "status", "priority", "model", "position", "eta_seconds", "progress", "preview", "images", "error", "plan", "metrics",
                 "created_at", "started_at", "finished_at"):
         assert key in done
     assert done["priority"] == "normal" and done["model"] == "demo" and done["position"] is None and done["error"] is None

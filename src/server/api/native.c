@@ -11,6 +11,7 @@
 #include "server/api/native_images.h"
 #include "server/api/native_models.h"
 #include "server/api/native_page.h"
+#include "server/api/native_preview.h"
 #include "server/api/native_queue.h"
 #include "server/api/native_stats.h"
 #include "server/api/native_system.h"
@@ -26,7 +27,7 @@ enum { LIST_DEFAULT = 100, LIST_MAX = 1000, WAIT_MAX_SECONDS = 300, DELETE_WAIT_
 
 static void answer_task(services *s, http_exchange *x, int status, const task *t) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_doc_set_root(doc, task_document(doc, s->queue, t, clock_unix_ms()));
+    yyjson_mut_doc_set_root(doc, task_document(doc, s->queue, s->previews, t, clock_unix_ms()));
     answer_json(x, status, NULL, doc);
 }
 
@@ -193,6 +194,11 @@ static void get_task_events(services *s, http_exchange *x, const char *id) {
     if (t != NULL) events_answer(s->events, x, t);
 }
 
+static void get_task_preview(services *s, http_exchange *x, const char *id) {
+    const task *t = find_task(s, x, id);
+    if (t != NULL) native_answer_preview(s, x, t);
+}
+
 static void get_events(services *s, http_exchange *x, const char *id) {
     (void)id;
     events_answer(s->events, x, NULL);
@@ -230,7 +236,7 @@ static void list_tasks(services *s, http_exchange *x, const char *id) {
     int64_t now = clock_unix_ms();
     for (task *t = queue_manager_first(s->queue); t != NULL && limit > 0; t = queue_manager_after(t)) {
         if ((filtered && t->status != status) || !owner_sees(x, t)) continue;
-        yyjson_mut_arr_append(list, task_document(doc, s->queue, t, now));
+        yyjson_mut_arr_append(list, task_document(doc, s->queue, s->previews, t, now));
         limit--;
     }
     yyjson_mut_doc_set_root(doc, root);
@@ -244,6 +250,7 @@ static const route routes[] = {
     {"DELETE", "/api/tasks/{id}", delete_task},
     {"PATCH", "/api/tasks/{id}", patch_task},
     {"GET", "/api/tasks/{id}/events", get_task_events},
+    {"GET", "/api/tasks/{id}/preview", get_task_preview},
     {"GET", "/api/events", get_events},
     {"POST", "/api/images", native_post_image, NATIVE_UPLOAD_BYTES + (64 << 10)}, /* a form's heads come on top */
     {"GET", "/api/images", native_list_images},

@@ -1,0 +1,97 @@
+#include "server/api/native_preview.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/answer.h"
+#include "server/problem.h"
+#include "server/services.h"
+
+enum { QUALITY = 85, TAG_BYTES = 64 };
+
+/* A request whose file is being made. */
+typedef struct asked {
+    http_exchange *exchange;
+    preview_job *job;
+    image_format format;
+    char tag[TAG_BYTES];
+} asked;
+
+static bool read_query(const http_exchange *x, int *side, image_format *format, error *e) {
+    const char *wanted = http_query(x, "side"), *name = http_query(x, "format");
+    char *end;
+    long pixels = wanted != NULL ? strtol(wanted, &end, 10) : 0;
+    if (wanted != NULL && (wanted[0] < '0' || wanted[0] > '9' || *end != '\0' || pixels < 1 || pixels > PREVIEW_MAX_SIDE))
+        return error_field(e, ERROR_INVALID, "side", "'%.32s' is no side: it must be from 1 to %d pixels", wanted, PREVIEW_MAX_SIDE);
+    *side = (int)pixels;
+    *format = IMAGE_JPEG;
+    return name == NULL || image_format_parse(name, format) ||
+           error_field(e, ERROR_INVALID, "format", "'%.32s' is no format: it must be jpeg, png or webp", name);
+}
+
+static void left(void *context, http_exchange *x) {
+    (void)x;
+    asked *a = context;
+    preview_files_forget(a->job);
+    free(a);
+}
+
+static void made(void *context, buffer *file, const error *why) {
+    asked *a = context;
+    http_exchange *x = a->exchange;
+    http_body body = {0};
+    error fault = {0};
+    http_when_left(x, NULL, NULL);
+    if (file == NULL) {
+        problem_answer(x, 0, why);
+    } else if (!http_body_add(&body, file, &fault)) {
+        problem_answer(x, 0, &fault);
+    } else {
+        http_add_header(x, "etag", a->tag);
+        http_add_header(x, "cache-control", "no-store");
+        http_respond(x, 200, image_format_type(a->format), &body);
+    }
+    free(a);
+}
+
+static bool is_had(const http_exchange *x, const char *tag) {
+    const char *had = http_header(x, "if-none-match");
+    return had != NULL && (strcmp(had, "*") == 0 || strstr(had, tag) != NULL);
+}
+
+static bool make(services *s, http_exchange *x, const preview *v, int side, const asked *how, error *e) {
+    asked *a = malloc(sizeof *a);
+    if (a == NULL) return error_no_memory(e, "a preview", sizeof *a);
+    *a = *how;
+    if (preview_files_make(s->preview_files, v, side, a->format, QUALITY, made, a, &a->job, e)) {
+        http_when_left(x, left, a);
+        return true;
+    }
+    free(a);
+    return false;
+}
+
+void native_answer_preview(services *s, http_exchange *x, const task *t) {
+    const preview *v = previews_find(s->previews, t->id);
+    asked how = {.exchange = x};
+    int side = 0;
+    error why = {0};
+    if (!read_query(x, &side, &how.format, &why)) {
+        problem_answer(x, 0, &why);
+        return;
+    }
+    if (v == NULL) {
+        error_set(&why, ERROR_NOT_FOUND, "there is no preview of task '%s' now: it comes with its first steps and goes with its end", t->id);
+        problem_answer(x, 0, &why);
+        return;
+    }
+    snprintf(how.tag, sizeof how.tag, "\"%d-%d-%d-%s\"", v->image, v->step, side, image_format_name(how.format));
+    if (is_had(x, how.tag)) {
+        http_add_header(x, "etag", how.tag);
+        http_add_header(x, "cache-control", "no-store");
+        answer_empty(x, 304);
+    } else if (!make(s, x, v, side, &how, &why)) {
+        problem_answer(x, 0, &why);
+    }
+}

@@ -1,0 +1,11 @@
+/* GET /api/tasks/{id}/preview: what a running task's picture looks like by now. */
+#ifndef IMAGINED_SERVER_API_NATIVE_PREVIEW_H
+#define IMAGINED_SERVER_API_NATIVE_PREVIEW_H
+
+#include "queue/task.h"
+#include "server/router.h"
+
+/* Answers with the newest preview of a task that the client may see; 404 while there is none. */
+void native_answer_preview(struct services *s, http_exchange *x, const task *t);
+
+#endif
