@@ -134,11 +134,19 @@ def test_tasks_and_images_are_their_keys_own(guarded):
     assert foreign.status_code == none.status_code == 404
     assert foreign.json()["detail"].replace(made["id"], "") == none.json()["detail"].replace("01M85RAHCXNV0FKR44ED86FNP7", "")
 
+    # A preview too, while there is one.
+    running = server.post("/api/tasks", json={"prompt": "slow", "num_inference_steps": 500}, headers=anna).json()["id"]
+    until(lambda: server.get(f"/api/tasks/{running}/preview", headers=anna).status_code == 200)
+    assert server.get(f"/api/tasks/{running}/preview", headers=ben).status_code == 404
+    assert server.get(f"/api/tasks/{running}/preview").status_code == 200
+    assert server.client.delete(f"/api/tasks/{running}", headers=anna).status_code in (200, 202)
+    server.finish(running)
+
     def listed(headers):
         return [t["id"] for t in server.get("/api/tasks", headers=headers).json()["tasks"]]
 
-    assert listed(anna) == [made["id"]] and listed(ben) == [bens["id"]]
-    assert listed({}) == [alone["id"], bens["id"], made["id"]]
+    assert listed(anna) == [running, made["id"]] and listed(ben) == [bens["id"]]
+    assert listed({}) == [running, alone["id"], bens["id"], made["id"]]
     assert server.get(image).status_code == 200
 
     def pictures(headers):
