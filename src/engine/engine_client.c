@@ -221,7 +221,7 @@ static void note_finished(engine_client *c, const char *id) {
 }
 
 /* False when an engine must not send this. */
-static bool dispatch(engine_client *c, const engine_message *m, int fd) {
+static bool dispatch(engine_client *c, const engine_message *m, engine_files *files) {
     void *context = c->events.context;
     switch (m->kind) {
     case MESSAGE_HELLO:
@@ -233,19 +233,15 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
         c->events.progress(context, m);
         return true;
     case MESSAGE_IMAGE:
-        if (!picture_is_whole(fd, m->image.width, m->image.height)) {
-            close(fd);
-            return false;
-        }
-        c->events.image(context, m, fd);
+        if (!picture_is_whole(files->fds[0], m->image.width, m->image.height)) return false;
+        c->events.image(context, m, files->fds[0]);
+        files->count = 0;
         return true;
     case MESSAGE_PREVIEW:
-        if (!picture_is_whole(fd, m->preview.width, m->preview.height)) {
-            close(fd);
-            return false;
-        }
-        if (c->events.preview != NULL) c->events.preview(context, m, fd);
-        else close(fd);
+        if (!picture_is_whole(files->fds[0], m->preview.width, m->preview.height)) return false;
+        if (c->events.preview == NULL) return true;
+        c->events.preview(context, m, files->fds[0]);
+        files->count = 0;
         return true;
     case MESSAGE_DONE:
         note_finished(c, m->id);
@@ -279,20 +275,18 @@ static bool dispatch(engine_client *c, const engine_message *m, int fd) {
 /* Hands out what has arrived, `limit` messages at most (−1: all). Closes the socket at its end. */
 static void read_messages(engine_client *c, int limit) {
     for (int i = 0; c->socket >= 0 && i != limit; i++) {
-        int fd;
+        engine_files files;
         bool got;
         engine_message *m = &c->message;
-        bool ok = engine_message_receive(c->socket, 0, m, &fd, &got, NULL);
+        bool ok = engine_message_receive(c->socket, 0, m, &files, &got, NULL);
         if (ok && !got) {
             if (c->running_count > 0 && clock_seconds() - c->counted_at >= oom_count_seconds) count_oom_kills(c);
             return;
         }
-        if (ok && m->engine != c->number) { /* stale */
-            if (fd >= 0) close(fd);
-            continue;
-        }
-        if (ok && dispatch(c, m, fd)) continue;
-        if (!ok && !got) {
+        ok = ok && (m->engine != c->number /* stale */ || dispatch(c, m, &files));
+        engine_files_close(&files); /* those that nobody took */
+        if (ok) continue;
+        if (!got) {
             /* The end of the socket comes with the end of the process, a moment before it; anything else must be brought to an end. */
             struct pollfd p = {.fd = c->socket};
             c->malformed = poll(&p, 1, 0) < 1 || (p.revents & POLLHUP) == 0;
@@ -362,7 +356,7 @@ bool engine_client_stopped(const engine_client *c) { return c->parked; }
 
 /* --- tasks --- */
 
-static bool send_to_engine(engine_client *c, engine_message_kind kind, const char *id, error *e) {
+static bool send_with_files(engine_client *c, engine_message_kind kind, const char *id, const engine_files *files, error *e) {
     engine_message *m = &c->outgoing;
     m->kind = kind;
     m->engine = c->number;
@@ -373,14 +367,18 @@ static bool send_to_engine(engine_client *c, engine_message_kind kind, const cha
     memcpy(m->id, id, n);
     if (!engine_client_ready(c)) return error_set(e, ERROR_BUSY, "no engine is ready");
     error fault = {0};
-    if (engine_message_send(c->socket, m, -1, &fault)) return true;
+    if (engine_message_send_files(c->socket, m, files, &fault)) return true;
     /* An engine that is gone is about to be replaced: the same to the caller as a busy one. */
     return error_set(e, ERROR_BUSY, "%s", fault.text);
 }
 
-bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, error *e) {
+static bool send_to_engine(engine_client *c, engine_message_kind kind, const char *id, error *e) {
+    return send_with_files(c, kind, id, &(engine_files){0}, e);
+}
+
+bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, const engine_files *files, error *e) {
     c->outgoing.request = *request;
-    return send_to_engine(c, MESSAGE_ADMIT, id, e);
+    return send_with_files(c, MESSAGE_ADMIT, id, files, e);
 }
 
 bool engine_client_cancel(engine_client *c, const char *id, error *e) { return send_to_engine(c, MESSAGE_CANCEL, id, e); }
@@ -419,11 +417,11 @@ static bool wait_for_end(engine_client *c, double seconds) {
         if (clock_seconds() >= deadline) return false;
         struct pollfd p = {.fd = c->socket, .events = POLLIN};
         poll(&p, 1, c->socket >= 0 ? 20 : 2);
-        int fd;
+        engine_files files;
         bool got = true;
         while (c->socket >= 0 && got) {
-            if (!engine_message_receive(c->socket, 0, &c->message, &fd, &got, NULL)) close_socket(c);
-            else if (fd >= 0) close(fd);
+            if (!engine_message_receive(c->socket, 0, &c->message, &files, &got, NULL)) close_socket(c);
+            else engine_files_close(&files);
         }
     }
     return true;

@@ -81,8 +81,9 @@ void engine_client_start(engine_client *c);
 bool engine_client_stopped(const engine_client *c); /* between the two */
 pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
 
-/* Hands a task to the engine. ERROR_BUSY when no engine is ready or its socket is full: try again later. */
-bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, error *e);
+/* Hands a task to the engine, with the files that the request names, which stay the caller's. ERROR_BUSY when no engine is ready or its socket is full:
+ * try again later. */
+bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, const engine_files *files, error *e);
 /* Asks for an end at the next slice boundary; `failed` with ERROR_CANCELLED (or `done`, if it was faster) follows. */
 bool engine_client_cancel(engine_client *c, const char *id, error *e);
 /* Keeps the task's latents but gives it no slices until it is resumed. ERROR_BUSY as above. */

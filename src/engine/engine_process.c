@@ -98,7 +98,7 @@ static void admit(process *p, const engine_message *m) {
         log_line(LOG_WARNING, "task %s was admitted twice", m->id);
         return;
     }
-    if (!generation_new(&p->room, &m->request, &work, &fault) || !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
+    if (!generation_new(&p->room, &m->request, &p->front.files, &work, &fault) || !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
         generation_free(work);
         front_link_failed(&p->front, m->id, &fault);
         return;
@@ -191,20 +191,22 @@ static void listen_to_front(process *p) {
 
 /* --- slices --- */
 
-/* What the task took, for the next of its kind: by itself, and with as many others as there were beside it at most. */
+/* What the task took, for the next of its kind: by itself, and with as many others as there were beside it at most. What encoding a picture takes of memory says
+ * nothing of those that begin from noise. */
 static void tell_profile(process *p, const held_task *t, uint64_t peak_bytes) {
     batch_key key = generation_batch_key(t->work);
     engine_profile f = {.width = key.width, .height = key.height, .text_tokens = key.text_tokens, .guidance_pair = key.guidance_pair, .batch = 1};
     memcpy(f.model, key.model, sizeof f.model);
     memcpy(f.precision, key.precision, sizeof f.precision);
     generation_fill_profile(t->work, &f);
+    bool begins_from_picture = generation_begins_from_picture(t->work);
     int largest = generation_metrics(t->work)->largest_batch;
-    if (largest == 1) f.peak_bytes = peak_bytes;
+    if (largest == 1 && !begins_from_picture) f.peak_bytes = peak_bytes;
     f.step_seconds = batcher_seconds(&p->held.batcher, &key, 1);
     front_link_profile(&p->front, &f);
     if (largest <= 1) return;
     f.batch = largest;
-    f.peak_bytes = peak_bytes;
+    f.peak_bytes = begins_from_picture ? 0 : peak_bytes;
     f.step_seconds = batcher_seconds(&p->held.batcher, &key, largest);
     front_link_profile(&p->front, &f);
 }

@@ -11,16 +11,15 @@
 
 bool front_link_receive(front_link *l, int timeout_ms) {
     while (!l->over) {
-        int fd;
         bool got;
         error fault = {0};
-        if (!engine_message_receive(l->socket, timeout_ms, &l->in, &fd, &got, &fault)) {
+        engine_files_close(&l->files);
+        if (!engine_message_receive(l->socket, timeout_ms, &l->in, &l->files, &got, &fault)) {
             log_line(LOG_DEBUG, "%s", fault.text);
             l->over = true;
             return false;
         }
         if (!got) return false;
-        if (fd >= 0) close(fd);
         if (l->in.engine == l->engine) return true;
     }
     return false;

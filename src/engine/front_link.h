@@ -12,9 +12,10 @@ typedef struct front_link {
     uint64_t engine; /* this engine's number */
     bool over;       /* told to stop, or the front is gone */
     engine_message in, out; /* large */
+    engine_files files;     /* beside `in`: closed with the next message unless somebody took them (and set the count to 0) */
 } front_link;
 
-/* Takes the next message that is meant for this engine into link->in; waits at most timeout_ms (−1: until there is one). False: there is none, or it is over. */
+/* Takes the next message that is meant for this engine into link->in, and what came beside it into link->files; waits at most timeout_ms (−1: until there is one). False: there is none, or it is over. */
 bool front_link_receive(front_link *l, int timeout_ms);
 
 void front_link_hello(front_link *l, const device *d);

@@ -6,8 +6,11 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "engine/input_picture.h"
 #include "engine/task_plan.h"
 #include "models/flux_denoise.h"
+#include "models/flux_original.h"
+#include "models/flux_picture.h"
 
 /* Without these it is not known what encoding and decoding take. */
 enum { MEASURED_PARTS = FLUX_ENCODERS | FLUX_DECODER };
@@ -24,7 +27,12 @@ struct generation {
     flux_pipeline *pipeline; /* the lease's */
     conditioning positive, negative;
     int through;  /* prompts that went through the encoders, and did not come from the cache */
-    bool encoded; /* all of them are here */
+    engine_files files; /* of the picture to begin from and of its mask, until they are read */
+    flux_picture *picture;
+    float *mask;
+    double picture_seconds; /* of encoding that are not the prompts' */
+    int first_step; /* those before it are left out */
+    bool encoded; /* the prompts and the picture are here, as far as they are wanted */
     bool loaded;  /* the model was not in memory before */
     image_work images[ENGINE_MAX_IMAGES];
     uint8_t *rgb;
@@ -40,13 +48,19 @@ struct generation {
 
 static bool uses_guidance_pair(const engine_request *r) { return r->has_negative_prompt && r->true_cfg_scale > 1; }
 
-bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e) {
+bool generation_new(engine_room *room, const engine_request *request, engine_files *files, generation **out, error *e) {
     generation *g = calloc(1, sizeof *g);
-    if (g == NULL) return error_no_memory(e, "a task", sizeof *g);
+    if (g == NULL) {
+        engine_files_close(files);
+        return error_no_memory(e, "a task", sizeof *g);
+    }
     g->room = room;
     g->request = *request;
     g->previewed = -1;
-    g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .steps = request->steps};
+    g->files = *files;
+    *files = (engine_files){0};
+    g->first_step = request->has_image ? flux_original_first_step(request->steps, request->strength) : 0;
+    g->state = (generation_state){.phase = PHASE_LOAD, .images = request->count, .step = g->first_step, .steps = request->steps};
     *out = g;
     return true;
 }
@@ -56,6 +70,9 @@ void generation_free(generation *g) {
     for (size_t i = 0; i < ENGINE_MAX_IMAGES; i++) flux_denoise_free(g->images[i].denoise);
     conditioning_free(&g->positive);
     conditioning_free(&g->negative);
+    engine_files_close(&g->files);
+    flux_picture_free(g->picture);
+    free(g->mask);
     model_manager_release(g->room->models, g->lease);
     free(g->rgb);
     free(g);
@@ -69,9 +86,16 @@ generation_state generation_get_state(const generation *g) {
 
 const engine_metrics *generation_metrics(const generation *g) { return &g->metrics; }
 
+/* Of the latents. */
+static size_t cells_of(const generation *g) {
+    size_t factor = (size_t)flux_pipeline_info(g->pipeline)->vae_factor;
+    return ((size_t)g->request.width / factor) * ((size_t)g->request.height / factor);
+}
+
 size_t generation_bytes(const generation *g) {
     size_t bytes = conditioning_bytes(&g->positive) + conditioning_bytes(&g->negative);
     for (size_t i = 0; i < ENGINE_MAX_IMAGES; i++) bytes += flux_denoise_bytes(g->images[i].denoise);
+    bytes += flux_picture_bytes(g->picture) + (g->mask != NULL ? cells_of(g) * sizeof *g->mask : 0);
     return bytes + (g->rgb != NULL ? (size_t)g->request.width * (size_t)g->request.height * 3 : 0);
 }
 
@@ -90,6 +114,10 @@ static bool check_against_model(const generation *g, error *e) {
         return error_field(e, ERROR_INVALID, "width", "%d×%d: at most %d a side", r->width, r->height, MODEL_MAX_SIDE);
     if (r->steps < 1 || r->steps > ENGINE_MAX_STEPS)
         return error_field(e, ERROR_INVALID, "num_inference_steps", "%d steps: from 1 to %d are possible", r->steps, ENGINE_MAX_STEPS);
+    if (r->has_image && !(r->strength > 0 && r->strength <= 1))
+        return error_field(e, ERROR_INVALID, "strength", "a strength of %g: it must be above 0 and at most 1", r->strength);
+    if (g->files.count != r->has_image + r->has_mask || r->has_mask > r->has_image)
+        return error_set(e, ERROR_INTERNAL, "the task came with %d files", g->files.count);
     if (r->count < 1 || r->count > ENGINE_MAX_IMAGES)
         return error_field(e, ERROR_INVALID, "n", "%d images: from 1 to %d are possible", r->count, ENGINE_MAX_IMAGES);
     return true;
@@ -113,18 +141,20 @@ static void choose_next(generation *g);
 /* ── memory ── */
 
 static flux_picture_shape shape_of(const engine_request *r) {
-    return (flux_picture_shape){r->width, r->height, r->max_sequence_length, uses_guidance_pair(r)};
+    return (flux_picture_shape){r->width, r->height, r->max_sequence_length, uses_guidance_pair(r), r->has_image};
 }
 
 /* Latents, embeddings and pixels: at most so many bytes, for all of its images. */
 static size_t beside(const generation *g) {
     const engine_request *r = &g->request;
     size_t pixels = (size_t)r->width * (size_t)r->height;
-    return pixels * (3 + 6 * sizeof(float)) + (size_t)r->count * pixels * sizeof(float) + conditioning_bytes(&g->positive) + conditioning_bytes(&g->negative);
+    size_t original = r->has_image ? pixels * (3 + 4 * sizeof(float)) : 0; /* the picture to begin from as bytes and as numbers, and its latents */
+    return original + pixels * (3 + 6 * sizeof(float)) + (size_t)r->count * pixels * sizeof(float) + conditioning_bytes(&g->positive) + conditioning_bytes(&g->negative);
 }
 
-/* Images under way follow a plan that was made anew. */
+/* What is under way follows a plan that was made anew. */
 static void hand_out_plan(generation *g) {
+    if (g->picture != NULL) flux_picture_set_tile(g->picture, g->plan.plan.picture_tile);
     for (int i = 0; i < g->state.images; i++) {
         if (g->images[i].denoise == NULL) continue;
         flux_denoise_set_tile(g->images[i].denoise, g->plan.plan.vae_tile);
@@ -153,7 +183,7 @@ const engine_plan *generation_new_plan(generation *g) {
 static bool decode_in_the_least(generation *g) {
     if (g->lowered > MEMORY_LEVELS) return false;
     g->lowered = MEMORY_LEVELS + 1;
-    flux_pipeline_drop(g->pipeline, FLUX_ENCODERS | FLUX_TRANSFORMER);
+    flux_pipeline_drop(g->pipeline, FLUX_ENCODERS | FLUX_IMAGE_ENCODER | FLUX_TRANSFORMER);
     g->plan.plan.vae_tile = AUTOENCODER_MIN_TILE;
     hand_out_plan(g);
     return true;
@@ -168,7 +198,7 @@ bool generation_go_lower(generation *g) {
     task_plan before = g->plan;
     if (g->lowered < MEMORY_LEVELS && make_plan(g, before.plan.level + 1, NULL)) {
         g->lowered++;
-        if (g->plan.plan.release_encoders && g->encoded) flux_pipeline_drop(g->pipeline, FLUX_ENCODERS);
+        if (g->plan.plan.release_encoders && g->encoded) flux_pipeline_drop(g->pipeline, FLUX_ENCODERS | FLUX_IMAGE_ENCODER);
         return true;
     }
     g->plan = before;
@@ -192,12 +222,30 @@ static bool can_plan(generation *g) {
     return (p->seen & MEASURED_PARTS) == MEASURED_PARTS && p->clip_tokenizer != NULL && p->t5_tokenizer != NULL;
 }
 
+static bool lacks_image_encoder(generation *g) {
+    return g->request.has_image && (flux_parts_here(flux_pipeline_parts(g->pipeline)) & FLUX_IMAGE_ENCODER) == 0;
+}
+
+/* To be measured. Where it does not fit beside what was measured before, that leaves, and comes again when it is needed. */
+static bool load_image_encoder(generation *g, error *e) {
+    error fault = {0};
+    flux_picture_shape shape = shape_of(&g->request);
+    flux_picture_needs needs;
+    if (flux_pipeline_ensure(g->pipeline, FLUX_IMAGE_ENCODER, &fault)) return true;
+    if (fault.code == ERROR_OUT_OF_MEMORY && flux_pipeline_measure(g->pipeline, &shape, &needs, &fault)) {
+        flux_pipeline_drop(g->pipeline, FLUX_ALL_PARTS);
+        return flux_pipeline_ensure(g->pipeline, FLUX_IMAGE_ENCODER, e);
+    }
+    if (e != NULL) *e = fault;
+    return false;
+}
+
 /* The VAE may not fit beside the encoders. What those take to encode is measured then, and they come again when they are needed. */
 static bool load_part(generation *g, bool *more, error *e) {
     error fault = {0};
     flux_picture_shape shape = shape_of(&g->request);
     flux_picture_needs needs;
-    bool encoders_alone = flux_parts_here(flux_pipeline_parts(g->pipeline)) == FLUX_ENCODERS;
+    bool encoders_alone = (flux_parts_here(flux_pipeline_parts(g->pipeline)) & FLUX_ALL_PARTS) == FLUX_ENCODERS;
     if (model_lease_advance(g->lease, more, &fault)) return true;
     if (fault.code == ERROR_OUT_OF_MEMORY && encoders_alone && !g->planned && flux_pipeline_measure(g->pipeline, &shape, &needs, &fault)) {
         flux_pipeline_drop(g->pipeline, FLUX_ENCODERS);
@@ -215,6 +263,7 @@ static bool load(generation *g, error *e) {
         g->loaded = !model_lease_loaded(g->lease);
         return can_plan(g) || plan_roughly(g, e);
     }
+    if (!g->planned && can_plan(g) && lacks_image_encoder(g)) return load_image_encoder(g, e);
     if (!g->planned && can_plan(g) && !make_plan(g, 0, e)) return false;
     if (g->planned && g->plan.plan.release_encoders && !g->encoded) {
         g->state.phase = PHASE_ENCODE; /* before the rest is loaded */
@@ -231,8 +280,12 @@ static bool load(generation *g, error *e) {
 
 /* ── where it stands ── */
 
-static int steps_done(const image_work *w) { return w->denoise != NULL ? flux_denoise_steps_done(w->denoise) : 0; }
-static bool has_steps(const generation *g, int i) { return !g->images[i].decoded && steps_done(&g->images[i]) < g->request.steps; }
+static int steps_done(const generation *g, int i) {
+    const flux_denoise *d = g->images[i].denoise;
+    return d != NULL ? flux_denoise_steps_done(d) : g->first_step;
+}
+
+static bool has_steps(const generation *g, int i) { return !g->images[i].decoded && steps_done(g, i) < g->request.steps; }
 
 /* After encoding: what is denoised is decoded at once, lowest image first; else the lowest that has steps to go is next. */
 static void choose_next(generation *g) {
@@ -248,7 +301,7 @@ static void choose_next(generation *g) {
     }
     s->finished = next < 0;
     s->image = s->finished ? s->images : next;
-    s->step = s->finished ? 0 : steps_done(&g->images[next]);
+    s->step = s->finished ? 0 : steps_done(g, next);
     s->phase = s->finished || !has_steps(g, next) ? PHASE_DECODE : PHASE_DENOISE;
 }
 
@@ -266,6 +319,8 @@ bool generation_can_share(const generation *a, const generation *b) {
            r->height == s->height && a->positive.tokens == b->positive.tokens && uses_guidance_pair(r) == uses_guidance_pair(s);
 }
 
+bool generation_begins_from_picture(const generation *g) { return g->request.has_image; }
+
 batch_key generation_batch_key(const generation *g) {
     const engine_request *r = &g->request;
     batch_key key = {.width = r->width, .height = r->height, .text_tokens = r->max_sequence_length, .guidance_pair = uses_guidance_pair(r)};
@@ -277,7 +332,7 @@ batch_key generation_batch_key(const generation *g) {
 void generation_fill_profile(const generation *g, engine_profile *out) {
     const engine_metrics *m = &g->metrics;
     out->load_seconds = g->loaded ? m->load_seconds : 0;
-    out->encode_seconds = m->encode_cached ? 0 : m->encode_seconds;
+    out->encode_seconds = m->encode_cached ? 0 : m->encode_seconds - g->picture_seconds;
     out->decode_seconds = m->decode_seconds / g->state.images;
 }
 
@@ -289,27 +344,64 @@ static bool encode_prompt(generation *g, const char *prompt, conditioning *out, 
     const prompt_key key = {r->model_folder, r->precision, prompt, flux_pipeline_encoders_stamp(g->pipeline), r->max_sequence_length};
     *through = !prompt_cache_find(g->room->prompts, &key, out);
     if (!*through) return true;
-    if (g->plan.plan.release_encoders) flux_pipeline_drop(g->pipeline, FLUX_TRANSFORMER | FLUX_DECODER);
+    if (g->plan.plan.release_encoders) flux_pipeline_drop(g->pipeline, FLUX_TRANSFORMER | FLUX_DECODER | FLUX_IMAGE_ENCODER);
     if (!flux_pipeline_encode(g->pipeline, prompt, r->max_sequence_length, out, e)) return false;
     prompt_cache_keep(g->room->prompts, &key, out);
     g->through++;
     return true;
 }
 
-/* At most one prompt a slice goes through the encoders; where they leave afterwards, all do, so that no other task's slice finds them in its way. */
-static bool encode(generation *g, error *e) {
+/* The files become pixels and cells. */
+static bool read_files(generation *g, error *e) {
     const engine_request *r = &g->request;
-    bool through = false, release = g->plan.plan.release_encoders;
-    if (g->positive.hidden == NULL && !encode_prompt(g, r->prompt, &g->positive, &through, e)) return false;
-    if (uses_guidance_pair(r) && through && !release) return true;
-    if (uses_guidance_pair(r) && g->negative.hidden == NULL && !encode_prompt(g, r->negative_prompt, &g->negative, &through, e)) return false;
+    uint8_t *rgb;
+    if (!input_picture_read(g->files.fds[0], r->width, r->height, &rgb, e)) return false;
+    bool ok = (!r->has_mask || g->mask != NULL ||
+               input_mask_read(g->files.fds[1], r->mask_is_alpha, r->width, r->height, flux_pipeline_info(g->pipeline)->vae_factor, &g->mask, e)) &&
+              flux_picture_new(g->pipeline, rgb, r->width, r->height, g->plan.plan.picture_tile, &g->picture, e);
+    free(rgb);
+    if (ok) engine_files_close(&g->files);
+    return ok;
+}
+
+/* Reads the files, or encodes a tile of the picture. */
+static bool encode_picture(generation *g, error *e) {
+    double start = clock_seconds();
+    bool more;
+    if (g->plan.plan.release_encoders) flux_pipeline_drop(g->pipeline, FLUX_ALL_PARTS);
+    bool ok = g->picture == NULL ? read_files(g, e) : flux_picture_encode_next(g->picture, &more, e);
+    g->picture_seconds += clock_seconds() - start;
+    return ok;
+}
+
+static bool all_encoded(const generation *g) {
+    const engine_request *r = &g->request;
+    return g->positive.hidden != NULL && (!uses_guidance_pair(r) || g->negative.hidden != NULL) &&
+           (!r->has_image || (g->picture != NULL && flux_picture_latents(g->picture) != NULL));
+}
+
+/* What is next of prompts and picture. *worked: it was more than a look into the cache. */
+static bool encode_next(generation *g, bool *worked, error *e) {
+    const engine_request *r = &g->request;
+    if (g->positive.hidden == NULL) return encode_prompt(g, r->prompt, &g->positive, worked, e);
+    if (uses_guidance_pair(r) && g->negative.hidden == NULL) return encode_prompt(g, r->negative_prompt, &g->negative, worked, e);
+    *worked = true;
+    return encode_picture(g, e);
+}
+
+/* At most one prompt or one tile a slice goes through the encoders; where they leave afterwards, all do, so that no other task's slice finds them in its way. */
+static bool encode(generation *g, error *e) {
+    bool worked = false, release = g->plan.plan.release_encoders;
+    while (!all_encoded(g) && (release || !worked))
+        if (!encode_next(g, &worked, e)) return false;
+    if (!all_encoded(g)) return true;
     g->metrics.encode_cached = g->through == 0;
     g->encoded = true;
     if (!release) {
         choose_next(g);
         return true;
     }
-    flux_pipeline_drop(g->pipeline, FLUX_ENCODERS);
+    flux_pipeline_drop(g->pipeline, FLUX_ENCODERS | FLUX_IMAGE_ENCODER);
     g->state.phase = PHASE_LOAD; /* the rest of it */
     return true;
 }
@@ -329,6 +421,9 @@ static bool begin_image(generation *g, int i, error *e) {
         .true_cfg_scale = r->true_cfg_scale,
         .attention_slice = g->plan.attention_slice,
         .vae_tile = g->plan.plan.vae_tile,
+        .image = g->picture != NULL ? flux_picture_latents(g->picture) : NULL,
+        .strength = r->strength,
+        .mask = g->mask,
     };
     return flux_denoise_new(g->pipeline, &d, &g->images[i].denoise, e);
 }

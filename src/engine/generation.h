@@ -34,13 +34,14 @@ typedef struct generated_preview {
 typedef struct generation_state {
     engine_phase phase;
     int image, images;
-    int step, steps; /* finished and all steps of this image */
+    int step, steps; /* finished and all steps of this image; those that strength leaves out count as finished */
     bool finished;
     uint64_t bytes_done, bytes_total; /* of weights, while loading, also in the middle of a slice; else 0 */
 } generation_state;
 
-/* Copies the request. The model is leased in the first slice. The room outlives the generation. */
-bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e);
+/* Copies the request and takes the files that it names, whatever happens: *files is empty afterwards. The model is leased in the first slice. The room outlives the
+ * generation. */
+bool generation_new(engine_room *room, const engine_request *request, engine_files *files, generation **out, error *e);
 void generation_free(generation *g); /* NULL is fine; gives the model back */
 generation_state generation_get_state(const generation *g);
 /* Runs one slice. When it completed an image, *image is filled (else image->rgb is NULL). A denoising slice is one step of one image, a decoding slice one
@@ -52,7 +53,7 @@ const engine_metrics *generation_metrics(const generation *g);
 size_t generation_bytes(const generation *g);
 /* Its model's row keeps the most that a task took: `bytes` of the device beyond the weights. Nothing before the model is leased. */
 void generation_note_peak(generation *g, uint64_t bytes);
-/* The seconds of its phases: of a load and of encoding only where they took place, of decoding for one image. */
+/* The seconds of its phases: of a load and of encoding prompts only where they took place, of decoding for one image. */
 void generation_fill_profile(const generation *g, engine_profile *out);
 /* How its memory is planned, each time that was done anew; NULL when there is nothing new to tell. Borrowed. */
 const engine_plan *generation_new_plan(generation *g);
@@ -64,6 +65,7 @@ int generation_images_to_step(const generation *g);
 /* Whether images of both may run a step together: both have some, of one model, shape, text length and guidance mode. */
 bool generation_can_share(const generation *a, const generation *b);
 batch_key generation_batch_key(const generation *g);
+bool generation_begins_from_picture(const generation *g);
 
 typedef struct generation_share {
     generation *task;

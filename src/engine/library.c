@@ -112,10 +112,11 @@ bool imagined_generate(imagined *engine, const imagined_request *request, imagin
                        imagined_fault *why) {
     error e = {0};
     engine_request *full = malloc(sizeof *full);
+    engine_files files = {0};
     generation *g = NULL;
     *out = (imagined_image){0};
     bool ok = full != NULL || error_no_memory(&e, "the request", sizeof *full);
-    ok = ok && complete(request, full, &e) && generation_new(&engine->room, full, &g, &e) && run(g, progress, context, out, &e);
+    ok = ok && complete(request, full, &e) && generation_new(&engine->room, full, &files, &g, &e) && run(g, progress, context, out, &e);
     if (ok) {
         out->seed = full->seed;
         out->steps = full->steps;

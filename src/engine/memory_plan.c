@@ -15,12 +15,33 @@ static size_t add(size_t a, size_t b) {
 static size_t less(size_t a, size_t b) { return a > b ? a - b : 0; }
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-static size_t encoders(const memory_needs *n) { return add(n->clip_weights, n->t5_weights); }
+static size_t text_encoders(const memory_needs *n) { return add(n->clip_weights, n->t5_weights); }
+static size_t encoders(const memory_needs *n) { return add(text_encoders(n), n->image_encoder_weights); }
+
+/* A phase of the VAE: what the whole picture takes, and what it takes in tiles. */
+typedef struct tiling {
+    size_t whole;
+    const memory_tile *tiles;
+    int count;
+} tiling;
+
+static tiling decoding(const memory_needs *n) { return (tiling){n->decode_compute, n->tiles, n->tile_count}; }
+static tiling encoding(const memory_needs *n) { return (tiling){n->picture_compute, n->picture_tiles, n->picture_tile_count}; }
+
+static size_t compute_of(const tiling *t, int tile) {
+    for (int i = 0; i < t->count; i++)
+        if (t->tiles[i].tile == tile) return t->tiles[i].compute;
+    return t->whole;
+}
 
 static size_t decode_compute(const memory_needs *n, int tile) {
-    for (int i = 0; i < n->tile_count; i++)
-        if (n->tiles[i].tile == tile) return n->tiles[i].compute;
-    return n->decode_compute;
+    tiling t = decoding(n);
+    return compute_of(&t, tile);
+}
+
+static size_t picture_compute(const memory_needs *n, int tile) {
+    tiling t = encoding(n);
+    return compute_of(&t, tile);
 }
 
 static size_t step_compute(const memory_needs *n, const memory_plan *p) { return p->attention_sliced ? n->step_compute_sliced : n->step_compute; }
@@ -40,25 +61,27 @@ static size_t transformer_bytes(const memory_needs *n, const memory_plan *p) {
 }
 
 static size_t peak_of(const memory_needs *n, const memory_plan *p) {
-    size_t others = p->release_encoders ? 0 : add(n->vae_weights, transformer_bytes(n, p));
-    size_t encoding = add(add(always(n, p), encoders(n)), add(n->encode_compute, others));
+    size_t others = add(n->vae_weights, transformer_bytes(n, p)), picture = picture_compute(n, p->picture_tile);
+    size_t of_texts = add(text_encoders(n), n->encode_compute), of_picture = add(n->image_encoder_weights, picture);
+    if (!p->release_encoders) of_texts = add(add(encoders(n), others), larger(n->encode_compute, picture));
     size_t compute = larger(step_compute(n, p), decode_compute(n, p->vae_tile));
-    return larger(encoding, add(add(beside_transformer(n, p), transformer_bytes(n, p)), compute));
+    size_t encoding_peak = add(always(n, p), p->release_encoders ? larger(of_texts, of_picture) : of_texts);
+    return larger(encoding_peak, add(add(beside_transformer(n, p), transformer_bytes(n, p)), compute));
 }
 
 /* The largest tile whose decoding takes at most `room`, the whole picture before any tile; where none does, the one that takes least. */
-static int tile_within(const memory_needs *n, size_t room, bool whole_allowed) {
+static int tile_within(const tiling *t, size_t room, bool whole_allowed) {
     int best = 0;
     size_t least = SIZE_MAX;
-    if (whole_allowed || n->tile_count == 0) {
-        if (n->decode_compute <= room) return 0;
-        least = n->decode_compute;
+    if (whole_allowed || t->count == 0) {
+        if (t->whole <= room) return 0;
+        least = t->whole;
     }
-    for (int i = 0; i < n->tile_count; i++) {
-        if (n->tiles[i].compute <= room) return n->tiles[i].tile;
-        if (n->tiles[i].compute < least) {
-            least = n->tiles[i].compute;
-            best = n->tiles[i].tile;
+    for (int i = 0; i < t->count; i++) {
+        if (t->tiles[i].compute <= room) return t->tiles[i].tile;
+        if (t->tiles[i].compute < least) {
+            least = t->tiles[i].compute;
+            best = t->tiles[i].tile;
         }
     }
     return best;
@@ -72,10 +95,17 @@ static size_t decode_room(const memory_needs *n, const memory_plan *p, memory_le
     return less(n->available_total, add(beside_transformer(n, p), n->transformer_weights));
 }
 
+/* Of the encoders that leave when they are through, the image encoder is the last, and alone. */
+static size_t picture_room(const memory_needs *n, const memory_plan *p, memory_level level, int forced) {
+    if (forced > MEMORY_TILED_DECODING || level >= MEMORY_LEAST) return 0;
+    if (p->release_encoders) return less(n->available_total, add(always(n, p), n->image_encoder_weights));
+    return decode_room(n, p, level, forced);
+}
+
 static size_t resident_bytes(const memory_needs *n, const memory_plan *p, memory_level level) {
     if (level >= MEMORY_LEAST) return n->transformer_minimum;
     size_t compute = larger(step_compute(n, p), decode_compute(n, p->vae_tile));
-    if (!p->release_encoders) compute = larger(compute, n->encode_compute);
+    if (!p->release_encoders) compute = larger(compute, larger(n->encode_compute, picture_compute(n, p->picture_tile)));
     size_t room = less(n->available_total, add(beside_transformer(n, p), compute));
     if (room >= n->transformer_weights) return SIZE_MAX;
     return larger(room, n->transformer_minimum);
@@ -87,14 +117,18 @@ static memory_plan plan_at(const memory_needs *n, memory_level level, int forced
     p.evict_idle = level >= MEMORY_EVICT_IDLE && n->idle_models > 0;
     p.release_encoders = level >= MEMORY_RELEASE_ENCODERS && encoders(n) > 0;
     p.attention_sliced = level >= MEMORY_SLICED_ATTENTION && n->step_compute_sliced < n->step_compute;
-    if (level >= MEMORY_TILED_DECODING) p.vae_tile = tile_within(n, decode_room(n, &p, level, forced), forced < MEMORY_TILED_DECODING);
+    if (level >= MEMORY_TILED_DECODING) {
+        tiling of_decoding = decoding(n), of_encoding = encoding(n);
+        p.vae_tile = tile_within(&of_decoding, decode_room(n, &p, level, forced), forced < MEMORY_TILED_DECODING);
+        p.picture_tile = tile_within(&of_encoding, picture_room(n, &p, level, forced), forced < MEMORY_TILED_DECODING);
+    }
     if (level >= MEMORY_STREAMED_WEIGHTS && n->transformer_minimum < n->transformer_weights) p.resident_bytes = resident_bytes(n, &p, level);
     p.peak = peak_of(n, &p);
     return p;
 }
 
 static bool same_measures(const memory_plan *a, const memory_plan *b) {
-    return a->evict_idle == b->evict_idle && a->release_encoders == b->release_encoders && a->vae_tile == b->vae_tile &&
+    return a->evict_idle == b->evict_idle && a->release_encoders == b->release_encoders && a->vae_tile == b->vae_tile && a->picture_tile == b->picture_tile &&
            a->attention_sliced == b->attention_sliced && a->resident_bytes == b->resident_bytes;
 }
 
@@ -122,10 +156,14 @@ static void say(memory_plan *p, const char *format, ...) {
 
 static void describe(const memory_needs *n, memory_plan *p) {
     if (p->evict_idle) say(p, "evict idle models: %llu MiB", mib(n->idle_models));
-    if (p->release_encoders) say(p, "release the text encoders after encoding: %llu MiB", mib(encoders(n)));
+    if (p->release_encoders)
+        say(p, "release the %sencoders after encoding: %llu MiB", n->image_encoder_weights > 0 ? "" : "text ", mib(encoders(n)));
     if (p->vae_tile > 0)
         say(p, "decode in tiles of %d latent cells: %llu MiB instead of %llu MiB", p->vae_tile, mib(decode_compute(n, p->vae_tile)),
             mib(n->decode_compute));
+    if (p->picture_tile > 0)
+        say(p, "encode the picture in tiles of %d latent cells: %llu MiB instead of %llu MiB", p->picture_tile, mib(picture_compute(n, p->picture_tile)),
+            mib(n->picture_compute));
     if (p->attention_sliced)
         say(p, "attention in slices: a step computes in %llu MiB instead of %llu MiB", mib(n->step_compute_sliced), mib(n->step_compute));
     if (p->resident_bytes < n->transformer_weights)

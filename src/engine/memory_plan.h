@@ -1,12 +1,12 @@
 /* How one task's memory is planned before anything is allocated: a pure function of measured figures.
  *
- * The task has three phases: it encodes the prompt, steps the latents, decodes them. The compute buffers of one phase are given back before
- * the next begins. What does not fit is planned down a ladder, one rung after the other, until it does:
+ * The task has three phases: it encodes the prompt (and then the picture that it begins from, where there is one), steps the latents, decodes them. The
+ * compute buffers of one phase are given back before the next begins. What does not fit is planned down a ladder, one rung after the other, until it does:
  *
  *     0  all fits: other models stay in the cache, all of this one is on the device
  *     1  idle models are evicted
- *     2  the text encoders leave after encoding; the transformer and the VAE come only then
- *     3  the VAE decodes in tiles
+ *     2  the encoders leave after encoding, each when it is through; the transformer and the VAE's decoder come only then
+ *     3  the VAE decodes, and encodes, in tiles
  *     4  attention goes in slices
  *     5  weights of the transformer are streamed from main memory, as few as possible
  *     6  as few weights as can be stay on the device, in the smallest tiles: never planned at first, only after rung 5 failed
@@ -34,7 +34,7 @@ typedef enum memory_level {
     MEMORY_LEVELS, /* none is left */
 } memory_level;
 
-/* What decoding in tiles of tile × tile latent cells takes. */
+/* What decoding, or encoding, in tiles of tile × tile latent cells takes. */
 typedef struct memory_tile {
     int tile;
     size_t compute;
@@ -43,6 +43,7 @@ typedef struct memory_tile {
 /* What a task needs, measured (the *_measure functions of the models), and what there is. */
 typedef struct memory_needs {
     size_t clip_weights, t5_weights, vae_weights;
+    size_t image_encoder_weights; /* where it is here, needed or not, or will come; else 0 */
     size_t transformer_weights;
     size_t transformer_minimum; /* what must be on the device when it is streamed: group 0 and two of the largest blocks; equal to
                                    transformer_weights where it cannot be streamed */
@@ -53,6 +54,9 @@ typedef struct memory_needs {
     size_t decode_compute;      /* of the whole picture */
     memory_tile tiles[MEMORY_PLAN_TILES]; /* largest tile first */
     int tile_count;             /* 0: cannot be tiled */
+    size_t picture_compute;     /* of encoding a picture to begin from; 0: there is none */
+    memory_tile picture_tiles[MEMORY_PLAN_TILES];
+    int picture_tile_count;
     size_t latents;             /* and embeddings: what lies there from the first phase to the last */
     size_t reserve;             /* what no figure accounts for, from the shape's profile */
     size_t available_total;     /* the device's, or the limit's, less what others and other running tasks hold */
@@ -62,6 +66,7 @@ typedef struct memory_plan {
     memory_level level;    /* the lowest rung taken */
     bool evict_idle, release_encoders;
     int vae_tile;          /* latent cells; 0: whole */
+    int picture_tile;      /* the same for encoding a picture */
     bool attention_sliced;
     size_t resident_bytes; /* for load_options.resident_bytes: what the transformer's weights may take, staging included; SIZE_MAX: all */
     size_t peak;           /* the most of the three phases, idle models that stay included; at most available_total */

@@ -87,7 +87,7 @@ static uint64_t coming_bytes(const model_manager *m) {
     for (size_t i = 0; i < MODEL_SLOTS; i++) {
         if (m->slots[i].state != SLOT_LOADING) continue;
         const flux_parts *p = flux_pipeline_parts(m->slots[i].pipeline);
-        sum += flux_parts_bytes_total(p) - flux_parts_bytes(p, p->seen);
+        sum += flux_parts_bytes(p, FLUX_ALL_PARTS & ~p->seen);
     }
     return sum;
 }
@@ -289,7 +289,7 @@ static bool fits_beside_leased(const model_manager *m, const slot *coming) {
         const flux_parts *p = flux_pipeline_parts(s->pipeline);
         count++;
         for (int kind = 0; kind < PART_KINDS; kind++)
-            if (p->parts[kind] == NULL || p->parts[kind] != wanted->parts[kind]) bytes += p->files[kind].weight_bytes;
+            if ((FLUX_ALL_PARTS & 1U << kind) != 0 && (p->parts[kind] == NULL || p->parts[kind] != wanted->parts[kind])) bytes += p->files[kind].weight_bytes;
     }
     return count <= m->options.max_models && (count == 1 || bytes <= m->options.max_cache_bytes);
 }

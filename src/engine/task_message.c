@@ -65,22 +65,33 @@ bool engine_message_pair(int ends[2], error *e) {
 
 /* --- sending --- */
 
+void engine_files_close(engine_files *f) {
+    for (int i = 0; i < f->count; i++) close(f->fds[i]);
+    *f = (engine_files){0};
+}
+
 bool engine_message_send(int socket, const engine_message *m, int fd, error *e) {
+    const engine_files files = {fd >= 0, {fd}};
+    return engine_message_send_files(socket, m, &files, e);
+}
+
+bool engine_message_send_files(int socket, const engine_message *m, const engine_files *files, error *e) {
+    size_t bytes = (size_t)files->count * sizeof files->fds[0];
     struct iovec part = {(void *)m, message_bytes((int)m->kind)};
     if (part.iov_len == 0) return error_set(e, ERROR_INTERNAL, "message of unknown kind %d", (int)m->kind);
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(sizeof(int) * ENGINE_MAX_FILES)];
     } control = {0};
     struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
+    if (files->count > 0) {
         datagram.msg_control = control.bytes;
-        datagram.msg_controllen = sizeof control.bytes;
+        datagram.msg_controllen = CMSG_SPACE(bytes);
         struct cmsghdr *c = CMSG_FIRSTHDR(&datagram);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof fd);
-        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+        c->cmsg_len = CMSG_LEN(bytes);
+        memcpy(CMSG_DATA(c), files->fds, bytes);
     }
     ssize_t n;
     do n = sendmsg(socket, &datagram, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -125,8 +136,14 @@ static bool duration_holds(double seconds) { return isfinite(seconds) && seconds
 
 static bool priority_holds(int32_t priority) { return within(priority, 0, 3); }
 
+static bool picture_holds(const engine_request *r) {
+    if (!is_flag(&r->has_image) || !is_flag(&r->has_mask) || !is_flag(&r->mask_is_alpha)) return false;
+    return r->has_image ? r->strength > 0 && r->strength <= 1 : !r->has_mask;
+}
+
 static bool request_holds(const engine_request *r) {
-    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && priority_holds(r->priority) && ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) &&
+    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && priority_holds(r->priority) && ENDS(r->model_folder) &&
+           ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) && picture_holds(r) &&
            within(r->width, 1, MODEL_MAX_SIDE) && within(r->height, 1, MODEL_MAX_SIDE) && within(r->steps, 1, ENGINE_MAX_STEPS) &&
            within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) && isfinite(r->true_cfg_scale);
 }
@@ -211,10 +228,14 @@ static bool message_holds(const engine_message *m) {
     return false;
 }
 
-static bool brings_pixels(int kind) { return kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
+/* How many descriptors a message that holds has beside it. */
+static int files_of(const engine_message *m) {
+    if (m->kind == MESSAGE_ADMIT) return m->request.has_image + m->request.has_mask;
+    return m->kind == MESSAGE_IMAGE || m->kind == MESSAGE_PREVIEW;
+}
 
-/* Takes the one descriptor that may come and closes all others. Returns how many came. */
-static int take_descriptors(struct msghdr *datagram, int *fd) {
+/* Takes as many descriptors as may come and closes all others. Returns how many came. */
+static int take_descriptors(struct msghdr *datagram, engine_files *files) {
     int count = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(datagram); c != NULL; c = CMSG_NXTHDR(datagram, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
@@ -222,7 +243,7 @@ static int take_descriptors(struct msghdr *datagram, int *fd) {
         for (size_t i = 0; i < n; i++, count++) {
             int received;
             memcpy(&received, CMSG_DATA(c) + i * sizeof received, sizeof received);
-            if (count == 0) *fd = received;
+            if (files->count < ENGINE_MAX_FILES) files->fds[files->count++] = received;
             else close(received);
         }
     }
@@ -241,9 +262,9 @@ static bool wait_readable(int socket, int timeout_ms, bool *ready, error *e) {
     }
 }
 
-bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *fd, bool *got, error *e) {
+bool engine_message_receive(int socket, int timeout_ms, engine_message *m, engine_files *files, bool *got, error *e) {
     *got = false;
-    *fd = -1;
+    *files = (engine_files){0};
     bool ready = true;
     if (timeout_ms != 0 && !wait_readable(socket, timeout_ms, &ready, e)) return false;
     if (!ready) return true;
@@ -261,15 +282,14 @@ bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *
     if (n < 0 && errno == EAGAIN) return true;
     if (n < 0) return error_set(e, ERROR_IO, "cannot receive from the socket of the engine: %s", strerror(errno));
 
-    int descriptors = take_descriptors(&datagram, fd);
+    int descriptors = take_descriptors(&datagram, files);
     if (n == 0 && descriptors == 0) return error_set(e, ERROR_IO, "the other end of the engine's socket is gone");
     int kind;
     memcpy(&kind, &m->kind, sizeof kind);
     bool holds = (datagram.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && (size_t)n >= sizeof kind && message_bytes(kind) == (size_t)n &&
-                 descriptors == (brings_pixels(kind) ? 1 : 0) && message_holds(m);
+                 message_holds(m) && descriptors == files_of(m);
     if (!holds) {
-        if (*fd >= 0) close(*fd);
-        *fd = -1;
+        engine_files_close(files);
         return error_set(e, ERROR_IO, "%zd bytes with %d descriptors came through the engine's socket that are no message", n, descriptors);
     }
     *got = true;

@@ -1,7 +1,7 @@
 /* What crosses the socket between the front and an engine process, and the picture that is asked for.
  *
  * One SOCK_SEQPACKET datagram a message: a fixed struct, the same binary on both sides, so no parser. Pixels travel beside an IMAGE or PREVIEW
- * message as a memfd (SCM_RIGHTS). */
+ * message as a memfd (SCM_RIGHTS), the files of a picture to begin from and of its mask beside ADMIT. */
 #ifndef IMAGINED_ENGINE_TASK_MESSAGE_H
 #define IMAGINED_ENGINE_TASK_MESSAGE_H
 
@@ -19,6 +19,7 @@ enum {
     ENGINE_MAX_STEPS = 1000,
     ENGINE_MAX_SLICE_TASKS = 16,      /* tasks that share one slice */
     ENGINE_PREVIEW_SIDE = 1024,       /* of a preview, in its pixels, at most */
+    ENGINE_MAX_FILES = 2,             /* descriptors beside a message */
 };
 
 /* A picture (or `count` of them) to make. Every field is filled in and validated: defaults were applied before. */
@@ -38,6 +39,10 @@ typedef struct engine_request {
     uint64_t seed;
     int32_t priority; /* 0 urgent … 3 low: whose slice is next */
     bool alone;       /* shares no slice with other tasks: an engine died while it ran */
+    /* Image to image. The files, PNG, JPEG or WebP as a client brought them, come beside the request: the picture, then the mask. */
+    bool has_image, has_mask; /* no mask without an image */
+    bool mask_is_alpha;       /* what is transparent is painted anew; else what is white */
+    double strength;          /* above 0, to 1: the share of the steps that is run; means nothing without an image */
 } engine_request;
 
 /* A model that a command is about. */
@@ -140,16 +145,26 @@ typedef struct engine_message {
     };
 } engine_message;
 
+/* Descriptors that travel beside a message: IMAGE and PREVIEW have one, ADMIT as many as its request names. */
+typedef struct engine_files {
+    int count;
+    int fds[ENGINE_MAX_FILES];
+} engine_files;
+
+void engine_files_close(engine_files *f); /* and forgets them; takes a zeroed one */
+
 /* Makes the two ends, close-on-exec, with room for some hundred progress messages. */
 bool engine_message_pair(int ends[2], error *e);
 /* Sends one message, with `fd` beside it when ≥ 0 (the caller keeps its fd). Does not block: ERROR_BUSY when the socket is full,
  * ERROR_IO when the peer is gone. */
 bool engine_message_send(int socket, const engine_message *m, int fd, error *e);
+/* The same with several files beside it, which the caller keeps. */
+bool engine_message_send_files(int socket, const engine_message *m, const engine_files *files, error *e);
 /* As engine_message_send, but waits up to timeout_ms (−1: for ever) for room: for the engine's side, which the front may keep waiting. */
 bool engine_message_send_within(int socket, const engine_message *m, int fd, int timeout_ms, error *e);
-/* Waits at most timeout_ms (−1: forever, 0: not at all) for one message. *got tells whether there was one; *fd gets a received
- * descriptor (yours, close-on-exec) or −1. False (ERROR_IO) when the peer is gone or sent something that is no message: wrong
- * size, a number out of range, a text without its NUL, a descriptor too many or too few. */
-bool engine_message_receive(int socket, int timeout_ms, engine_message *m, int *fd, bool *got, error *e);
+/* Waits at most timeout_ms (−1: forever, 0: not at all) for one message. *got tells whether there was one; *files gets the received
+ * descriptors (yours, close-on-exec). False (ERROR_IO) when the peer is gone or sent something that is no message: wrong
+ * size, a number out of range, a text without its NUL, a descriptor too many or too few. What a descriptor is of, nobody has looked at. */
+bool engine_message_receive(int socket, int timeout_ms, engine_message *m, engine_files *files, bool *got, error *e);
 
 #endif

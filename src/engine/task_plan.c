@@ -10,6 +10,7 @@ static memory_needs needs_of(const flux_picture_needs *n, size_t beside, size_t 
         .clip_weights = n->clip_weights,
         .t5_weights = n->t5_weights,
         .vae_weights = n->vae_weights,
+        .image_encoder_weights = n->image_encoder_weights,
         .transformer_weights = n->transformer_weights,
         .transformer_minimum = n->transformer_minimum,
         .idle_models = idle,
@@ -17,11 +18,14 @@ static memory_needs needs_of(const flux_picture_needs *n, size_t beside, size_t 
         .step_compute = n->compute.step,
         .step_compute_sliced = n->compute.step_sliced,
         .decode_compute = n->compute.decode,
+        .picture_compute = n->compute.picture,
         .latents = beside,
         .available_total = available,
     };
     for (int i = 0; i < n->compute.tile_count && i < MEMORY_PLAN_TILES; i++)
         m.tiles[m.tile_count++] = (memory_tile){n->compute.tiles[i].tile, n->compute.tiles[i].bytes};
+    for (int i = 0; i < n->compute.picture_tile_count && i < MEMORY_PLAN_TILES; i++)
+        m.picture_tiles[m.picture_tile_count++] = (memory_tile){n->compute.picture_tiles[i].tile, n->compute.picture_tiles[i].bytes};
     return m;
 }
 

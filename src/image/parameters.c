@@ -30,4 +30,5 @@ void image_parameters_write(const image_parameters *p, buffer *out) {
     if (p->true_cfg_scale > 1) buffer_printf(out, ", True CFG scale: %g", p->true_cfg_scale);
     buffer_printf(out, ", Seed: %" PRIu64 ", Size: %dx%d, Model: ", p->seed, p->width, p->height);
     write_value(p->model, out);
+    if (p->strength > 0) buffer_printf(out, ", Denoising strength: %g", p->strength);
 }

@@ -18,6 +18,7 @@ typedef struct image_parameters {
     int steps, width, height;
     double guidance_scale; /* "CFG scale"; for distilled models the guidance fed to the model */
     double true_cfg_scale; /* ≤ 1: not written */
+    double strength;       /* of a picture made from another, "Denoising strength"; 0: not written */
     uint64_t seed;
 } image_parameters;
 

@@ -94,7 +94,7 @@ void autoencoder_encoder_free(autoencoder_encoder *m) {
 const autoencoder_kl_config *autoencoder_encoder_config(const autoencoder_encoder *m) { return &m->config; }
 component *autoencoder_encoder_component(autoencoder_encoder *m) { return &m->part; }
 
-static int factor_of(const autoencoder_encoder *m) { return 1 << (m->config.blocks - 1); }
+int autoencoder_encoder_factor(const autoencoder_encoder *m) { return 1 << (m->config.blocks - 1); }
 
 /* The moments, [W, H, 2·latent_channels, N]: the means first, then the logarithms of the variances. */
 static struct ggml_tensor *apply_encoder(const autoencoder_encoder *m, graph *g, struct ggml_tensor *x) {
@@ -144,7 +144,7 @@ static bool build(autoencoder_encoder *m, int width, int height, int batch, erro
 
 /* *count: how many numbers the latents are. */
 static bool check_shape(const autoencoder_encoder *m, int width, int height, int batch, size_t *count, error *e) {
-    int factor = factor_of(m);
+    int factor = autoencoder_encoder_factor(m);
     if (width < 1 || height < 1 || width > AUTOENCODER_KL_MAX_SIDE || height > AUTOENCODER_KL_MAX_SIDE || batch < 1 ||
         batch > AUTOENCODER_KL_MAX_BATCH)
         return error_set(e, ERROR_INVALID, "%d pictures of %d × %d: an image encoder takes 1 to %d, of sides from 1 to %d", batch, width, height,

@@ -19,6 +19,7 @@ typedef struct autoencoder_encoder autoencoder_encoder;
 bool autoencoder_encoder_load(device *d, const char *folder, const load_options *o, autoencoder_encoder **out, error *e);
 void autoencoder_encoder_free(autoencoder_encoder *m); /* NULL is fine */
 const autoencoder_kl_config *autoencoder_encoder_config(const autoencoder_encoder *m);
+int autoencoder_encoder_factor(const autoencoder_encoder *m); /* pixels a latent cell, each way: 2^(blocks − 1) */
 component *autoencoder_encoder_component(autoencoder_encoder *m); /* for memory figures and component_release */
 
 /* Encodes pixels, [batch][in_channels][height][width], −1 … 1, whose sides are multiples of the factor 2^(blocks − 1). latents gets

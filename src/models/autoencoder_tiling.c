@@ -6,7 +6,7 @@
 #include "base/checked.h"
 #include "models/tile_axis.h"
 
-static const int tile_sizes[AUTOENCODER_TILE_SIZES] = {192, 128, 96, 64, 48, 32, 24, AUTOENCODER_MIN_TILE};
+const int autoencoder_tile_sizes[AUTOENCODER_TILE_SIZES] = {192, 128, 96, 64, 48, 32, 24, AUTOENCODER_MIN_TILE};
 
 struct autoencoder_tiles {
     autoencoder_kl *vae;
@@ -124,9 +124,9 @@ bool autoencoder_tiles_measure(const autoencoder_kl *m, int width, int height, a
                                error *e) {
     *count = 0;
     for (int i = 0; i < AUTOENCODER_TILE_SIZES; i++) {
-        if (tile_sizes[i] >= width && tile_sizes[i] >= height) continue;
-        needs[*count].tile = tile_sizes[i];
-        if (!measure(m, width, height, tile_sizes[i], &needs[*count].bytes, e)) return false;
+        if (autoencoder_tile_sizes[i] >= width && autoencoder_tile_sizes[i] >= height) continue;
+        needs[*count].tile = autoencoder_tile_sizes[i];
+        if (!measure(m, width, height, autoencoder_tile_sizes[i], &needs[*count].bytes, e)) return false;
         (*count)++;
     }
     return true;
@@ -138,10 +138,10 @@ bool autoencoder_kl_tile_for(const autoencoder_kl *m, int width, int height, siz
     if (!measure(m, width, height, 0, &bytes, e)) return false;
     if (bytes <= available_bytes) return true;
     for (int i = 0; i < AUTOENCODER_TILE_SIZES; i++) {
-        if (tile_sizes[i] >= width && tile_sizes[i] >= height) continue;
-        if (!measure(m, width, height, tile_sizes[i], &bytes, e)) return false;
+        if (autoencoder_tile_sizes[i] >= width && autoencoder_tile_sizes[i] >= height) continue;
+        if (!measure(m, width, height, autoencoder_tile_sizes[i], &bytes, e)) return false;
         if (bytes > available_bytes) continue;
-        *tile = tile_sizes[i];
+        *tile = autoencoder_tile_sizes[i];
         return true;
     }
     return error_set(e, ERROR_OUT_OF_MEMORY, "decoding a picture takes %zu MiB even in the smallest tiles; %zu MiB are there", bytes >> 20,

@@ -25,6 +25,8 @@
 
 enum { AUTOENCODER_MIN_TILE = 16, AUTOENCODER_TILE_SIZES = 8 };
 
+extern const int autoencoder_tile_sizes[AUTOENCODER_TILE_SIZES]; /* that are tried, largest first */
+
 typedef struct autoencoder_tiles autoencoder_tiles; /* one picture on its way: pictures of a batch are decoded one after the other */
 
 /* `latents` [latent_channels][height][width] as autoencoder_kl_decode takes them; copied. `tile` 0: the whole picture is the only tile; else at

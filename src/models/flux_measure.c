@@ -4,10 +4,12 @@
 
 #include "base/checked.h"
 #include "base/file.h"
+#include "models/autoencoder_encoder_tiling.h"
 #include "models/flux_pipeline_internal.h"
 
 static bool same_shape(const flux_picture_shape *a, const flux_picture_shape *b) {
-    return a->width == b->width && a->height == b->height && a->text_tokens == b->text_tokens && a->guidance_pair == b->guidance_pair;
+    return a->width == b->width && a->height == b->height && a->text_tokens == b->text_tokens && a->guidance_pair == b->guidance_pair &&
+           a->begins_from_picture == b->begins_from_picture;
 }
 
 /* What was measured of this shape before; else an empty place in the table, the oldest measured. */
@@ -49,6 +51,15 @@ static bool measure_decoder(flux_pipeline *p, flux_measured *m, error *e) {
     return true;
 }
 
+static bool measure_image_encoder(flux_pipeline *p, flux_measured *m, error *e) {
+    const flux_picture_shape *s = &m->shape;
+    if (!autoencoder_encoder_measure(p->image_encoder, s->width, s->height, 1, &m->needs.picture, e) ||
+        !autoencoder_encoder_tiles_measure(p->image_encoder, s->width, s->height, m->needs.picture_tiles, &m->needs.picture_tile_count, e))
+        return false;
+    m->parts |= FLUX_IMAGE_ENCODER;
+    return true;
+}
+
 /* From the files' headers: the transformer need not be here. */
 static bool measure_transformer(flux_pipeline *p, flux_measured *m, error *e) {
     char folder[MODEL_PATH_BYTES];
@@ -73,7 +84,8 @@ static bool measure_transformer(flux_pipeline *p, flux_measured *m, error *e) {
 static bool measure(flux_pipeline *p, flux_measured *m, error *e) {
     return ((m->parts & FLUX_TRANSFORMER) != 0 || measure_transformer(p, m, e)) &&
            ((m->parts & FLUX_ENCODERS) != 0 || !encoders_here(p) || measure_encoders(p, m, e)) &&
-           ((m->parts & FLUX_DECODER) != 0 || p->vae == NULL || measure_decoder(p, m, e));
+           ((m->parts & FLUX_DECODER) != 0 || p->vae == NULL || measure_decoder(p, m, e)) &&
+           ((m->parts & FLUX_IMAGE_ENCODER) != 0 || !m->shape.begins_from_picture || p->image_encoder == NULL || measure_image_encoder(p, m, e));
 }
 
 /* Bytes of the device that the part's weights take, or would take. */
@@ -93,6 +105,7 @@ bool flux_pipeline_measure(flux_pipeline *p, const flux_picture_shape *shape, fl
     out->clip_weights = weights_of(p, PART_CLIP_TEXT);
     out->t5_weights = weights_of(p, PART_T5_ENCODER);
     out->vae_weights = weights_of(p, PART_AUTOENCODER_KL);
+    if (shape->begins_from_picture || p->image_encoder != NULL) out->image_encoder_weights = weights_of(p, PART_IMAGE_ENCODER);
     /* The CPU pages in what it maps; what it copied it cannot do without. */
     out->transformer_weights = cpu ? weights_of(p, PART_FLUX_TRANSFORMER) : m->transformer_weights;
     out->transformer_minimum = cpu ? out->transformer_weights : m->transformer_minimum;

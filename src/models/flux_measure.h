@@ -15,6 +15,7 @@
 typedef struct flux_picture_shape {
     int width, height, text_tokens; /* pixels, multiples of the model's size_multiple */
     bool guidance_pair;
+    bool begins_from_picture;
 } flux_picture_shape;
 
 /* Compute buffers, bytes. */
@@ -25,10 +26,14 @@ typedef struct flux_compute_needs {
     size_t decode;
     autoencoder_tile_need tiles[AUTOENCODER_TILE_SIZES]; /* largest first */
     int tile_count;
+    size_t picture; /* encoding the one that it begins from; 0 unless it does */
+    autoencoder_tile_need picture_tiles[AUTOENCODER_TILE_SIZES];
+    int picture_tile_count;
 } flux_compute_needs;
 
 typedef struct flux_picture_needs {
     size_t clip_weights, t5_weights, vae_weights;
+    size_t image_encoder_weights; /* 0 where it neither is here nor will come */
     size_t transformer_weights, transformer_minimum; /* all of them; the fewest that must be on the device at once */
     flux_compute_needs compute;
     size_t held; /* of the device, by the pipeline now: weights, compute buffers */

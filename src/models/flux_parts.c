@@ -10,6 +10,7 @@ static const char *const folders[PART_KINDS] = {
     [PART_T5_ENCODER] = "text_encoder_2",
     [PART_FLUX_TRANSFORMER] = "transformer",
     [PART_AUTOENCODER_KL] = "vae",
+    [PART_IMAGE_ENCODER] = "vae",
 };
 
 static bool path_of(const flux_parts *p, const char *name, char path[MODEL_PATH_BYTES], error *e) {
@@ -86,6 +87,7 @@ static void note_part(flux_parts *p, part_kind kind) {
         f->out_channels = c->out_channels;
         break;
     }
+    case PART_IMAGE_ENCODER: /* the decoder has spoken for the file */
     case PART_KINDS: break;
     }
 }
@@ -98,7 +100,7 @@ bool flux_parts_begin(flux_parts *p, part_pool *pool, const char *folder, const 
         return false;
     for (int i = 0; i < PART_KINDS; i++) {
         if (!path_of(p, folders[i], path, e) || !part_files_read(path, &p->files[i], e)) return false;
-        p->parts[i] = part_pool_find(pool, (part_kind)i, &p->files[i], o);
+        if ((FLUX_ALL_PARTS & 1U << i) != 0) p->parts[i] = part_pool_find(pool, (part_kind)i, &p->files[i], o);
         if (p->parts[i] != NULL) note_part(p, (part_kind)i);
     }
     return check_fit(p, e);
@@ -125,7 +127,7 @@ bool flux_parts_next(flux_parts *p, bool *more, error *e) {
     *more = true;
     if (p->clip_tokenizer == NULL || p->t5_tokenizer == NULL) return load_tokenizers(p, e);
     for (int i = 0; i < PART_KINDS; i++)
-        if ((p->seen & 1U << i) == 0) return load_part(p, (part_kind)i, e);
+        if ((FLUX_ALL_PARTS & ~p->seen & 1U << i) != 0) return load_part(p, (part_kind)i, e);
     *more = false;
     return check_fit(p, e);
 }
@@ -145,7 +147,7 @@ void flux_parts_drop(flux_parts *p, unsigned parts) {
 }
 
 void flux_parts_free(flux_parts *p) {
-    if (p->pool != NULL) flux_parts_drop(p, FLUX_ALL_PARTS);
+    if (p->pool != NULL) flux_parts_drop(p, FLUX_ALL_PARTS | FLUX_IMAGE_ENCODER);
     for (int i = 0; i < PART_KINDS; i++) part_files_free(&p->files[i]);
     file_watch_free(&p->watch);
     tokenizer_free(p->clip_tokenizer);
@@ -168,7 +170,7 @@ unsigned flux_parts_here(const flux_parts *p) {
 uint64_t flux_parts_bytes_total(const flux_parts *p) { return flux_parts_bytes(p, FLUX_ALL_PARTS); }
 
 uint64_t flux_parts_bytes_done(const flux_parts *p) {
-    uint64_t done = flux_parts_bytes(p, p->seen) + p->bytes_coming, total = flux_parts_bytes_total(p);
+    uint64_t done = flux_parts_bytes(p, p->seen & FLUX_ALL_PARTS) + p->bytes_coming, total = flux_parts_bytes_total(p);
     return done < total ? done : total;
 }
 

@@ -16,6 +16,7 @@ static void look_at_parts(flux_pipeline *p) {
     p->t5 = parts[PART_T5_ENCODER] != NULL ? model_part_t5_encoder(parts[PART_T5_ENCODER]) : NULL;
     p->transformer = parts[PART_FLUX_TRANSFORMER] != NULL ? model_part_flux_transformer(parts[PART_FLUX_TRANSFORMER]) : NULL;
     p->vae = parts[PART_AUTOENCODER_KL] != NULL ? model_part_autoencoder_kl(parts[PART_AUTOENCODER_KL]) : NULL;
+    p->image_encoder = parts[PART_IMAGE_ENCODER] != NULL ? model_part_image_encoder(parts[PART_IMAGE_ENCODER]) : NULL;
 }
 
 bool flux_pipeline_load_begin(part_pool *pool, const char *folder, const load_options *o, flux_pipeline **out, error *e) {

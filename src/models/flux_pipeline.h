@@ -25,7 +25,7 @@ void flux_pipeline_free(flux_pipeline *p); /* NULL and half-loaded are fine */
 const model_info *flux_pipeline_info(const flux_pipeline *p);
 flux_parts *flux_pipeline_parts(flux_pipeline *p); /* for figures and progress: flux_parts_bytes_done, … */
 
-/* Parts (FLUX_ENCODERS, FLUX_TRANSFORMER, FLUX_DECODER) can be given back between two uses, and come again by themselves when one is needed, or by
+/* Parts (FLUX_ENCODERS, FLUX_TRANSFORMER, FLUX_DECODER, FLUX_IMAGE_ENCODER) can be given back between two uses, and come again by themselves when one is needed, or by
  * flux_pipeline_ensure. ERROR_BUSY when their files were changed meanwhile. */
 void flux_pipeline_drop(flux_pipeline *p, unsigned parts);
 bool flux_pipeline_ensure(flux_pipeline *p, unsigned parts, error *e);

@@ -2,6 +2,7 @@
 #ifndef IMAGINED_MODELS_FLUX_PIPELINE_INTERNAL_H
 #define IMAGINED_MODELS_FLUX_PIPELINE_INTERNAL_H
 
+#include "models/autoencoder_encoder.h"
 #include "models/autoencoder_kl.h"
 #include "models/clip_text.h"
 #include "models/flux_measure.h"
@@ -27,6 +28,7 @@ struct flux_pipeline {
     t5_encoder *t5;
     flux_transformer *transformer;
     autoencoder_kl *vae;
+    autoencoder_encoder *image_encoder;
     flux_steps steps;    /* the transformer's graphs */
     uint64_t denoisings; /* begun so far: numbers them */
     flux_measured measured[FLUX_MEASURED_SHAPES];

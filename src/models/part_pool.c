@@ -18,6 +18,7 @@ struct model_part {
         t5_encoder *t5_encoder;
         flux_transformer *flux_transformer;
         autoencoder_kl *autoencoder_kl;
+        autoencoder_encoder *image_encoder;
     };
 };
 
@@ -60,6 +61,7 @@ static bool load(model_part *p, device *d, const char *folder, const load_option
     case PART_T5_ENCODER: return t5_encoder_load(d, folder, o, &p->t5_encoder, e);
     case PART_FLUX_TRANSFORMER: return flux_transformer_load(d, folder, o, &p->flux_transformer, e);
     case PART_AUTOENCODER_KL: return autoencoder_kl_load(d, folder, o, &p->autoencoder_kl, e);
+    case PART_IMAGE_ENCODER: return autoencoder_encoder_load(d, folder, o, &p->image_encoder, e);
     case PART_KINDS: break;
     }
     return error_set(e, ERROR_INTERNAL, "there is no such part of a model");
@@ -71,6 +73,7 @@ static void free_part(model_part *p) {
     case PART_T5_ENCODER: t5_encoder_free(p->t5_encoder); break;
     case PART_FLUX_TRANSFORMER: flux_transformer_free(p->flux_transformer); break;
     case PART_AUTOENCODER_KL: autoencoder_kl_free(p->autoencoder_kl); break;
+    case PART_IMAGE_ENCODER: autoencoder_encoder_free(p->image_encoder); break;
     case PART_KINDS: break;
     }
     buffer_free(&p->identity);
@@ -86,7 +89,7 @@ static bool load_new(part_pool *pool, part_kind kind, const char *folder, const 
     p->precision = o->precision;
     p->copied = o->copied;
     p->resident_bytes = resident_bytes(kind, o);
-    p->file_bytes = files->weight_bytes;
+    p->file_bytes = kind == PART_IMAGE_ENCODER ? 0 : files->weight_bytes;
     buffer_append(&p->identity, files->identity.data, files->identity.size);
     bool ok = (buffer_ok(&p->identity) || error_no_memory(e, "a part of a model", files->identity.size)) && load(p, pool->device, folder, o, e);
     const char *changed = ok ? file_watch_changed(&files->watch) : NULL;
@@ -123,6 +126,7 @@ clip_text *model_part_clip_text(const model_part *p) { return p->clip_text; }
 t5_encoder *model_part_t5_encoder(const model_part *p) { return p->t5_encoder; }
 flux_transformer *model_part_flux_transformer(const model_part *p) { return p->flux_transformer; }
 autoencoder_kl *model_part_autoencoder_kl(const model_part *p) { return p->autoencoder_kl; }
+autoencoder_encoder *model_part_image_encoder(const model_part *p) { return p->image_encoder; }
 int model_part_holders(const model_part *p) { return p->holders; }
 
 static component *component_of(const model_part *p) {
@@ -131,6 +135,7 @@ static component *component_of(const model_part *p) {
     case PART_T5_ENCODER: return t5_encoder_component(p->t5_encoder);
     case PART_FLUX_TRANSFORMER: return flux_transformer_component(p->flux_transformer);
     case PART_AUTOENCODER_KL: return autoencoder_kl_component(p->autoencoder_kl);
+    case PART_IMAGE_ENCODER: return autoencoder_encoder_component(p->image_encoder);
     case PART_KINDS: break;
     }
     return NULL;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "models/autoencoder_encoder.h"
 #include "models/autoencoder_kl.h"
 #include "models/clip_text.h"
 #include "models/component.h"
@@ -17,8 +18,16 @@
 #include "models/part_files.h"
 #include "models/t5_encoder.h"
 
-/* In the order they are loaded: the largest comes when all else is known. */
-typedef enum part_kind { PART_CLIP_TEXT, PART_T5_ENCODER, PART_AUTOENCODER_KL, PART_FLUX_TRANSFORMER, PART_KINDS } part_kind;
+/* In the order they are loaded: the largest comes when all else is known. The image encoder comes only where a picture is to begin from another; its file is
+ * the autoencoder's, whose decoder counts it. */
+typedef enum part_kind {
+    PART_CLIP_TEXT,
+    PART_T5_ENCODER,
+    PART_AUTOENCODER_KL,
+    PART_FLUX_TRANSFORMER,
+    PART_IMAGE_ENCODER,
+    PART_KINDS,
+} part_kind;
 
 typedef struct part_pool part_pool;
 typedef struct model_part model_part;
@@ -39,6 +48,7 @@ clip_text *model_part_clip_text(const model_part *p);
 t5_encoder *model_part_t5_encoder(const model_part *p);
 flux_transformer *model_part_flux_transformer(const model_part *p);
 autoencoder_kl *model_part_autoencoder_kl(const model_part *p);
+autoencoder_encoder *model_part_image_encoder(const model_part *p);
 
 int model_part_holders(const model_part *p);
 /* Gives back the part's graph and compute buffer; the next run builds them again. */

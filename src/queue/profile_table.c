@@ -210,5 +210,5 @@ double profile_table_work(const profile_table *p, const task_request *r) {
 }
 
 double task_estimate_seconds(const task_estimate *e, const task_request *r) {
-    return e->encode_seconds + (e->step_seconds * r->steps + e->decode_seconds) * r->count;
+    return e->encode_seconds + (e->step_seconds * task_steps_run(r) + e->decode_seconds) * r->count;
 }

@@ -39,12 +39,19 @@ void task_shape(const task_request *r, int batch, char out[TASK_SHAPE_BYTES]) {
              task_has_guidance_pair(r) ? "pair" : "single", batch);
 }
 
+/* As the engine counts them (flux_original_first_step): the number that is left out is rounded down. */
+int task_steps_run(const task_request *r) {
+    double wanted = r->image != NULL ? r->steps * r->strength : r->steps;
+    return wanted < r->steps ? r->steps - (int)(r->steps - wanted) : r->steps;
+}
+
 double task_step_pixels(const task_request *r) {
-    return (double)r->width * r->height * r->steps * r->count * (task_has_guidance_pair(r) ? 2 : 1);
+    return (double)r->width * r->height * task_steps_run(r) * r->count * (task_has_guidance_pair(r) ? 2 : 1);
 }
 
 double task_done_fraction(const task *t) {
-    double all = (double)t->request.steps * t->request.count, done = (double)t->image * t->request.steps + t->step;
+    int steps = task_steps_run(&t->request);
+    double all = (double)steps * t->request.count, done = (double)t->image * steps + (t->step - (t->request.steps - steps));
     return all <= 0 || done <= 0 ? 0 : done < all ? done / all : 1;
 }
 

@@ -124,7 +124,9 @@ void task_shape(const task_request *r, int batch, char out[TASK_SHAPE_BYTES]);
 /* Equal for requests whose images can share steps, and as good as never for others; not 0. */
 uint64_t task_batch_key(const task_request *r);
 bool task_has_guidance_pair(const task_request *r); /* classifier-free guidance: each step runs twice */
-/* Pixels times steps over all its images, doubled for a guidance pair: its work where no times are known. */
+/* Denoising steps that each of its images gets: those that strength leaves of a picture to begin from. */
+int task_steps_run(const task_request *r);
+/* Pixels times these steps over all its images, doubled for a guidance pair: its work where no times are known. */
 double task_step_pixels(const task_request *r);
 /* What of it is done, 0…1, by the steps of its images. */
 double task_done_fraction(const task *t);

@@ -1,5 +1,7 @@
 #include "server/dispatch_internal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +114,10 @@ static bool fill_request(dispatch *d, const task *t, int first, error *e) {
         .seed = from->seed + (uint64_t)first,
         .priority = (int32_t)t->priority,
         .alone = t->charges > 0, /* whoever was to blame for an engine's death takes no one with it the next time */
+        .has_image = from->image != NULL,
+        .has_mask = from->mask != NULL,
+        .mask_is_alpha = from->mask_is_alpha,
+        .strength = from->strength,
     };
     return catalog_find(d->options.catalog, from->model, &model, e) &&
            copy_text(to->model, sizeof to->model, model->name, "model", e) &&
@@ -122,6 +128,31 @@ static bool fill_request(dispatch *d, const task *t, int first, error *e) {
                      "negative_prompt", e);
 }
 
+/* ERROR_BUSY where there are too many open files now. */
+static bool open_input(const dispatch *d, const char *id, const char *what, engine_files *files, error *e) {
+    char path[PATH_MAX];
+    const input *i = input_store_find(d->options.inputs, id);
+    if (i == NULL) return error_set(e, ERROR_NOT_FOUND, "%s (input %s) is not there any more: bring it again", what, id);
+    if (!input_store_path(d->options.inputs, i, path, e)) return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) return error_set(e, ERROR_BUSY, "too many files are open");
+    if (fd < 0) return error_set(e, ERROR_NOT_FOUND, "%s (input %s) cannot be opened: %s", what, id, strerror(errno));
+    files->fds[files->count++] = fd;
+    return true;
+}
+
+static bool open_inputs(const dispatch *d, const task_request *r, engine_files *files, error *e) {
+    return (r->image == NULL || open_input(d, r->image, "the picture to begin from", files, e)) &&
+           (r->mask == NULL || open_input(d, r->mask, "the mask", files, e));
+}
+
+static bool hand_over(dispatch *d, const task *t, int first, error *e) {
+    engine_files files = {0};
+    bool ok = fill_request(d, t, first, e) && open_inputs(d, &t->request, &files, e) && engine_client_admit(d->engine, t->id, &d->request, &files, e);
+    engine_files_close(&files);
+    return ok;
+}
+
 /* False when the engine takes nothing now. */
 static bool admit(dispatch *d, task *t, const char *reason) {
     slot *s = free_slot(d);
@@ -129,7 +160,7 @@ static bool admit(dispatch *d, task *t, const char *reason) {
     while (first < t->request.count && t->images[first].stored) first++;
     error fault = {0};
     *s = (slot){.task = t, .run = ++d->runs, .first = first, .done = first == t->request.count, .told = t->priority};
-    bool ok = s->done || (fill_request(d, t, first, &fault) && engine_client_admit(d->engine, t->id, &d->request, &fault));
+    bool ok = s->done || hand_over(d, t, first, &fault);
     if (!ok && fault.code == ERROR_BUSY) {
         *s = (slot){0};
         return false;

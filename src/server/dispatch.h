@@ -10,6 +10,7 @@
 #include "server/catalog.h"
 #include "server/engine_profiles.h"
 #include "server/engine_view.h"
+#include "server/input_store.h"
 #include "server/loop.h"
 #include "server/picture_store.h"
 #include "server/task_keeper.h"
@@ -26,6 +27,7 @@ typedef struct dispatch_options {
     catalog *catalog;
     const picture_store *pictures;
     struct previews *previews; /* what the engine shows of running tasks is put there */
+    const input_store *inputs; /* that tasks name: they are opened at each admission */
     task_keeper *keeper; /* the dispatcher listens to it */
     engine_profiles *profiles; /* what engines measure, and are told */
     engine_options engine;

@@ -109,6 +109,7 @@ static char *parameters_text(const task *t, int index) {
         .height = r->height,
         .guidance_scale = r->guidance_scale,
         .true_cfg_scale = r->true_cfg_scale,
+        .strength = r->image != NULL ? r->strength : 0,
         .seed = t->images[index].seed,
     };
     buffer text = {0};
@@ -169,10 +170,10 @@ static void on_preview(void *context, const engine_message *m, int memfd) {
 static void learn(dispatch *d, const task *t, const engine_metrics *m) {
     char shape[TASK_SHAPE_BYTES];
     if (m->steps_run <= 0) return;
-    int images = m->steps_run / t->request.steps > 0 ? m->steps_run / t->request.steps : 1;
+    int steps = task_steps_run(&t->request), images = m->steps_run / steps > 0 ? m->steps_run / steps : 1;
     double batch = m->mean_batch > 1 ? m->mean_batch : 1, own = batch < images ? batch : images;
     const profile measured = {.load_seconds = m->load_seconds,
-                              .encode_seconds = m->encode_seconds,
+                              .encode_seconds = t->request.image == NULL ? m->encode_seconds : 0, /* a picture's would be among them */
                               .step_seconds = m->denoise_seconds * own / (m->steps_run * batch),
                               .decode_seconds = m->decode_seconds / images};
     task_shape(&t->request, 1, shape);

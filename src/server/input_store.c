@@ -164,13 +164,18 @@ bool input_store_remove(input_store *s, const char *id) {
     return true;
 }
 
-void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms) {
-    while (s->count > 0) {
-        bool too_old = limits->age_ms > 0 && now_ms - s->items[0].created_ms > limits->age_ms;
+void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms, bool (*held)(const void *context, const char *id), const void *context) {
+    size_t at = 0; /* those before it are held */
+    while (at < s->count) {
+        bool too_old = limits->age_ms > 0 && now_ms - s->items[at].created_ms > limits->age_ms;
         if (!too_old && s->count <= INPUTS_MAX && (limits->bytes == 0 || s->bytes <= limits->bytes)) return;
         char path[PATH_MAX];
-        if (input_store_path(s, &s->items[0], path, NULL)) unlink(path);
-        drop(s, 0);
+        if (held != NULL && held(context, s->items[at].id)) {
+            at++;
+            continue;
+        }
+        if (input_store_path(s, &s->items[at], path, NULL)) unlink(path);
+        drop(s, at);
     }
 }
 

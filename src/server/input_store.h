@@ -44,8 +44,8 @@ const input *input_store_find(const input_store *s, const char *id);
 bool input_store_path(const input_store *s, const input *i, char out[PATH_MAX], error *e);
 /* Removes file and entry; true when there was one. */
 bool input_store_remove(input_store *s, const char *id);
-/* Removes the oldest until the rest is within INPUTS_MAX and the limits. */
-void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms);
+/* Removes the oldest until the rest is within INPUTS_MAX and the limits; those stay of which `held` (NULL: none) says so. */
+void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms, bool (*held)(const void *context, const char *id), const void *context);
 size_t input_store_count(const input_store *s);
 /* 0: the newest. Borrowed. */
 const input *input_store_at(const input_store *s, size_t index);

@@ -177,6 +177,7 @@ static bool start(server *s, error *e) {
         .catalog = v->catalog,
         .pictures = v->pictures,
         .previews = v->previews,
+        .inputs = v->inputs,
         .keeper = v->keeper,
         .profiles = v->profiles,
         .engine = {.device = o->device,

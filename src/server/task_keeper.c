@@ -188,6 +188,12 @@ bool task_keeper_submit(task_keeper *k, const task_request *request, task_priori
     return false;
 }
 
+void task_keeper_each_unfinished(const task_keeper *k, void (*visit)(void *context, const task *t), void *context) {
+    for (const task *t = queue_manager_first(k->options.queue); t != NULL; t = queue_manager_after(t))
+        if (!task_status_is_final(t->status)) visit(context, t);
+    for (const submission *s = k->submissions; s != NULL; s = s->next) visit(context, s->task);
+}
+
 bool task_keeper_busy(const task_keeper *k) { return k->submissions != NULL || k->ends > 0 || k->owed; }
 
 /* --- settings --- */

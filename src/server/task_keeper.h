@@ -55,6 +55,8 @@ const error *task_keeper_trouble(const task_keeper *k);
 uint64_t task_keeper_picture_bytes(const task_keeper *k); /* of all stored pictures of the queue's tasks */
 /* Submissions and ends that are not yet on disk. */
 bool task_keeper_busy(const task_keeper *k);
+/* Every task that is not over, in no order: those of the queue, and those that are about to be in it. */
+void task_keeper_each_unfinished(const task_keeper *k, void (*visit)(void *context, const task *t), void *context);
 /* Settings outlive the process; NULL: none. The answer is borrowed until the next change of that key. */
 const char *task_keeper_setting(const task_keeper *k, const char *key);
 void task_keeper_set(task_keeper *k, const char *key, const char *value);

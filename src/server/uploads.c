@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "server/input_holds.h"
 #include "server/services.h"
 
 enum { TRIM_EACH_MS = 60 * 1000 };
@@ -16,8 +19,10 @@ typedef struct upload {
     http_exchange *exchange; /* the loop's; NULL: the client has left */
     upload_answer answer;
     void *context; /* the answer's */
+    char *path;  /* NULL, or the file that `body` is read from */
     buffer body;
     size_t offset, size;
+    size_t charged; /* against UPLOADS_MAX_BYTES */
     input result;
     error fault; /* code ERROR_NONE: stored */
     struct upload *next;
@@ -59,12 +64,20 @@ static upload *pop(fifo *f) {
 
 static void upload_free(upload *u) {
     buffer_free(&u->body);
+    free(u->path);
     free(u);
+}
+
+/* On the worker's thread. */
+static void store(const input_store *s, upload *u) {
+    if (u->path != NULL && !file_read(u->path, UPLOADS_MAX_BYTES, &u->body, &u->fault)) return;
+    if (u->path != NULL) u->size = u->body.size;
+    input_store_write(s, u->body.data + u->offset, u->size, &u->result, &u->fault);
 }
 
 static void *run(void *context) {
     uploads *m = context;
-    const input_store *store = m->services->inputs;
+    const input_store *inputs = m->services->inputs;
     const uint64_t one = 1;
     pthread_mutex_lock(&m->mutex);
     for (;;) {
@@ -72,7 +85,7 @@ static void *run(void *context) {
         if (m->stop) break;
         upload *u = pop(&m->waiting);
         pthread_mutex_unlock(&m->mutex);
-        input_store_write(store, u->body.data + u->offset, u->size, &u->result, &u->fault);
+        store(inputs, u);
         pthread_mutex_lock(&m->mutex);
         push(&m->finished, u);
         while (write(m->event, &one, sizeof one) < 0 && errno == EINTR) continue;
@@ -83,14 +96,17 @@ static void *run(void *context) {
 
 static void trim(void *context) {
     uploads *m = context;
-    input_store_trim(m->services->inputs, &m->limits, clock_unix_ms());
+    input_holds held;
+    input_holds_collect(m->services->keeper, &held);
+    input_store_trim(m->services->inputs, &m->limits, clock_unix_ms(), input_holds_has, &held);
+    input_holds_free(&held);
     loop_timer_set(m->trim, TRIM_EACH_MS);
 }
 
 static void finish(uploads *m, upload *u) {
     services *s = m->services;
     http_exchange *x = u->exchange;
-    m->waiting_bytes -= u->body.capacity;
+    m->waiting_bytes -= u->charged;
     bool ok = u->fault.code == ERROR_NONE && input_store_add(s->inputs, &u->result, &u->fault);
     if (ok) trim(m);
     const input *stored = ok ? input_store_find(s->inputs, u->result.id) : NULL;
@@ -170,6 +186,15 @@ static void left(void *context, http_exchange *x) {
     ((upload *)context)->exchange = NULL;
 }
 
+static void hand_over(uploads *m, upload *u) {
+    m->waiting_bytes += u->charged;
+    http_when_left(u->exchange, left, u);
+    pthread_mutex_lock(&m->mutex);
+    push(&m->waiting, u);
+    pthread_cond_signal(&m->wake);
+    pthread_mutex_unlock(&m->mutex);
+}
+
 bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size_t size, upload_answer answer, void *context,
                  error *e) {
     bool busy = body->capacity > UPLOADS_MAX_BYTES || m->waiting_bytes > UPLOADS_MAX_BYTES - body->capacity;
@@ -179,13 +204,19 @@ bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size
         if (busy) return error_set(e, ERROR_BUSY, "too many pictures wait to be stored: come again");
         return error_no_memory(e, "an upload", sizeof *u);
     }
-    *u = (upload){.exchange = x, .answer = answer, .context = context, .body = *body, .offset = offset, .size = size};
+    *u = (upload){.exchange = x, .answer = answer, .context = context, .body = *body, .offset = offset, .size = size, .charged = body->capacity};
     *body = (buffer){0};
-    m->waiting_bytes += u->body.capacity;
-    http_when_left(x, left, u);
-    pthread_mutex_lock(&m->mutex);
-    push(&m->waiting, u);
-    pthread_cond_signal(&m->wake);
-    pthread_mutex_unlock(&m->mutex);
+    hand_over(m, u);
+    return true;
+}
+
+bool uploads_add_file(uploads *m, http_exchange *x, const char *path, upload_answer answer, void *context, error *e) {
+    upload *u = calloc(1, sizeof *u);
+    if (u != NULL) *u = (upload){.exchange = x, .answer = answer, .context = context, .path = strdup(path)};
+    if (u == NULL || u->path == NULL) {
+        free(u);
+        return error_no_memory(e, "an upload", sizeof *u);
+    }
+    hand_over(m, u);
     return true;
 }

@@ -47,12 +47,12 @@ static void send_raw(int socket, const void *bytes, size_t size, int fd, int cou
     assert_int_equal(sendmsg(socket, &datagram, 0), (ssize_t)size);
 }
 
-static bool brings_pixels(int kind) { return kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
-
-static void check(const engine_message *m, int fd) {
+static void check(const engine_message *m, const engine_files *files) {
     assert_in_range(m->kind, MESSAGE_ADMIT, MESSAGE_FAILED);
     assert_true(strlen(m->id) < sizeof m->id);
-    assert_int_equal(fd >= 0, brings_pixels((int)m->kind));
+    int beside = m->kind == MESSAGE_IMAGE || m->kind == MESSAGE_PREVIEW;
+    if (m->kind == MESSAGE_ADMIT) beside = m->request.has_image + m->request.has_mask;
+    assert_int_equal(files->count, beside);
     if (m->kind == MESSAGE_PREVIEW) {
         assert_true(m->id[0] != '\0' && m->preview.index >= 0 && m->preview.index < ENGINE_MAX_IMAGES);
         assert_in_range(m->preview.width, 1, ENGINE_PREVIEW_SIDE);
@@ -62,13 +62,17 @@ static void check(const engine_message *m, int fd) {
         assert_true(strlen(m->request.prompt) <= ENGINE_PROMPT_BYTES && strlen(m->request.negative_prompt) <= ENGINE_PROMPT_BYTES);
         assert_in_range(m->request.width, 1, MODEL_MAX_SIDE);
         assert_in_range(m->request.count, 1, ENGINE_MAX_IMAGES);
+        assert_true(m->request.has_image || !m->request.has_mask);
+        assert_true(!m->request.has_image || (m->request.strength > 0 && m->request.strength <= 1));
     }
     if (m->kind == MESSAGE_PRIORITY) assert_true(m->id[0] != '\0' && m->priority >= 0 && m->priority <= 3);
     if (m->kind == MESSAGE_PROGRESS) assert_true(m->progress.step >= 0 && m->progress.step <= m->progress.steps);
     if (m->kind == MESSAGE_FAILED) assert_true(strlen(m->fault.text) < sizeof m->fault.text);
 }
 
-/* What engine_message_send puts on the wire for a valid message of each kind. */
+static int beside_valid(int kind) { return kind == MESSAGE_ADMIT ? 2 : kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
+
+/* What engine_message_send_files puts on the wire for a valid message of each kind. */
 static size_t record_valid(int kind, int memfd, char *bytes, size_t capacity) {
     static engine_message m;
     memset(&m, 0, sizeof m);
@@ -78,6 +82,8 @@ static size_t record_valid(int kind, int memfd, char *bytes, size_t capacity) {
     case MESSAGE_ADMIT:
         m.request.width = m.request.height = 64;
         m.request.steps = m.request.count = m.request.max_sequence_length = 1;
+        m.request.has_image = m.request.has_mask = true;
+        m.request.strength = 0.5;
         break;
     case MESSAGE_PROGRESS: m.progress.images = m.progress.steps = 1; break;
     case MESSAGE_IMAGE: m.image.width = m.image.height = 64; break;
@@ -87,7 +93,8 @@ static size_t record_valid(int kind, int memfd, char *bytes, size_t capacity) {
     }
     int ends[2];
     assert_true(engine_message_pair(ends, NULL));
-    assert_true(engine_message_send(ends[0], &m, brings_pixels(kind) ? memfd : -1, NULL));
+    const engine_files files = {beside_valid(kind), {memfd, memfd}};
+    assert_true(engine_message_send_files(ends[0], &m, &files, NULL));
     ssize_t n = recv(ends[1], bytes, capacity, 0);
     assert_true(n > 0);
     close(ends[0]);
@@ -114,23 +121,23 @@ static void datagrams_of_any_bytes(void **state) {
         if (i % 16 == 0)
             for (size_t k = sizeof(int); k < size; k++) bytes[k] = (char)next_random(&random);
         if (i % 8 == 0) size = next_random(&random) % sizeof bytes;
-        int fds = brings_pixels(kind);
+        int fds = beside_valid(kind);
         if (i % 5 == 0) fds = (int)(next_random(&random) % 8);
         if (size == 0 && fds == 0) continue; /* a zero-sized datagram is the end of the socket */
         send_raw(ends[0], bytes, size, memfd, fds);
-        int fd;
+        engine_files files;
         bool got;
         error e = {0};
-        bool ok = engine_message_receive(ends[1], 0, &m, &fd, &got, &e);
+        bool ok = engine_message_receive(ends[1], 0, &m, &files, &got, &e);
         assert_int_equal(ok, got);
         if (got) {
-            check(&m, fd);
+            check(&m, &files);
             taken++;
         } else {
             assert_int_equal(e.code, ERROR_IO);
-            assert_int_equal(fd, -1);
+            assert_int_equal(files.count, 0);
         }
-        if (fd >= 0) close(fd);
+        engine_files_close(&files);
     }
     assert_true(taken > 5000);
     assert_int_equal(open_descriptors(), before);

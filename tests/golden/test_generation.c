@@ -21,7 +21,7 @@ static generation *begin(const char *prompt, int side) {
     error e = {0};
     request.width = request.height = side;
     snprintf(request.prompt, sizeof request.prompt, "%s", prompt);
-    if (!generation_new(&room, &request, &g, &e)) fail_msg("%s", e.text);
+    if (!generation_new(&room, &request, &(engine_files){0}, &g, &e)) fail_msg("%s", e.text);
     return g;
 }
 

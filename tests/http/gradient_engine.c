@@ -10,6 +10,7 @@
  * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
  * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told, and as a task's
  * largest batch the priority that it had in the end.
+ * A picture to begin from, and a mask, change all colours by the sum of their files' bytes.
  * GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
 #include <fcntl.h>
 #include <signal.h>
@@ -23,6 +24,7 @@
 #include "base/clock.h"
 #include "engine/engine_start.h"
 #include "engine/task_message.h"
+#include "models/flux_original.h"
 
 enum { MAX_TASKS = 24, MODEL_BYTES = 1000000, PRIVATE_BYTES = 100000, LATENT_BYTES = 1000, SNAPSHOT_MS = 50 };
 
@@ -30,7 +32,8 @@ typedef struct job {
     bool used;
     char id[ENGINE_ID_BYTES];
     engine_request request;
-    int image, step;
+    int image, step, first_step;
+    unsigned salt; /* of its files */
     bool loaded, suspended;
     double seconds; /* of its steps */
 } job;
@@ -201,7 +204,7 @@ static void send_image(fake *f, const job *j) {
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) exit(1);
     unsigned char *rgb = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (rgb == MAP_FAILED) exit(1);
-    for (size_t i = 0; i < bytes; i++) rgb[i] = (unsigned char)(i / 7 + seed * 31);
+    for (size_t i = 0; i < bytes; i++) rgb[i] = (unsigned char)(i / 7 + seed * 31 + j->salt);
     munmap(rgb, bytes);
     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
     tell_snapshot(f);
@@ -286,16 +289,27 @@ static void slice(fake *f, job *j) {
     } else {
         progress(f, j, PHASE_DECODE);
         if (!says(j, "skip")) send_image(f, j);
-        j->step = 0;
+        j->step = j->first_step;
         if (++j->image < j->request.count) return;
         tell_profile(f, j);
-        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds, .steps_run = j->request.steps * j->request.count,
+        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds, .steps_run = (j->request.steps - j->first_step) * j->request.count,
                                                     .largest_batch = j->request.priority}};
         end(f, j, MESSAGE_DONE);
     }
 }
 
-static void take(fake *f, const engine_message *m) {
+static unsigned read_files(const engine_files *files) {
+    unsigned sum = 0;
+    for (int i = 0; i < files->count; i++) {
+        unsigned char bytes[4096];
+        off_t at = 0;
+        for (ssize_t n; (n = pread(files->fds[i], bytes, sizeof bytes, at)) > 0; at += n)
+            for (ssize_t k = 0; k < n; k++) sum += (unsigned)(i + 1) * bytes[k];
+    }
+    return sum;
+}
+
+static void take(fake *f, const engine_message *m, const engine_files *files) {
     if (m->kind == MESSAGE_STOP) exit(0);
     if (m->kind >= MESSAGE_LOAD && m->kind <= MESSAGE_CLEANUP) obey(f, m);
     if (m->kind == MESSAGE_KNOWN_PROFILE) {
@@ -305,7 +319,8 @@ static void take(fake *f, const engine_message *m) {
     for (int i = 0; i < MAX_TASKS; i++) {
         job *j = &f->jobs[i];
         if (m->kind == MESSAGE_ADMIT && !j->used) {
-            *j = (job){.used = true, .request = m->request};
+            *j = (job){.used = true, .request = m->request, .salt = read_files(files)};
+            if (m->request.has_image) j->step = j->first_step = flux_original_first_step(m->request.steps, m->request.strength);
             memcpy(j->id, m->id, sizeof j->id);
             return;
         }
@@ -343,9 +358,10 @@ int main(int argc, char **argv) {
         bool busy = false, got = true;
         for (int i = 0; i < MAX_TASKS; i++) busy |= f.jobs[i].used && !f.jobs[i].suspended;
         while (got) {
-            int fd;
-            if (!engine_message_receive(ENGINE_SOCKET, busy ? 0 : -1, &m, &fd, &got, NULL)) return 0;
-            if (got) take(&f, &m);
+            engine_files files;
+            if (!engine_message_receive(ENGINE_SOCKET, busy ? 0 : -1, &m, &files, &got, NULL)) return 0;
+            if (got) take(&f, &m, &files);
+            engine_files_close(&files);
             busy = true;
         }
         for (int i = 0; i < MAX_TASKS; i++)

@@ -85,7 +85,19 @@ static void report(const char *id) {
     failed(id, ERROR_INTERNAL, text);
 }
 
-static void obey(const char *id, const char *what) {
+/* What the files hold, at most 100 bytes of each. */
+static void tell_files(const char *id, const engine_files *files) {
+    char text[256] = "";
+    size_t size = 0;
+    for (int i = 0; i < files->count; i++) {
+        ssize_t n = pread(files->fds[i], text + size, 100, 0);
+        size += n > 0 ? (size_t)n : 0;
+        text[size++] = '|';
+    }
+    failed(id, ERROR_INTERNAL, text);
+}
+
+static void obey(const char *id, const char *what, const engine_files *files) {
     static const struct {
         const char *name;
         int number;
@@ -96,6 +108,10 @@ static void obey(const char *id, const char *what) {
         image(id, 12, sealed);
         done(id);
         die(SIGSEGV);
+    }
+    if (strcmp(what, "files") == 0) {
+        tell_files(id, files);
+        return;
     }
     if (strcmp(what, "report") == 0) {
         report(id);
@@ -177,13 +193,14 @@ int main(int argc, char **argv) {
     for (;;) {
         static engine_message m;
         bool got;
-        int fd;
-        if (!engine_message_receive(ENGINE_SOCKET, -1, &m, &fd, &got, NULL)) return 0;
+        engine_files files;
+        if (!engine_message_receive(ENGINE_SOCKET, -1, &m, &files, &got, NULL)) return 0;
         if (!got) continue;
         char id[ENGINE_ID_BYTES];
         memcpy(id, m.id, sizeof id);
         if (m.kind == MESSAGE_STOP) return 0;
         if (m.kind == MESSAGE_CANCEL) failed(id, ERROR_CANCELLED, "cancelled");
-        if (m.kind == MESSAGE_ADMIT) obey(id, m.request.prompt);
+        if (m.kind == MESSAGE_ADMIT) obey(id, m.request.prompt, &files);
+        engine_files_close(&files);
     }
 }

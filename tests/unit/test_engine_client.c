@@ -129,7 +129,7 @@ static bool run_until(engine_client *c, const int *counter, int value, double se
 static bool admit(engine_client *c, const char *id, const char *what) {
     engine_request request = {.width = 2, .height = 2, .steps = 1, .count = 1, .max_sequence_length = 1};
     snprintf(request.prompt, sizeof request.prompt, "%s", what);
-    return engine_client_admit(c, id, &request, NULL);
+    return engine_client_admit(c, id, &request, &(engine_files){0}, NULL);
 }
 
 static int open_descriptors(void) {

@@ -120,7 +120,18 @@ struct generation {
     bool wanted; /* its last step was to leave a preview */
 };
 
-bool generation_new(engine_room *room, const engine_request *request, generation **out, error *e) {
+/* A picture to begin from is taken for a note of the task that it is for. */
+static bool read_note(const engine_request *request, engine_files *files, error *e) {
+    char text[64] = "";
+    bool ok = !request->has_image || (pread(files->fds[0], text, sizeof text - 1, 0) > 0 && strcmp(text, request->prompt) == 0);
+    engine_files_close(files);
+    return ok || error_set(e, ERROR_INVALID, "the note says '%s'", text);
+}
+
+bool generation_begins_from_picture(const generation *g) { return false; }
+
+bool generation_new(engine_room *room, const engine_request *request, engine_files *files, generation **out, error *e) {
+    if (!read_note(request, files, e)) return false;
     if (strcmp(request->prompt, "refused") == 0) return error_set(e, ERROR_INVALID, "refused");
     generation *g = calloc(1, sizeof *g);
     g->models = room->models;
@@ -286,15 +297,18 @@ static void admit_as(front *f, const char *id, const char *prompt, int steps, in
 
 static void admit(front *f, const char *id, const char *prompt, int steps, int count) { admit_as(f, id, prompt, steps, count, 2, false); }
 
+/* *fd: −1 where none came. */
 static bool receive(front *f, int *fd) {
+    engine_files files;
     bool got = false;
     error e = {0};
-    if (!engine_message_receive(f->socket, 10000, &f->last, fd, &got, &e)) {
+    if (!engine_message_receive(f->socket, 10000, &f->last, &files, &got, &e)) {
         if (strstr(e.text, "is gone") == NULL) fail_msg("%s", e.text);
         return false;
     }
     if (!got) fail_msg("nothing came for 10 s");
     assert_int_equal(f->last.engine, NUMBER);
+    *fd = files.count > 0 ? files.fds[0] : -1;
     return true;
 }
 
@@ -914,7 +928,8 @@ static void previews_are_few_and_in_their_place(void **state) {
 
 static void a_preview_waits_for_nobody(void **state) {
     (void)state;
-    int ends[2], fd;
+    int ends[2];
+    engine_files files;
     assert_true(engine_message_pair(ends, NULL));
     static front_link link;
     static engine_message m;
@@ -925,14 +940,15 @@ static void a_preview_waits_for_nobody(void **state) {
     while (engine_message_send(ends[1], &m, -1, NULL)) continue;
     assert_false(front_link_preview(&link, "t", &preview));
     assert_false(link.over);
-    for (bool got = true; got;) assert_true(engine_message_receive(ends[0], 0, &m, &fd, &got, NULL));
+    for (bool got = true; got;) assert_true(engine_message_receive(ends[0], 0, &m, &files, &got, NULL));
     assert_true(front_link_preview(&link, "t", &preview));
     bool got;
-    assert_true(engine_message_receive(ends[0], 0, &m, &fd, &got, NULL));
+    assert_true(engine_message_receive(ends[0], 0, &m, &files, &got, NULL));
     assert_int_equal(m.kind, MESSAGE_PREVIEW);
     assert_int_equal(m.preview.index, 2);
     assert_int_equal(m.preview.step, 5);
-    close(fd);
+    assert_int_equal(files.count, 1);
+    engine_files_close(&files);
     close(ends[0]);
     assert_false(front_link_preview(&link, "t", &preview));
     assert_true(link.over);

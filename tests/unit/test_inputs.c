@@ -208,14 +208,14 @@ static void the_oldest_go_first(void **state) {
     input made[4];
     for (int i = 0; i < 4; i++) made[i] = bring(f->store, 10 + i, IMAGE_PNG);
     int64_t now = clock_unix_ms();
-    input_store_trim(f->store, &(input_limits){0}, now + 1000000);
+    input_store_trim(f->store, &(input_limits){0}, now + 1000000, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 4);
-    input_store_trim(f->store, &(input_limits){.bytes = made[2].bytes + made[3].bytes}, now);
+    input_store_trim(f->store, &(input_limits){.bytes = made[2].bytes + made[3].bytes}, now, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 2);
     assert_non_null(input_store_find(f->store, made[2].id));
-    input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now);
+    input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 2);
-    input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now + 100000);
+    input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now + 100000, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 0);
 }
 

@@ -115,7 +115,7 @@ static void a_shared_part_is_in_memory_once(void **state) {
     assert_int_equal(both.weights, 2 * one.weights - shared);
     assert_int_equal(both.mapped, 2 * one.mapped - shared);
     assert_true(both.private < 2 * one.private);
-    for (int i = 0; i < PART_KINDS; i++)
+    for (int i = 0; i < PART_IMAGE_ENCODER; i++)
         assert_int_equal(flux_pipeline_parts(p)->parts[i] == flux_pipeline_parts(q)->parts[i], i == PART_CLIP_TEXT || i == PART_T5_ENCODER);
 
     flux_pipeline_drop(p, FLUX_ENCODERS); /* the other still holds them */
@@ -256,8 +256,8 @@ static void a_load_in_slices_tells_its_bytes(void **state) {
         rises += flux_parts_bytes_done(parts) > done;
         done = flux_parts_bytes_done(parts);
     }
-    assert_int_equal(rises, PART_KINDS);
-    assert_int_equal(slices, PART_KINDS + 2); /* the tokenizers; finding that nothing is left */
+    assert_int_equal(rises, PART_IMAGE_ENCODER);
+    assert_int_equal(slices, PART_IMAGE_ENCODER + 2); /* all parts but that one; the tokenizers; finding that nothing is left */
     assert_int_equal(done, total);
     assert_int_equal(t.sum, total);
 

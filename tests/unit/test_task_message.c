@@ -43,6 +43,9 @@ static int open_descriptors(void) {
     return n;
 }
 
+/* How many descriptors the sample of this kind has beside it. */
+static int files_beside(engine_message_kind kind) { return kind == MESSAGE_ADMIT ? 2 : kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
+
 /* A valid message of each kind. */
 static engine_message *sample(engine_message_kind kind) {
     static engine_message m;
@@ -54,7 +57,7 @@ static engine_message *sample(engine_message_kind kind) {
     case MESSAGE_ADMIT:
         m.request = (engine_request){.width = 1024, .height = 512, .steps = ENGINE_MAX_STEPS, .count = ENGINE_MAX_IMAGES,
                                      .max_sequence_length = 512, .guidance_scale = 3.5, .true_cfg_scale = -1e300, .seed = UINT64_MAX,
-                                     .has_negative_prompt = true, .precision = "bf16"};
+                                     .has_negative_prompt = true, .precision = "bf16", .has_image = true, .has_mask = true, .mask_is_alpha = true, .strength = 1};
         memset(m.request.prompt, 'p', ENGINE_PROMPT_BYTES);
         memset(m.request.negative_prompt, 'n', ENGINE_PROMPT_BYTES);
         memset(m.request.model_folder, 'f', MODEL_PATH_BYTES - 1);
@@ -106,13 +109,30 @@ static engine_message *sample(engine_message_kind kind) {
     return &m;
 }
 
-static bool brings_pixels(engine_message_kind kind) { return kind == MESSAGE_IMAGE || kind == MESSAGE_PREVIEW; }
-
-static int make_memfd(void) {
+/* A file of six bytes: "pixel0" … */
+static int make_memfd(int number) {
+    char text[8];
     int fd = memfd_create("test", MFD_CLOEXEC);
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, "pixels", 6), 6);
+    snprintf(text, sizeof text, "pixel%d", number % 10);
+    assert_int_equal(write(fd, text, 6), 6);
     return fd;
+}
+
+static engine_files make_files(int count) {
+    engine_files files = {count};
+    for (int i = 0; i < count; i++) files.fds[i] = make_memfd(i);
+    return files;
+}
+
+static void check_files(const engine_files *files) {
+    for (int i = 0; i < files->count; i++) {
+        char text[6], wanted[8];
+        snprintf(wanted, sizeof wanted, "pixel%d", i);
+        assert_int_equal(pread(files->fds[i], text, 6, 0), 6);
+        assert_memory_equal(text, wanted, 6); /* in their order */
+        assert_int_equal(fcntl(files->fds[i], F_GETFD), FD_CLOEXEC);
+    }
 }
 
 static void every_kind_arrives_as_it_was_sent(void **state) {
@@ -123,22 +143,18 @@ static void every_kind_arrives_as_it_was_sent(void **state) {
         engine_message *m = sample((engine_message_kind)kind);
         static engine_message received;
         memset(&received, 0xA5, sizeof received);
-        bool pixels = brings_pixels((engine_message_kind)kind);
-        int memfd = pixels ? make_memfd() : -1, fd;
+        engine_files files = make_files(files_beside(m->kind)), taken;
         bool got;
         error e = {0};
-        assert_true(engine_message_send(s.front, m, memfd, &e));
-        if (!engine_message_receive(s.engine, 1000, &received, &fd, &got, &e)) fail_msg("kind %d: %s", kind, e.text);
+        assert_true(engine_message_send_files(s.front, m, &files, &e));
+        if (!engine_message_receive(s.engine, 1000, &received, &taken, &got, &e)) fail_msg("kind %d: %s", kind, e.text);
         assert_true(got);
         assert_memory_equal(&received, m, sizeof received); /* what the kind does not use is zero */
-        assert_int_equal(fd >= 0, pixels);
-        if (!pixels) continue;
-        char text[6];
-        assert_int_equal(pread(fd, text, 6, 0), 6);
-        assert_memory_equal(text, "pixels", 6);
-        assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
-        close(fd);
-        close(memfd);
+        assert_int_equal(taken.count, files.count);
+        check_files(&taken);
+        engine_files_close(&taken);
+        assert_int_equal(taken.count, 0);
+        engine_files_close(&files);
     }
     assert_int_equal(open_descriptors(), before);
     close_ends(s);
@@ -150,7 +166,9 @@ static void small_kinds_are_small_on_the_wire(void **state) {
     static char raw[sizeof(engine_message)];
     assert_true(engine_message_send(s.front, sample(MESSAGE_PROGRESS), -1, NULL));
     assert_true(recv(s.engine, raw, sizeof raw, 0) < 128);
-    assert_true(engine_message_send(s.front, sample(MESSAGE_ADMIT), -1, NULL));
+    engine_files files = make_files(2);
+    assert_true(engine_message_send_files(s.front, sample(MESSAGE_ADMIT), &files, NULL));
+    engine_files_close(&files);
     assert_true(recv(s.engine, raw, sizeof raw, 0) > 2 * ENGINE_PROMPT_BYTES);
     close_ends(s);
 }
@@ -159,13 +177,13 @@ static void waiting_ends_in_time(void **state) {
     (void)state;
     ends s = make_ends();
     static engine_message m;
-    int fd;
+    engine_files files;
     bool got = true;
     double begin = clock_seconds();
-    assert_true(engine_message_receive(s.front, 0, &m, &fd, &got, NULL));
+    assert_true(engine_message_receive(s.front, 0, &m, &files, &got, NULL));
     assert_false(got);
     got = true;
-    assert_true(engine_message_receive(s.front, 50, &m, &fd, &got, NULL));
+    assert_true(engine_message_receive(s.front, 50, &m, &files, &got, NULL));
     assert_false(got);
     double took = clock_seconds() - begin;
     assert_true(took >= 0.049 && took < 5);
@@ -185,19 +203,20 @@ static void a_full_socket_is_busy_and_holds_hundreds(void **state) {
     assert_int_equal(e.code, ERROR_BUSY);
     assert_true(clock_seconds() - begin >= 0.059);
     static engine_message m;
-    int fd, received = 0;
+    engine_files files;
+    int received = 0;
     bool got = true;
-    while (engine_message_receive(s.front, 0, &m, &fd, &got, &e) && got) received++;
+    while (engine_message_receive(s.front, 0, &m, &files, &got, &e) && got) received++;
     assert_int_equal(received, sent);
     close_ends(s);
 }
 
 static void *read_one_later(void *argument) {
     static engine_message m;
-    int fd;
+    engine_files files;
     bool got;
     usleep(50000);
-    while (engine_message_receive(*(int *)argument, 100, &m, &fd, &got, NULL) && got) {}
+    while (engine_message_receive(*(int *)argument, 100, &m, &files, &got, NULL) && got) {}
     return NULL;
 }
 
@@ -216,17 +235,17 @@ static void a_peer_that_is_gone_is_an_error_after_its_last_message(void **state)
     (void)state;
     ends s = make_ends();
     static engine_message m;
-    int fd;
+    engine_files files;
     bool got;
     error e = {0};
     assert_true(engine_message_send(s.engine, sample(MESSAGE_DONE), -1, NULL));
     close(s.engine);
-    assert_true(engine_message_receive(s.front, -1, &m, &fd, &got, &e));
+    assert_true(engine_message_receive(s.front, -1, &m, &files, &got, &e));
     assert_true(got);
-    assert_false(engine_message_receive(s.front, -1, &m, &fd, &got, &e));
+    assert_false(engine_message_receive(s.front, -1, &m, &files, &got, &e));
     assert_int_equal(e.code, ERROR_IO);
     assert_false(got);
-    assert_int_equal(fd, -1);
+    assert_int_equal(files.count, 0);
     assert_false(engine_message_send(s.front, sample(MESSAGE_STOP), -1, &e)); /* and no SIGPIPE */
     assert_int_equal(e.code, ERROR_IO);
     assert_false(engine_message_send_within(s.front, sample(MESSAGE_STOP), -1, 10000, &e));
@@ -258,15 +277,17 @@ static bool raw_is_taken(const void *bytes, size_t size, const int *fds, int cou
     }
     assert_int_equal(sendmsg(s.engine, &datagram, 0), (ssize_t)size);
     close(s.engine);
-    int before = open_descriptors(), fd;
+    int before = open_descriptors();
+    engine_files files;
     static engine_message m;
     bool got;
     error e = {0};
-    bool ok = engine_message_receive(s.front, 0, &m, &fd, &got, &e);
+    bool ok = engine_message_receive(s.front, 0, &m, &files, &got, &e);
     assert_int_equal(ok, got);
     if (!ok) assert_int_equal(e.code, ERROR_IO);
-    assert_int_equal(open_descriptors(), before + (fd >= 0)); /* nothing is left open that was not handed over */
-    if (fd >= 0) close(fd);
+    assert_int_equal(open_descriptors(), before + files.count); /* nothing is left open that was not handed over */
+    assert_int_equal(files.count, ok ? count : 0);
+    engine_files_close(&files);
     close(s.front);
     return ok;
 }
@@ -274,9 +295,9 @@ static bool raw_is_taken(const void *bytes, size_t size, const int *fds, int cou
 static size_t wire_bytes(engine_message_kind kind) {
     ends s = make_ends();
     static char raw[sizeof(engine_message)];
-    int fd = brings_pixels(kind) ? make_memfd() : -1;
-    assert_true(engine_message_send(s.front, sample(kind), fd, NULL));
-    if (fd >= 0) close(fd);
+    engine_files files = make_files(files_beside(kind));
+    assert_true(engine_message_send_files(s.front, sample(kind), &files, NULL));
+    engine_files_close(&files);
     ssize_t n = recv(s.engine, raw, sizeof raw, 0);
     assert_true(n > 0);
     close_ends(s);
@@ -286,26 +307,26 @@ static size_t wire_bytes(engine_message_kind kind) {
 static void wrong_sizes_are_refused(void **state) {
     (void)state;
     static char raw[sizeof(engine_message) + 64];
-    int memfd = make_memfd();
+    engine_files files = make_files(2);
     for (int kind = MESSAGE_ADMIT; kind <= MESSAGE_FAILED; kind++) {
         size_t n = wire_bytes((engine_message_kind)kind);
-        const int count = brings_pixels((engine_message_kind)kind);
+        const int count = files_beside((engine_message_kind)kind);
         memset(raw, 0, sizeof raw);
         memcpy(raw, sample((engine_message_kind)kind), sizeof(engine_message));
-        assert_true(raw_is_taken(raw, n, &memfd, count));
-        assert_false(raw_is_taken(raw, n - 1, &memfd, count));
-        assert_false(raw_is_taken(raw, n + 1, &memfd, count));
-        assert_false(raw_is_taken(raw, 3, &memfd, count));
-        assert_false(raw_is_taken(raw, sizeof raw, &memfd, count)); /* longer than any message */
-        assert_false(raw_is_taken(raw, 0, &memfd, count));
+        assert_true(raw_is_taken(raw, n, files.fds, count));
+        assert_false(raw_is_taken(raw, n - 1, files.fds, count));
+        assert_false(raw_is_taken(raw, n + 1, files.fds, count));
+        assert_false(raw_is_taken(raw, 3, files.fds, count));
+        assert_false(raw_is_taken(raw, sizeof raw, files.fds, count)); /* longer than any message */
+        assert_false(raw_is_taken(raw, 0, files.fds, count));
     }
-    close(memfd);
+    engine_files_close(&files);
 }
 
-static void descriptors_come_with_pictures_alone(void **state) {
+static void descriptors_come_with_pictures_and_tasks_alone(void **state) {
     (void)state;
     int fds[16];
-    for (int i = 0; i < 16; i++) fds[i] = make_memfd();
+    for (int i = 0; i < 16; i++) fds[i] = make_memfd(i);
     size_t n = wire_bytes(MESSAGE_IMAGE);
     static engine_message m;
     m = *sample(MESSAGE_IMAGE);
@@ -313,6 +334,13 @@ static void descriptors_come_with_pictures_alone(void **state) {
     assert_false(raw_is_taken(&m, n, fds, 0));
     assert_false(raw_is_taken(&m, n, fds, 2));
     assert_false(raw_is_taken(&m, n, fds, 16)); /* more than there is room to see */
+    n = wire_bytes(MESSAGE_ADMIT);
+    m = *sample(MESSAGE_ADMIT);
+    for (int count = 0; count <= 5; count++) assert_int_equal(raw_is_taken(&m, n, fds, count), count == 2);
+    m.request.has_mask = false;
+    for (int count = 0; count <= 5; count++) assert_int_equal(raw_is_taken(&m, n, fds, count), count == 1);
+    m.request.has_image = false;
+    for (int count = 0; count <= 5; count++) assert_int_equal(raw_is_taken(&m, n, fds, count), count == 0);
     n = wire_bytes(MESSAGE_STOP);
     m = *sample(MESSAGE_STOP);
     assert_true(raw_is_taken(&m, n, fds, 0));
@@ -324,18 +352,18 @@ static void descriptors_come_with_pictures_alone(void **state) {
 static void values_out_of_range_are_refused(void **state) {
     (void)state;
     static engine_message m;
-    int memfd = make_memfd();
+    engine_files files = make_files(2);
 #define REFUSED(KIND, FIELD, VALUE)                                                                                  \
     do {                                                                                                             \
         m = *sample(KIND);                                                                                           \
         m.FIELD = VALUE;                                                                                             \
-        if (raw_is_taken(&m, wire_bytes(KIND), &memfd, brings_pixels(KIND))) fail_msg(#FIELD " = " #VALUE);      \
+        if (raw_is_taken(&m, wire_bytes(KIND), files.fds, files_beside(KIND))) fail_msg(#FIELD " = " #VALUE);      \
     } while (0)
 #define UNENDED(KIND, FIELD)                                                                                         \
     do {                                                                                                             \
         m = *sample(KIND);                                                                                           \
         memset(m.FIELD, 'x', sizeof m.FIELD);                                                                        \
-        if (raw_is_taken(&m, wire_bytes(KIND), &memfd, (KIND) == MESSAGE_IMAGE)) fail_msg(#FIELD " without its NUL"); \
+        if (raw_is_taken(&m, wire_bytes(KIND), files.fds, files_beside(KIND))) fail_msg(#FIELD " without its NUL"); \
     } while (0)
     UNENDED(MESSAGE_STOP, id);
     UNENDED(MESSAGE_ADMIT, request.model_folder);
@@ -384,9 +412,18 @@ static void values_out_of_range_are_refused(void **state) {
     REFUSED(MESSAGE_ADMIT, request.max_sequence_length, 0);
     REFUSED(MESSAGE_ADMIT, request.guidance_scale, NAN);
     REFUSED(MESSAGE_ADMIT, request.true_cfg_scale, INFINITY);
+    for (size_t i = 0; i < 4; i++) {
+        m = *sample(MESSAGE_ADMIT);
+        bool *const flags[] = {&m.request.has_negative_prompt, &m.request.has_image, &m.request.has_mask, &m.request.mask_is_alpha};
+        memset(flags[i], 2, 1);
+        assert_false(raw_is_taken(&m, wire_bytes(MESSAGE_ADMIT), files.fds, 2));
+    }
     m = *sample(MESSAGE_ADMIT);
-    memset(&m.request.has_negative_prompt, 2, 1);
-    assert_false(raw_is_taken(&m, wire_bytes(MESSAGE_ADMIT), NULL, 0));
+    m.request.has_image = false; /* a mask of nothing */
+    assert_false(raw_is_taken(&m, wire_bytes(MESSAGE_ADMIT), files.fds, 1));
+    REFUSED(MESSAGE_ADMIT, request.strength, 0);
+    REFUSED(MESSAGE_ADMIT, request.strength, 1.01);
+    REFUSED(MESSAGE_ADMIT, request.strength, NAN);
     REFUSED(MESSAGE_PROGRESS, progress.phase, (engine_phase)4);
     REFUSED(MESSAGE_PROGRESS, progress.phase, (engine_phase)-1);
     REFUSED(MESSAGE_PROGRESS, progress.images, 0);
@@ -410,7 +447,7 @@ static void values_out_of_range_are_refused(void **state) {
     REFUSED(MESSAGE_FAILED, fault.code, (error_code)(ERROR_INTERNAL + 1));
     REFUSED(MESSAGE_STOP, kind, (engine_message_kind)(MESSAGE_FAILED + 1));
     REFUSED(MESSAGE_STOP, kind, (engine_message_kind)-1);
-    close(memfd);
+    engine_files_close(&files);
 }
 
 int main(void) {
@@ -422,7 +459,7 @@ int main(void) {
         cmocka_unit_test(the_engine_can_wait_for_room),
         cmocka_unit_test(a_peer_that_is_gone_is_an_error_after_its_last_message),
         cmocka_unit_test(wrong_sizes_are_refused),
-        cmocka_unit_test(descriptors_come_with_pictures_alone),
+        cmocka_unit_test(descriptors_come_with_pictures_and_tasks_alone),
         cmocka_unit_test(values_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

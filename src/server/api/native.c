@@ -18,6 +18,7 @@
 #include "server/owner.h"
 #include "server/problem.h"
 #include "server/request_fields.h"
+#include "server/request_pictures.h"
 #include "server/services.h"
 #include "server/task_document.h"
 
@@ -84,16 +85,21 @@ static const char *const task_fields[] = {
     "n",
     "priority",
     "deadline_seconds",
+    "image",
+    "mask",
+    "mask_source",
+    "strength",
     "webhook",
     NULL,
 };
 
-static bool read_task(services *s, json body, task_request *request, task_priority *priority, error *e) {
+static bool read_task(services *s, const http_exchange *x, json body, request_pictures *pictures, task_request *request, task_priority *priority, error *e) {
     const char *name = NULL;
     const model_info *model;
     if (json_get(body, "webhook").value != NULL) return error_field(e, ERROR_UNSUPPORTED, "webhook", "webhooks are not available yet");
     return request_fields_only(body, task_fields, e) && json_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) &&
            catalog_find(s->catalog, name, &model, e) && request_fields_defaults(model, request, e) &&
+           request_pictures_read(s, x, body, model, pictures, request, e) &&
            request_fields_read(body, model, TASK_MAX_IMAGES, request, e) && request_fields_priority(body, priority, e);
 }
 
@@ -127,8 +133,32 @@ static bool answer_again(services *s, http_exchange *x, const char *key, const b
     return t != NULL || (made != NULL && submissions_join(s->submissions, x, made, answer_submitted));
 }
 
-static void post_task(services *s, http_exchange *x, const char *id) {
-    (void)id;
+static void post_task_with(services *s, http_exchange *x, request_pictures *pictures);
+
+/* A made picture that the request names is an input now: from the top again. */
+static void go_on_with_picture(services *s, http_exchange *x, const input *i, const error *why, void *context) {
+    request_pictures pictures = *(request_pictures *)context;
+    free(context);
+    if (x == NULL) return;
+    if (i != NULL) {
+        request_pictures_adopted(&pictures, i);
+        post_task_with(s, x, &pictures);
+    } else {
+        problem_answer(x, why->code == ERROR_NOT_FOUND ? 409 : 0, why);
+    }
+}
+
+static void adopt_picture(services *s, http_exchange *x, const request_pictures *pictures) {
+    error why = {0};
+    request_pictures *kept = malloc(sizeof *kept);
+    if (kept != NULL) *kept = *pictures;
+    else error_no_memory(&why, "a request", sizeof *kept);
+    if (kept != NULL && request_pictures_adopt(s, x, kept, go_on_with_picture, kept, &why)) return;
+    free(kept);
+    problem_answer(x, 0, &why);
+}
+
+static void post_task_with(services *s, http_exchange *x, request_pictures *pictures) {
     const char *key = http_header(x, "idempotency-key");
     const buffer *body = http_request_body(x);
     json_document doc;
@@ -136,17 +166,24 @@ static void post_task(services *s, http_exchange *x, const char *id) {
     task_request request;
     task_priority priority = PRIORITY_NORMAL;
     error why = {0};
-    if (read_task(s, json_root(&doc), &request, &priority, &why)) {
+    if (!read_task(s, x, json_root(&doc), pictures, &request, &priority, &why)) {
+        problem_answer(x, 0, &why);
+    } else if (pictures->wanted[0] != '\0') {
+        adopt_picture(s, x, pictures);
+    } else {
         char owner[OWNER_BYTES];
         request.owner = owner_of(x, owner);
         request.idempotency_key = key;
         request.body_hash = key != NULL ? idempotency_hash(body) : 0;
         request.body_size = key != NULL ? body->size : 0;
         submissions_add(s->submissions, x, &request, priority, false, answer_submitted);
-    } else {
-        problem_answer(x, 0, &why);
     }
     json_document_free(&doc);
+}
+
+static void post_task(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    post_task_with(s, x, &(request_pictures){0});
 }
 
 /* --- /api/tasks/{id} --- */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "server/answer.h"
+#include "server/input_holds.h"
 #include "server/multipart.h"
 #include "server/owner.h"
 #include "server/problem.h"
@@ -292,8 +293,15 @@ void native_delete_image(services *s, http_exchange *x, const char *id) {
     int index;
     error why = {0};
     if (input_id_valid(id)) {
-        if (http_caller(x) == NULL && input_store_remove(s->inputs, id)) answer_empty(x, 204);
-        else answer_no_image(x, id);
+        if (http_caller(x) != NULL || input_store_find(s->inputs, id) == NULL) {
+            answer_no_image(x, id);
+        } else if (input_is_held(s->keeper, id)) {
+            error_set(&why, ERROR_INVALID, "a task that is not over names image '%s': cancel it first", id);
+            problem_answer(x, 409, &why);
+        } else {
+            input_store_remove(s->inputs, id);
+            answer_empty(x, 204);
+        }
         return;
     }
     task *t = find_picture(s, id, &index);
