@@ -39,7 +39,7 @@ typedef struct imagined_options {
     int vram_limit_mb;  /* MiB of the device's memory to take at most (on the CPU of main memory, mapped weights apart); 0: no limit */
 } imagined_options;
 
-/* What to make. Zero or NULL asks for the model's default, where the comment does not say otherwise. */
+/* What to make. Zero or NULL asks for the model's default, where the comment does not say otherwise. Files are read while it is made. */
 typedef struct imagined_request {
     const char *model_folder;    /* diffusers layout; required */
     const char *prompt;          /* at most 8 KiB; required */
@@ -51,13 +51,17 @@ typedef struct imagined_request {
     double guidance_scale;       /* < 0: the model's default */
     double true_cfg_scale;       /* > 1 with a negative prompt: classifier-free guidance */
     uint64_t seed;               /* as torch.Generator("cpu").manual_seed takes it */
+    const char *image;           /* a PNG, JPEG or WebP file to begin from; NULL: from noise. Without width and height the picture has its proportions */
+    const char *mask;            /* such a file, too: what of the image is painted anew; NULL: all of it */
+    bool mask_is_alpha;          /* what is transparent in the mask is painted anew; else what is white */
+    double strength;             /* above 0, to 1: how much is made new, as the share of the steps that are run; 0: 0.6 */
 } imagined_request;
 
 #define IMAGINED_REQUEST_DEFAULTS {.guidance_scale = -1, .true_cfg_scale = 1}
 
 typedef struct imagined_progress {
     const char *phase; /* "load", "encode", "denoise", "decode": what comes next */
-    int step, steps;   /* finished and all denoising steps */
+    int step, steps;   /* finished and all denoising steps; those that strength leaves out count as finished */
 } imagined_progress;
 
 /* Called before each slice of work, on the calling thread; false ends the generation (fault code ERROR_CANCELLED). */
@@ -69,6 +73,7 @@ typedef struct imagined_image {
     uint64_t seed;
     int steps;
     double guidance_scale; /* as used: defaults filled in */
+    double strength;       /* as used; 0 without an image to begin from */
 } imagined_image;
 
 bool imagined_open(const imagined_options *options, imagined **out, imagined_fault *why);

@@ -47,11 +47,13 @@ static bool draw(void *context, const imagined_progress *p) {
     return true;
 }
 
+static const char *given_text(const config *c, option o) { return config_origin_of(c, o) != CONFIG_FROM_DEFAULT ? config_text(c, o) : NULL; }
+
 static bool fill_request(const config *c, const model_info *m, imagined_request *r, error *e) {
     *r = (imagined_request)IMAGINED_REQUEST_DEFAULTS;
     r->model_folder = m->folder;
     r->prompt = config_argument(c, 0);
-    r->negative_prompt = config_origin_of(c, OPTION_NEGATIVE_PROMPT) != CONFIG_FROM_DEFAULT ? config_text(c, OPTION_NEGATIVE_PROMPT) : NULL;
+    r->negative_prompt = given_text(c, OPTION_NEGATIVE_PROMPT);
     r->precision = config_text(c, OPTION_PRECISION);
     r->width = (int)config_integer(c, OPTION_WIDTH);
     r->height = (int)config_integer(c, OPTION_HEIGHT);
@@ -59,6 +61,11 @@ static bool fill_request(const config *c, const model_info *m, imagined_request 
     r->max_sequence_length = (int)config_integer(c, OPTION_MAX_SEQUENCE_LENGTH);
     r->guidance_scale = config_real(c, OPTION_GUIDANCE);
     r->true_cfg_scale = config_real(c, OPTION_TRUE_CFG);
+    r->image = given_text(c, OPTION_IMAGE);
+    r->mask = given_text(c, OPTION_MASK);
+    r->mask_is_alpha = strcmp(config_text(c, OPTION_MASK_SOURCE), "alpha") == 0;
+    r->strength = config_real(c, OPTION_STRENGTH);
+    if (r->strength == 0) return error_field(e, ERROR_INVALID, "strength", "--strength is 0: it must be above 0, at most 1");
     if (strcmp(r->precision, "int8") == 0)
         return error_field(e, ERROR_UNSUPPORTED, "precision", "int8 is not available yet: use auto, f32, bf16 or f16");
     return parse_seed(config_text(c, OPTION_SEED), &r->seed, e);
@@ -75,6 +82,7 @@ static bool write_picture(const char *path, const imagined_image *image, const i
         .steps = image->steps,
         .guidance_scale = image->guidance_scale,
         .true_cfg_scale = r->true_cfg_scale,
+        .strength = image->strength,
         .seed = image->seed,
     };
     buffer text = {0}, png = {0};

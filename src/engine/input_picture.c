@@ -23,15 +23,22 @@ static bool read_all(int fd, uint8_t *bytes, size_t size, error *e) {
     return true;
 }
 
-static bool decode(int fd, image *out, error *e) {
+/* malloc'ed into *bytes. */
+static bool read_file(int fd, uint8_t **bytes, size_t *size, error *e) {
     struct stat info;
-    *out = (image){0};
+    *bytes = NULL;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return error_set(e, ERROR_INVALID, "it is no regular file");
     if (info.st_size > FILE_MAX_BYTES) return error_set(e, ERROR_TOO_LARGE, "its file has %lld bytes: at most %d are taken", (long long)info.st_size, FILE_MAX_BYTES);
-    size_t size = (size_t)info.st_size;
-    uint8_t *bytes = malloc(size > 0 ? size : 1);
-    if (bytes == NULL) return error_no_memory(e, "its file", size);
-    bool ok = read_all(fd, bytes, size, e) && image_decode(bytes, size, out, e);
+    *size = (size_t)info.st_size;
+    *bytes = malloc(*size > 0 ? *size : 1);
+    return *bytes == NULL ? error_no_memory(e, "its file", *size) : read_all(fd, *bytes, *size, e);
+}
+
+static bool decode(int fd, image *out, error *e) {
+    uint8_t *bytes;
+    size_t size;
+    *out = (image){0};
+    bool ok = read_file(fd, &bytes, &size, e) && image_decode(bytes, size, out, e);
     free(bytes);
     return ok;
 }
@@ -54,6 +61,17 @@ static bool is_of(error *e, const char *field, const char *what) {
     error_prefix(e, "%s: ", what);
     if (e->field[0] == '\0') memcpy(e->field, field, strlen(field) + 1);
     return false;
+}
+
+bool input_picture_size(int fd, int *width, int *height, error *e) {
+    uint8_t *bytes;
+    size_t size;
+    image_info info = {0};
+    bool ok = read_file(fd, &bytes, &size, e) && image_probe(bytes, size, &info, e);
+    free(bytes);
+    *width = info.width;
+    *height = info.height;
+    return ok || is_of(e, "image", "the picture to begin from");
 }
 
 bool input_picture_read(int fd, int width, int height, uint8_t **rgb, error *e) {

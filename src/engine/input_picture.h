@@ -11,6 +11,8 @@
 /* The picture to begin from: width × height × 3 bytes of RGB, malloc'ed into *rgb. One of another size is stretched (Lanczos, as diffusers does), one with
  * alpha is laid over white. `fd`, a regular file open for reading, stays open. */
 bool input_picture_read(int fd, int width, int height, uint8_t **rgb, error *e);
+/* As it is shown; its pixels are not decoded. */
+bool input_picture_size(int fd, int *width, int *height, error *e);
 /* The mask of a picture of width × height pixels, for latents of `factor` pixels a cell: a number a cell, malloc'ed into *mask, the share of the
  * cell's pixels that are to be painted anew. It is stretched to the picture's size; a pixel counts where it is at least half white, or with `alpha` at
  * least half transparent. The sides are multiples of the factor. */

@@ -1,6 +1,8 @@
 /* include/imagined.h over the engine room's own parts. */
 #include "imagined.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +10,7 @@
 #include "base/utf8.h"
 #include "build_config.h"
 #include "engine/generation.h"
+#include "engine/input_picture.h"
 
 struct imagined {
     engine_room room;
@@ -64,7 +67,29 @@ static bool copy_text(char *to, size_t capacity, const char *from, const char *f
     return true;
 }
 
-static bool complete(const imagined_request *r, engine_request *full, error *e) {
+static bool open_file(const char *path, const char *field, engine_files *files, error *e) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused later, and not waited for */
+    if (fd < 0) return error_field(e, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_IO, field, "the %s %s cannot be opened: %s", field, path, strerror(errno));
+    files->fds[files->count++] = fd;
+    return true;
+}
+
+static bool take_pictures(const imagined_request *r, const model_info *m, engine_request *full, engine_files *files, error *e) {
+    int width, height;
+    if (r->mask != NULL && r->image == NULL) return error_field(e, ERROR_INVALID, "mask", "a mask needs an image whose parts it can say are to stay");
+    if (r->image == NULL) return true;
+    full->has_image = true;
+    full->has_mask = r->mask != NULL;
+    full->mask_is_alpha = r->mask_is_alpha;
+    full->strength = r->strength != 0 ? r->strength : MODEL_DEFAULT_STRENGTH;
+    if (!open_file(r->image, "image", files, e) || (full->has_mask && !open_file(r->mask, "mask", files, e))) return false;
+    if (r->width != 0 || r->height != 0) return true;
+    if (!input_picture_size(files->fds[0], &width, &height, e)) return false;
+    model_size_for_picture(m, width, height, &full->width, &full->height);
+    return true;
+}
+
+static bool complete(const imagined_request *r, engine_request *full, engine_files *files, error *e) {
     model_info m;
     *full = (engine_request){0};
     if (r->model_folder == NULL) return error_field(e, ERROR_INVALID, "model_folder", "no model folder was given");
@@ -88,7 +113,7 @@ static bool complete(const imagined_request *r, engine_request *full, error *e) 
     full->true_cfg_scale = r->true_cfg_scale;
     full->count = 1;
     full->seed = r->seed;
-    return true;
+    return take_pictures(r, &m, full, files, e);
 }
 
 static bool run(generation *g, imagined_on_progress *progress, void *context, imagined_image *out, error *e) {
@@ -116,15 +141,17 @@ bool imagined_generate(imagined *engine, const imagined_request *request, imagin
     generation *g = NULL;
     *out = (imagined_image){0};
     bool ok = full != NULL || error_no_memory(&e, "the request", sizeof *full);
-    ok = ok && complete(request, full, &e) && generation_new(&engine->room, full, &files, &g, &e) && run(g, progress, context, out, &e);
+    ok = ok && complete(request, full, &files, &e) && generation_new(&engine->room, full, &files, &g, &e) && run(g, progress, context, out, &e);
     if (ok) {
         out->seed = full->seed;
         out->steps = full->steps;
         out->guidance_scale = full->guidance_scale;
+        out->strength = full->has_image ? full->strength : 0;
     } else {
         imagined_image_free(out);
     }
     generation_free(g);
+    engine_files_close(&files);
     free(full);
     return ok || tell(why, &e);
 }

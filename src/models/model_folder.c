@@ -149,6 +149,18 @@ bool model_folder_read(const char *folder, const char *name, model_info *out, er
     return true;
 }
 
+static int rounded(double side, int multiple) {
+    int most = MODEL_MAX_SIDE / multiple, count = side / multiple > most ? most : (int)lround(side / multiple);
+    return (count < 1 ? 1 : count) * multiple;
+}
+
+void model_size_for_picture(const model_info *m, int from_width, int from_height, int *width, int *height) {
+    double pixels = (double)from_width * from_height, most = (double)m->width * m->height;
+    double scale = pixels > most ? sqrt(most / pixels) : 1;
+    *width = rounded(from_width * scale, m->size_multiple);
+    *height = rounded(from_height * scale, m->size_multiple);
+}
+
 static int by_name(const void *a, const void *b) {
     return strcmp(((const model_info *)a)->name, ((const model_info *)b)->name);
 }

@@ -34,6 +34,12 @@ typedef struct model_info {
 /* Reads the folder's JSON. ERROR_NOT_FOUND, ERROR_BAD_FILE (file and key named), ERROR_UNSUPPORTED (another pipeline class). */
 bool model_folder_read(const char *folder, const char *name, model_info *out, error *e);
 
+/* How much of a picture to begin from is made new where nobody says (diffusers' FluxImg2ImgPipeline). */
+#define MODEL_DEFAULT_STRENGTH 0.6
+/* The size of what is made from a picture of from_width × from_height, where nobody says: its proportions, in at most as many pixels as the model's own size
+ * has, rounded to the size_multiple. */
+void model_size_for_picture(const model_info *m, int from_width, int from_height, int *width, int *height);
+
 typedef struct model_list {
     model_info *models; /* "demo" first where there is one, then by name */
     size_t count;

@@ -1,6 +1,5 @@
 #include "server/request_pictures.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,23 +50,9 @@ static bool read_mask_source(json body, bool *is_alpha, error *e) {
 }
 
 static bool read_strength(json body, double *io, error *e) {
-    *io = REQUEST_DEFAULT_STRENGTH;
+    *io = MODEL_DEFAULT_STRENGTH;
     if (!json_number(body, "strength", 0, 1, io, e)) return false;
     return *io > 0 || json_complain(body, "strength", e, "is 0: it must be above 0, at most 1");
-}
-
-static int rounded(double side, int multiple) {
-    int steps = (int)lround(side / multiple);
-    return (steps < 1 ? 1 : steps) * multiple;
-}
-
-static void take_size(const input *i, const model_info *model, task_request *io) {
-    double pixels = (double)i->info.width * i->info.height, most = (double)model->width * model->height;
-    double scale = pixels > most ? sqrt(most / pixels) : 1;
-    io->width = rounded(i->info.width * scale, model->size_multiple);
-    io->height = rounded(i->info.height * scale, model->size_multiple);
-    if (io->width > MODEL_MAX_SIDE) io->width = MODEL_MAX_SIDE / model->size_multiple * model->size_multiple;
-    if (io->height > MODEL_MAX_SIDE) io->height = MODEL_MAX_SIDE / model->size_multiple * model->size_multiple;
 }
 
 bool request_pictures_read(services *s, const http_exchange *x, json body, const model_info *model, request_pictures *p, task_request *io, error *e) {
@@ -77,7 +62,8 @@ bool request_pictures_read(services *s, const http_exchange *x, json body, const
         !read_mask_source(body, &io->mask_is_alpha, e) || !read_strength(body, &io->strength, e))
         return false;
     if (io->mask != NULL && !has_image) return json_complain(body, "mask", e, "needs an 'image' whose parts it can say are to stay");
-    if (io->image != NULL && !has_size) take_size(input_store_find(s->inputs, io->image), model, io);
+    const input *begins = io->image != NULL && !has_size ? input_store_find(s->inputs, io->image) : NULL;
+    if (begins != NULL) model_size_for_picture(model, begins->info.width, begins->info.height, &io->width, &io->height);
     return true;
 }
 

@@ -20,8 +20,6 @@
 #include "server/picture_store.h"
 #include "server/uploads.h"
 
-#define REQUEST_DEFAULT_STRENGTH 0.6 /* as diffusers' FluxImg2ImgPipeline */
-
 typedef struct request_pictures {
     struct {
         char picture[PICTURE_ID_BYTES], input[INPUT_ID_BYTES];
@@ -31,8 +29,8 @@ typedef struct request_pictures {
 } request_pictures;
 
 struct services;
-/* Fills in image, mask, strength and mask_is_alpha of *io, and for an image its size, as far as the model makes it: its proportions in at most as many pixels as the
- * model's own size has, rounded to its multiple. To be called before request_fields_read, which goes over width and height. Texts are borrowed from the document and from *p.
+/* Fills in image, mask, strength and mask_is_alpha of *io, and with an image its size (model_size_for_picture). To be called before
+ * request_fields_read, which reads width and height over that. Texts are borrowed from the document and from *p.
  * ERROR_INVALID names the field at fault. */
 bool request_pictures_read(struct services *s, const http_exchange *x, json body, const model_info *model, request_pictures *p, task_request *io, error *e);
 /* Copies p->wanted into the inputs and calls `done`, which calls request_pictures_adopted first. False: it will not be called. */

@@ -7,12 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "engine/input_picture.h"
 #include "engine/load_commands.h"
 #include "engine/task_plan.h"
 #include "fault.h"
+#include "image/png.h"
+#include "models/flux_picture.h"
 #include "models/flux_steps.h"
 
 typedef struct fixture {
@@ -20,6 +25,8 @@ typedef struct fixture {
     model_lease *lease;
     size_t claimed; /* by the loaded model, outside of the operations */
     uint64_t calls;
+    bool picture; /* shapes begin from one */
+    int file;
     char folder[512];
 } fixture;
 
@@ -95,7 +102,7 @@ static void graphs_of_steps_fail_cleanly(void **state) {
 /* ── measures and plans ── */
 
 /* Another text length each time, of more than are remembered, so that each is measured from nothing. */
-static flux_picture_shape next_shape(fixture *f) { return (flux_picture_shape){64, 48, 4 + (int)(f->calls++ % 32), true}; }
+static flux_picture_shape next_shape(fixture *f) { return (flux_picture_shape){192, 48, 4 + (int)(f->calls++ % 32), true, f->picture}; }
 
 static bool measure(void *context, error *e) {
     fixture *f = context;
@@ -149,6 +156,59 @@ static void planning_fails_cleanly(void **state) {
     size_t count = fault_fail_each(plan, *state);
     print_message("    %zu allocations\n", count);
     assert_true(count > 5);
+}
+
+/* ── pictures to begin from ── */
+
+static void measuring_pictures_fails_cleanly(void **state) {
+    fixture *f = *state;
+    flux_picture_needs needs;
+    error e = {0};
+    f->picture = true;
+    assert_true(flux_pipeline_ensure(model_lease_pipeline(f->lease), FLUX_IMAGE_ENCODER, &e));
+    f->claimed = ledger_total(device_ledger(f->room.device));
+    const flux_picture_shape shape = next_shape(f);
+    assert_true(flux_pipeline_measure(model_lease_pipeline(f->lease), &shape, &needs, &e));
+    assert_true(needs.compute.picture > 0 && needs.compute.picture_tile_count == 1);
+    assert_true(fault_fail_each(measure, f) > 5);
+    assert_true(fault_fail_each(plan, f) > 5);
+    f->picture = false;
+}
+
+/* From the file to latents, in tiles. */
+static bool encode_picture(void *context, error *e) {
+    fixture *f = context;
+    flux_pipeline *p = model_lease_pipeline(f->lease);
+    flux_picture *picture = NULL;
+    uint8_t *rgb = NULL;
+    bool more = true, ok = input_picture_read(f->file, 192, 48, &rgb, e) && flux_picture_new(p, rgb, 192, 48, 16, &picture, e);
+    free(rgb);
+    while (ok && more) ok = flux_picture_encode_next(picture, &more, e);
+    if (ok) assert_non_null(flux_picture_latents(picture));
+    flux_picture_free(picture);
+    flux_pipeline_release_compute(p);
+    nothing_is_claimed(f);
+    return ok;
+}
+
+static bool read_mask(void *context, error *e) {
+    float *mask;
+    bool ok = input_mask_read(((const fixture *)context)->file, false, 192, 48, 8, &mask, e);
+    free(mask);
+    return ok;
+}
+
+static void reading_and_encoding_fail_cleanly(void **state) {
+    fixture *f = *state;
+    static const uint8_t pixels[40 * 20 * 3];
+    buffer file = {0};
+    assert_true(png_encode(pixels, 40, 20, NULL, 0, &file, NULL));
+    f->file = memfd_create("picture", MFD_CLOEXEC);
+    assert_int_equal(write(f->file, file.data, file.size), (ssize_t)file.size);
+    buffer_free(&file);
+    assert_true(fault_survive_each(encode_picture, f) > 10); /* what finds no memory is tried again with what compute buffers took */
+    assert_true(fault_fail_each(read_mask, f) > 5);
+    close(f->file);
 }
 
 /* ── commands ── */
@@ -236,6 +296,8 @@ int main(void) {
         cmocka_unit_test_prestate(measuring_fails_cleanly, &f),
         cmocka_unit_test_prestate(a_failed_measurement_is_made_good, &f),
         cmocka_unit_test_prestate(planning_fails_cleanly, &f),
+        cmocka_unit_test_prestate(measuring_pictures_fails_cleanly, &f),
+        cmocka_unit_test_prestate(reading_and_encoding_fail_cleanly, &f),
         cmocka_unit_test_prestate(commands_fail_cleanly, &f),
         cmocka_unit_test_prestate(dropped_commands_leave_nothing, &f),
     };

@@ -1,4 +1,4 @@
-/* Decoding in tiles against decoding whole, on latents of the demo model; and how the tile is chosen from what memory there is.
+/* Decoding, and encoding, in tiles against doing it whole, on latents of the demo model; and how the tile is chosen from what memory there is.
  *
  *     test_tiles [DEVICE]
  *
@@ -14,14 +14,15 @@
 #include <cmocka.h>
 
 #include "golden.h"
-#include "models/autoencoder_tiling.h"
+#include "models/autoencoder_encoder_tiling.h"
 
-enum { SKIPPED = 77, CHANNELS = 16, FACTOR = 8, DECIBELS = 40 };
+enum { SKIPPED = 77, CHANNELS = 16, FACTOR = 8, DECIBELS = 40, ENCODED_DECIBELS = 40 };
 
 typedef struct fixture {
     device *device;
     golden *golden;
     autoencoder_kl *vae;
+    autoencoder_encoder *encoder;
 } fixture;
 
 static void check(bool ok, const error *e) {
@@ -83,6 +84,90 @@ static void tiles_of_a_rectangle_match_the_whole(void **state) {
     const fixture *f = *state;
     if (!device_is_cpu(f->device)) skip(); /* a GPU that is none takes minutes for it */
     tiles_match(f, "512x384", 64, 48, (int[]){48, 32, 24, 16, 0});
+}
+
+/* ── encoding ── */
+
+/* Decibels of latents against the spread of the whole's. */
+static double latent_psnr(const float *a, const float *whole, size_t count) {
+    double sum = 0, least = whole[0], most = whole[0];
+    for (size_t i = 0; i < count; i++) {
+        sum += ((double)a[i] - whole[i]) * ((double)a[i] - whole[i]);
+        least = fmin(least, whole[i]);
+        most = fmax(most, whole[i]);
+    }
+    return 10 * log10((most - least) * (most - least) * (double)count / sum);
+}
+
+static float *encode(const fixture *f, const float *pixels, int width, int height, int tile, int *slices) {
+    autoencoder_encoder_tiles *t;
+    error e;
+    size_t bytes = (size_t)(CHANNELS * width * height / FACTOR / FACTOR) * sizeof(float);
+    float *latents = malloc(bytes), other[CHANNELS * 2 * 3];
+    check(autoencoder_encoder_tiles_new(f->encoder, pixels, width, height, tile, &t, &e), &e);
+    *slices = 0;
+    for (bool more = true; more; ++*slices) {
+        check(autoencoder_encoder_tiles_encode_next(t, &more, &e), &e);
+        if (tile == AUTOENCODER_MIN_TILE) check(autoencoder_encoder_encode(f->encoder, pixels, 2 * FACTOR, 3 * FACTOR, 1, other, &e), &e); /* others in between */
+    }
+    memcpy(latents, autoencoder_encoder_tiles_latents(t), bytes);
+    bool more;
+    assert_false(autoencoder_encoder_tiles_encode_next(t, &more, &e));
+    assert_int_equal(e.code, ERROR_INTERNAL);
+    autoencoder_encoder_tiles_free(t);
+    return latents;
+}
+
+/* A picture that the decoder made is encoded whole and in tiles; and what is decoded again of both is compared, too. */
+static void encoding_matches(const fixture *f, const char *name, int width, int height, const int *tiles) {
+    golden_array made = golden_get(f->golden, "%s", name);
+    size_t pixels = (size_t)(3 * width * height * FACTOR * FACTOR), values = (size_t)(CHANNELS * width * height);
+    float *picture = malloc(pixels * sizeof *picture), *again = malloc(pixels * sizeof *again), *tiled = malloc(pixels * sizeof *tiled);
+    float *direct = malloc(values * sizeof *direct);
+    error e;
+    int slices;
+    check(autoencoder_kl_decode(f->vae, golden_f32(&made), width, height, 1, picture, &e), &e);
+    check(autoencoder_encoder_encode(f->encoder, picture, width * FACTOR, height * FACTOR, 1, direct, &e), &e);
+    float *whole = encode(f, picture, width * FACTOR, height * FACTOR, 0, &slices);
+    assert_int_equal(slices, 1);
+    assert_memory_equal(whole, direct, values * sizeof *whole);
+    check(autoencoder_kl_decode(f->vae, whole, width, height, 1, again, &e), &e);
+    for (; *tiles > 0; tiles++) {
+        float *latents = encode(f, picture, width * FACTOR, height * FACTOR, *tiles, &slices);
+        check(autoencoder_kl_decode(f->vae, latents, width, height, 1, tiled, &e), &e);
+        double of_latents = latent_psnr(latents, whole, values), of_pixels = psnr(tiled, again, pixels);
+        print_message("    %s encoded in %2d tiles of %d: latents %.1f dB, decoded %.1f dB\n", name, slices, *tiles, of_latents, of_pixels);
+        assert_true(slices > 1);
+        if (!(of_pixels >= ENCODED_DECIBELS)) fail_msg("%s encoded in tiles of %d: %.1f dB, not %d", name, *tiles, of_pixels, ENCODED_DECIBELS);
+        free(latents);
+    }
+    free(picture);
+    free(again);
+    free(tiled);
+    free(whole);
+    free(direct);
+}
+
+static void encoding_in_tiles_matches_the_whole(void **state) {
+    const fixture *f = *state;
+    encoding_matches(f, "256x256", 32, 32, device_is_cpu(f->device) ? (int[]){24, 16, 0} : (int[]){16, 0});
+    if (device_is_cpu(f->device)) encoding_matches(f, "512x384", 64, 48, (int[]){48, 32, 24, 16, 0});
+}
+
+static void smaller_tiles_encode_in_less(void **state) {
+    const fixture *f = *state;
+    autoencoder_tile_need needs[AUTOENCODER_TILE_SIZES];
+    size_t whole;
+    int count;
+    error e;
+    check(autoencoder_encoder_measure(f->encoder, 1024, 512, 1, &whole, &e), &e);
+    check(autoencoder_encoder_tiles_measure(f->encoder, 1024, 512, needs, &count, &e), &e);
+    assert_int_equal(count, 6); /* 96 … 16 in 128 × 64 cells, as 128 is no tile */
+    for (int i = 0; i < count; i++) {
+        assert_true(needs[i].tile < 128 && needs[i].bytes > 0 && needs[i].bytes < (i > 0 ? needs[i - 1].bytes : whole));
+    }
+    check(autoencoder_encoder_tiles_measure(f->encoder, 128, 128, needs, &count, &e), &e);
+    assert_int_equal(count, 0);
 }
 
 static void the_largest_tile_that_fits_is_chosen(void **state) {
@@ -148,18 +233,22 @@ int main(int argc, char **argv) {
     }
     f.golden = golden_open("tiles");
     golden_path(path, sizeof path, "../../../demo/model/vae");
-    if (!autoencoder_kl_load(f.device, path, &LOAD_OPTIONS(PRECISION_AUTO), &f.vae, &e)) {
+    if (!autoencoder_kl_load(f.device, path, &LOAD_OPTIONS(PRECISION_AUTO), &f.vae, &e) ||
+        !autoencoder_encoder_load(f.device, path, &LOAD_OPTIONS(PRECISION_AUTO), &f.encoder, &e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(tiles_of_a_square_match_the_whole, &f),
         cmocka_unit_test_prestate(tiles_of_a_rectangle_match_the_whole, &f),
+        cmocka_unit_test_prestate(encoding_in_tiles_matches_the_whole, &f),
+        cmocka_unit_test_prestate(smaller_tiles_encode_in_less, &f),
         cmocka_unit_test_prestate(the_largest_tile_that_fits_is_chosen, &f),
         cmocka_unit_test_prestate(requests_out_of_range_are_refused, &f),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     autoencoder_kl_free(f.vae);
+    autoencoder_encoder_free(f.encoder);
     golden_free(f.golden);
     device_free(f.device);
     return failed;

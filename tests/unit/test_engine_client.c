@@ -409,6 +409,30 @@ static void the_engine_inherits_nothing(void **state) {
     finish(c, &r);
 }
 
+/* The files of a task arrive in their order, and the caller's stay its own. */
+static void files_come_along(void **state) {
+    (void)state;
+    record r;
+    engine_client *c = start(&r, "");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    engine_request request = {.width = 2, .height = 2, .steps = 1, .count = 1, .max_sequence_length = 1, .prompt = "files", .has_image = true, .has_mask = true,
+                              .strength = 0.5};
+    engine_files files = {2, {memfd_create("image", MFD_CLOEXEC), memfd_create("mask", MFD_CLOEXEC)}};
+    assert_int_equal(write(files.fds[0], "picture", 7), 7);
+    assert_int_equal(write(files.fds[1], "mask", 4), 4);
+    for (int i = 1; i <= 2; i++) { /* the second time with the same */
+        assert_true(engine_client_admit(c, "t", &request, &files, NULL));
+        assert_true(run_until(c, &r.failed, i, 10));
+        assert_string_equal(r.fault.text, "picture|mask|");
+    }
+    engine_files_close(&files);
+    request.has_image = request.has_mask = false;
+    assert_true(engine_client_admit(c, "t", &request, &files, NULL));
+    assert_true(run_until(c, &r.failed, 3, 10));
+    assert_string_equal(r.fault.text, "");
+    finish(c, &r);
+}
+
 static void the_end_is_polite_then_not(void **state) {
     (void)state;
     record r;
@@ -577,6 +601,7 @@ int main(void) {
         cmocka_unit_test(an_engine_that_cannot_start_is_reported),
         cmocka_unit_test(an_engines_last_words_are_told_with_its_death),
         cmocka_unit_test(the_engine_inherits_nothing),
+        cmocka_unit_test(files_come_along),
         cmocka_unit_test(the_end_is_polite_then_not),
         cmocka_unit_test(a_stopped_engine_is_gone_until_it_is_started),
         cmocka_unit_test(an_engine_does_not_outlive_its_front),

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -498,6 +499,57 @@ static void a_failed_task_leaves_the_others_alone(void **state) {
     assert_int_equal(end(&f), 0);
 }
 
+/* Memory files that the process has open. */
+static int memory_files_of(pid_t pid) {
+    char path[64], target[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    int n = 0;
+    for (const struct dirent *entry; (entry = readdir(d)) != NULL;) {
+        ssize_t size = readlinkat(dirfd(d), entry->d_name, target, sizeof target);
+        n += size > 7 && memcmp(target, "/memfd:", 7) == 0;
+    }
+    closedir(d);
+    return n;
+}
+
+static void send_with_note(front *f, const char *id, const char *prompt, const char *note) {
+    static engine_message m;
+    m = (engine_message){.kind = MESSAGE_ADMIT, .engine = NUMBER, .request = {.width = 16, .height = 8, .steps = 1, .count = 1, .max_sequence_length = 1, .priority = 2,
+                                                                              .has_image = true, .has_mask = true, .strength = 1}};
+    snprintf(m.id, sizeof m.id, "%s", id);
+    snprintf(m.request.prompt, sizeof m.request.prompt, "%s", prompt);
+    engine_files files = {2, {memfd_create("note", MFD_CLOEXEC), memfd_create("mask", MFD_CLOEXEC)}};
+    assert_int_equal(write(files.fds[0], note, strlen(note)), (ssize_t)strlen(note));
+    assert_true(engine_message_send_files(f->socket, &m, &files, NULL));
+    engine_files_close(&files);
+}
+
+/* Each task gets its own files, one that is refused or admitted twice included, and none of them stays open. */
+static void files_go_to_their_task(void **state) {
+    (void)state;
+    front f = start();
+    send_with_note(&f, "a", "fine a", "fine a");
+    expect(&f, MESSAGE_IMAGE, "a");
+    expect(&f, MESSAGE_DONE, "a");
+    send_with_note(&f, "b", "fine b", "fine a");
+    expect(&f, MESSAGE_FAILED, "b");
+    assert_string_equal(f.last.fault.text, "the note says 'fine a'");
+    send_with_note(&f, "c", "slow c", "slow c");
+    send_with_note(&f, "c", "slow c", "slow c");
+    expect(&f, MESSAGE_IMAGE, "c");
+    expect(&f, MESSAGE_DONE, "c");
+    admit(&f, "d", "fine", 1, 1); /* whatever came before has been dealt with then */
+    expect(&f, MESSAGE_IMAGE, "d");
+    expect(&f, MESSAGE_DONE, "d");
+    for (int tries = 0; memory_files_of(f.pid) > 0; tries++) {
+        assert_true(tries < 1000);
+        usleep(10000);
+    }
+    assert_int_equal(end(&f), 0);
+}
+
 static void more_tasks_than_it_holds_are_refused(void **state) {
     (void)state;
     front f = start();
@@ -963,6 +1015,7 @@ int main(void) {
         cmocka_unit_test(tasks_take_turns),
         cmocka_unit_test(a_cancel_takes_effect_within_a_slice),
         cmocka_unit_test(a_failed_task_leaves_the_others_alone),
+        cmocka_unit_test(files_go_to_their_task),
         cmocka_unit_test(more_tasks_than_it_holds_are_refused),
         cmocka_unit_test(tasks_share_steps_where_that_pays),
         cmocka_unit_test(without_memory_fewer_share),

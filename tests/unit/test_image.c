@@ -132,6 +132,13 @@ static void parameters_read_like_a1111s(void **state) {
     image_parameters_write(&p, &b);
     assert_string_equal(buffer_text(&b), "a fox, blue\nSteps: 8, Sampler: Euler, CFG scale: 3.5, True CFG scale: 2, "
                                          "Seed: 18446744073709551615, Size: 512x384, Model: \"my, \\\"model\\\"\"");
+    buffer_clear(&b);
+    p.true_cfg_scale = 1;
+    p.model = "demo";
+    p.strength = 0.6;
+    image_parameters_write(&p, &b);
+    assert_string_equal(buffer_text(&b), "a fox, blue\nSteps: 8, Sampler: Euler, CFG scale: 3.5, "
+                                         "Seed: 18446744073709551615, Size: 512x384, Model: demo, Denoising strength: 0.6");
     buffer_free(&b);
 }
 

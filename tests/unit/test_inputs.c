@@ -219,6 +219,31 @@ static void the_oldest_go_first(void **state) {
     assert_int_equal(input_store_count(f->store), 0);
 }
 
+static bool is_one_of(const void *context, const char *id) {
+    const char *const *held = context;
+    while (*held != NULL && strcmp(*held, id) != 0) held++;
+    return *held != NULL;
+}
+
+/* Those that are held stay, whatever the limits say; others go in their place. */
+static void held_ones_stay(void **state) {
+    fixture *f = *state;
+    input made[4];
+    for (int i = 0; i < 4; i++) made[i] = bring(f->store, 20 + i, IMAGE_PNG);
+    const char *held[] = {made[0].id, made[2].id, NULL};
+    int64_t now = clock_unix_ms();
+    input_store_trim(f->store, &(input_limits){.bytes = made[0].bytes + made[2].bytes + made[3].bytes}, now, is_one_of, held);
+    assert_int_equal(input_store_count(f->store), 3);
+    assert_null(input_store_find(f->store, made[1].id));
+    input_store_trim(f->store, &(input_limits){.bytes = 1}, now, is_one_of, held);
+    input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now + 100000, is_one_of, held);
+    assert_int_equal(input_store_count(f->store), 2);
+    assert_non_null(input_store_find(f->store, made[0].id));
+    assert_non_null(input_store_find(f->store, made[2].id));
+    input_store_trim(f->store, &(input_limits){.bytes = 1}, now, NULL, NULL);
+    assert_int_equal(input_store_count(f->store), 0);
+}
+
 static void strange_names_are_left_alone(void **state) {
     fixture *f = *state;
     static const char id[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -249,6 +274,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(inputs_are_found_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_deleted_meanwhile_is_not_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_oldest_go_first, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(held_ones_stay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(strange_names_are_left_alone, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

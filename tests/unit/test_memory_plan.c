@@ -13,6 +13,7 @@
 typedef struct measures {
     bool evict, release, sliced;
     int tile; /* index into tiles, −1: whole */
+    int picture_tile; /* the same of picture_tiles */
     size_t transformer;
 } measures;
 
@@ -20,30 +21,36 @@ static size_t max3(size_t a, size_t b, size_t c) { return (a > b ? a : b) > c ? 
 
 static size_t peak(const memory_needs *n, measures m) {
     size_t idle = m.evict ? 0 : n->idle_models, texts = n->clip_weights + n->t5_weights, rest = n->latents + n->reserve + idle;
+    size_t picture = m.picture_tile < 0 ? n->picture_compute : n->picture_tiles[m.picture_tile].compute, encoder = n->image_encoder_weights;
     size_t step = m.sliced ? n->step_compute_sliced : n->step_compute;
     size_t decode = m.tile < 0 ? n->decode_compute : n->tiles[m.tile].compute;
-    size_t kept = m.release ? 0 : texts, model = n->vae_weights + m.transformer;
-    return max3(rest + texts + n->encode_compute + (m.release ? 0 : model), rest + kept + model + step, rest + kept + model + decode);
+    size_t kept = m.release ? 0 : texts + encoder, model = n->vae_weights + m.transformer;
+    size_t drawing = max3(rest + kept + model + step, rest + kept + model + decode, 0);
+    if (m.release) return max3(rest + texts + n->encode_compute, rest + encoder + picture, drawing);
+    return max3(rest + kept + model + n->encode_compute, rest + kept + model + picture, drawing);
 }
 
 /* The lowest of the rungs that some fitting set of measures uses, at its best: MEMORY_LEVELS when none fits. */
 static int best_level(const memory_needs *n) {
     for (int level = MEMORY_ALL_FITS; level <= MEMORY_STREAMED_WEIGHTS; level++)
         for (int evict = 0; evict <= (level >= MEMORY_EVICT_IDLE); evict++)
-            for (int release = 0; release <= (level >= MEMORY_RELEASE_ENCODERS && n->t5_weights > 0); release++)
+            for (int release = 0; release <= (level >= MEMORY_RELEASE_ENCODERS && n->t5_weights + n->image_encoder_weights > 0); release++)
                 for (int tile = -1; tile < (level >= MEMORY_TILED_DECODING ? n->tile_count : 0); tile++)
-                    for (int sliced = 0; sliced <= (level >= MEMORY_SLICED_ATTENTION); sliced++) {
-                        size_t transformer = level >= MEMORY_STREAMED_WEIGHTS ? n->transformer_minimum : n->transformer_weights;
-                        if (peak(n, (measures){evict, release, sliced, tile, transformer}) <= n->available_total) return level;
-                    }
+                    for (int picture = -1; picture < (level >= MEMORY_TILED_DECODING ? n->picture_tile_count : 0); picture++)
+                        for (int sliced = 0; sliced <= (level >= MEMORY_SLICED_ATTENTION); sliced++) {
+                            size_t transformer = level >= MEMORY_STREAMED_WEIGHTS ? n->transformer_minimum : n->transformer_weights;
+                            if (peak(n, (measures){evict, release, sliced, tile, picture, transformer}) <= n->available_total) return level;
+                        }
     return MEMORY_LEVELS;
 }
 
 static measures measures_of(const memory_needs *n, const memory_plan *p) {
-    measures m = {p->evict_idle, p->release_encoders, p->attention_sliced, -1, n->transformer_weights};
+    measures m = {p->evict_idle, p->release_encoders, p->attention_sliced, -1, -1, n->transformer_weights};
     if (p->resident_bytes < m.transformer) m.transformer = p->resident_bytes;
     for (int i = 0; i < n->tile_count; i++)
         if (n->tiles[i].tile == p->vae_tile) m.tile = i;
+    for (int i = 0; i < n->picture_tile_count; i++)
+        if (n->picture_tiles[i].tile == p->picture_tile) m.picture_tile = i;
     return m;
 }
 
@@ -52,7 +59,7 @@ static void check(const memory_needs *n, int first_level) {
     error e;
     bool fits = memory_plan_make(n, first_level, &p, &e);
     assert_int_equal(p.peak, peak(n, measures_of(n, &p)));
-    assert_true(p.step_count == p.evict_idle + p.release_encoders + (p.vae_tile > 0) + p.attention_sliced +
+    assert_true(p.step_count == p.evict_idle + p.release_encoders + (p.vae_tile > 0) + (p.picture_tile > 0) + p.attention_sliced +
                                     (p.resident_bytes < n->transformer_weights));
     assert_true(p.resident_bytes >= n->transformer_minimum);
     if (fits) {
@@ -87,6 +94,23 @@ static void every_combination_takes_the_earliest_rung_that_fits(void **state) {
                            .transformer_weights = v[2] + v[3], .encode_compute = v[4], .step_compute_sliced = v[5], .step_compute = v[5] + v[6],
                            .decode_compute = 3 * v[7], .latents = 1, .reserve = v[0],
                            .tiles = {{64, 2 * v[7]}, {32, v[7] + 1}, {16, v[7]}}, .tile_count = (int)v[1]};
+        for (n.available_total = 0; n.available_total < 24; n.available_total++)
+            for (int first = 0; first <= MEMORY_LEVELS; first++) check(&n, first);
+    }
+}
+
+/* The same of tasks that begin from a picture. */
+static void pictures_are_encoded_within_the_plan(void **state) {
+    (void)state;
+    static const size_t some[] = {0, 1, 3};
+    for (int c = 0; c < 3 * 3 * 3 * 3 * 3 * 3; c++) {
+        int rest = c;
+        size_t v[6];
+        for (int i = 0; i < 6; i++, rest /= 3) v[i] = some[rest % 3];
+        memory_needs n = {.t5_weights = v[0], .image_encoder_weights = v[1], .vae_weights = 1, .transformer_weights = 2 + v[2], .transformer_minimum = 2,
+                          .idle_models = 1, .encode_compute = v[3], .step_compute = v[4] + 1, .step_compute_sliced = v[4], .decode_compute = v[4] + 2,
+                          .tiles = {{16, v[4]}}, .tile_count = 1, .picture_compute = 3 * v[5], .picture_tiles = {{32, 2 * v[5]}, {16, v[5]}},
+                          .picture_tile_count = 2, .latents = 1};
         for (n.available_total = 0; n.available_total < 24; n.available_total++)
             for (int first = 0; first <= MEMORY_LEVELS; first++) check(&n, first);
     }
@@ -200,6 +224,15 @@ static void texts_are_for_operators(void **state) {
     assert_string_equal(p.steps[2], "decode in tiles of 16 latent cells: 200 MiB instead of 2500 MiB");
     assert_string_equal(p.steps[3], "attention in slices: a step computes in 300 MiB instead of 700 MiB");
     assert_string_equal(p.steps[4], "stream weights from main memory: the transformer keeps 4000 of 5000 MiB on the device");
+    memory_needs drawing = n; /* from a picture, on which the tiles are spent */
+    drawing.image_encoder_weights = (size_t)40 << 20;
+    drawing.picture_compute = (size_t)9000 << 20;
+    drawing.picture_tiles[0] = (memory_tile){32, (size_t)4000 << 20};
+    drawing.picture_tile_count = 1;
+    assert_true(memory_plan_make(&drawing, 0, &p, &e));
+    assert_int_equal(p.step_count, 6);
+    assert_string_equal(p.steps[1], "release the encoders after encoding: 1040 MiB");
+    assert_string_equal(p.steps[3], "encode the picture in tiles of 32 latent cells: 4000 MiB instead of 9000 MiB");
     n.available_total = (size_t)2000 << 20;
     assert_false(memory_plan_make(&n, 0, &p, &e));
     assert_int_equal(e.code, ERROR_TOO_LARGE);
@@ -223,6 +256,7 @@ static void absurd_figures_do_not_fit(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_combination_takes_the_earliest_rung_that_fits),
+        cmocka_unit_test(pictures_are_encoded_within_the_plan),
         cmocka_unit_test(one_byte_less_moves_one_rung),
         cmocka_unit_test(the_largest_tile_that_fits_is_taken),
         cmocka_unit_test(streaming_keeps_as_much_as_there_is_room_for),

@@ -297,6 +297,40 @@ static void a_load_in_slices_may_drop_what_was_used(void **state) {
     part_pool_free(pool);
 }
 
+/* The image encoder comes when it is asked for, with the decoder's file; pipelines share it, and its weights count as what was made of them. */
+static void the_image_encoder_comes_when_asked_for(void **state) {
+    const fixture *f = *state;
+    char a[COPY_PATH_BYTES], b[COPY_PATH_BYTES];
+    error e = {0};
+    part_pool *pool;
+    copies_make_model(f->folder, "p", "vae", BY_HARD_LINK, a);
+    copies_make_model(f->folder, "q", "vae", BY_HARD_LINK, b);
+    assert_true(part_pool_new(f->device, &pool, &e));
+    flux_pipeline *p = load(pool, a), *q = load(pool, b);
+    flux_parts *parts = flux_pipeline_parts(p);
+    assert_int_equal(flux_parts_here(parts), FLUX_ALL_PARTS);
+    part_figures before = part_pool_figures(pool);
+    assert_true(flux_pipeline_ensure(p, FLUX_IMAGE_ENCODER, &e));
+    assert_int_equal(flux_parts_here(parts), FLUX_ALL_PARTS | FLUX_IMAGE_ENCODER);
+    assert_int_equal(flux_parts_here(flux_pipeline_parts(q)), FLUX_ALL_PARTS);
+    part_figures with = part_pool_figures(pool), own = model_part_figures(parts->parts[PART_IMAGE_ENCODER]);
+    assert_int_equal(own.weights, own.private + own.device);
+    assert_int_equal(with.weights, before.weights + own.weights);
+    assert_int_equal(flux_parts_bytes_done(parts), flux_parts_bytes_total(parts));
+    assert_true(flux_pipeline_ensure(q, FLUX_IMAGE_ENCODER, &e));
+    assert_ptr_equal(flux_pipeline_parts(q)->parts[PART_IMAGE_ENCODER], parts->parts[PART_IMAGE_ENCODER]);
+    assert_int_equal(part_pool_figures(pool).weights, with.weights);
+    flux_pipeline *r = load(pool, a); /* begins without it, though it is in memory */
+    assert_int_equal(flux_parts_here(flux_pipeline_parts(r)), FLUX_ALL_PARTS);
+    flux_pipeline_free(r);
+    flux_pipeline_drop(p, FLUX_IMAGE_ENCODER);
+    assert_int_equal(part_pool_figures(pool).weights, with.weights);
+    flux_pipeline_free(q);
+    assert_int_equal(part_pool_figures(pool).weights, flux_pipeline_figures(p).weights);
+    flux_pipeline_free(p);
+    part_pool_free(pool);
+}
+
 /* Each part is fine; together they are not. Said as soon as both are known, also of a part that another model has loaded. */
 static void parts_that_do_not_fit_are_refused(void **state) {
     const fixture *f = *state;
@@ -361,6 +395,7 @@ int main(void) {
         cmocka_unit_test_prestate(parts_come_again_when_they_are_wanted, &f),
         cmocka_unit_test_prestate(a_load_in_slices_tells_its_bytes, &f),
         cmocka_unit_test_prestate(a_load_in_slices_may_drop_what_was_used, &f),
+        cmocka_unit_test_prestate(the_image_encoder_comes_when_asked_for, &f),
         cmocka_unit_test_prestate(parts_that_do_not_fit_are_refused, &f),
         cmocka_unit_test_prestate(prefetching_goes_through_all_shards, &f),
     };

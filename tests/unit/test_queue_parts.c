@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "models/flux_original.h"
 #include "queue/deadlines.h"
 #include "queue/histogram.h"
 #include "queue/names.h"
@@ -160,6 +161,37 @@ static void figures_are_means_that_forget(void **state) {
     profile_table_free(p);
 }
 
+/* What strength leaves out is no work, and counts as done from the first step on; as many are left out as the engine leaves out. */
+static void steps_that_are_left_out_are_no_work(void **state) {
+    (void)state;
+    for (int steps = 1; steps <= 50; steps++)
+        for (int percent = 1; percent <= 100; percent++) {
+            task_request r = request("demo", 64, steps);
+            r.strength = percent / 100.0;
+            assert_int_equal(task_steps_run(&r), steps); /* without a picture it means nothing */
+            r.image = "id";
+            assert_int_equal(task_steps_run(&r), steps - flux_original_first_step(steps, r.strength));
+        }
+    task t = {.request = request("demo", 64, 20), .steps = 20};
+    double whole = task_step_pixels(&t.request);
+    t.request.image = "id";
+    t.request.strength = 0.5;
+    t.request.count = 2;
+    assert_float_equal(task_step_pixels(&t.request), whole, 1e-9); /* two halves */
+    assert_float_equal(task_done_fraction(&t), 0, 1e-9);
+    t.step = 10;
+    assert_float_equal(task_done_fraction(&t), 0, 1e-9);
+    t.step = 15;
+    assert_float_equal(task_done_fraction(&t), 0.25, 1e-9);
+    t.image = 1;
+    t.step = 10;
+    assert_float_equal(task_done_fraction(&t), 0.5, 1e-9);
+    t.step = 20;
+    assert_float_equal(task_done_fraction(&t), 1, 1e-9);
+    const task_estimate e = {.encode_seconds = 1, .step_seconds = 2, .decode_seconds = 3};
+    assert_float_equal(task_estimate_seconds(&e, &t.request), 1 + 2 * (10 * 2 + 3), 1e-9);
+}
+
 static void unknown_shapes_are_estimated_by_their_pixels(void **state) {
     (void)state;
     profile_table *p = NULL;
@@ -237,6 +269,7 @@ int main(void) {
         cmocka_unit_test(the_earliest_deadline_is_first),
         cmocka_unit_test(buckets_include_those_before),
         cmocka_unit_test(figures_are_means_that_forget),
+        cmocka_unit_test(steps_that_are_left_out_are_no_work),
         cmocka_unit_test(unknown_shapes_are_estimated_by_their_pixels),
         cmocka_unit_test(the_table_is_bounded),
         cmocka_unit_test(requests_that_differ_share_no_steps),
