@@ -161,6 +161,11 @@ def test_tasks_and_images_are_their_keys_own(guarded):
     assert server.get(uploaded, headers=AWAY).status_code == 401
     assert server.get(uploaded, headers=anna).status_code == 200
     assert server.client.delete(image, headers=ben).status_code == 404
+    for headers, status in ((ben, 422), (anna, 202), ({}, 202)):  # as the beginning of another
+        assert server.post("/api/tasks", json={"prompt": "a fox", "image": image}, headers=headers).status_code == status
+    foreign = server.post("/api/tasks", json={"prompt": "a fox", "image": image}, headers=ben)
+    none = server.post("/api/tasks", json={"prompt": "a fox", "image": "/api/images/01M85RAHCXNV0FKR44ED86FNP7-0"}, headers=ben)
+    assert foreign.json() == none.json()
     assert server.client.delete(image, headers=anna).status_code == 204
 
 
