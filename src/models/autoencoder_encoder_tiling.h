@@ -1,7 +1,13 @@
 /* Encoding a picture in overlapping tiles, a bounded slice of work and of memory at a time, blended linearly across the seams.
  *
- * After diffusers' AutoencoderKL.tiled_encode, with tiles that are spread evenly, as those of autoencoder_tiling.h are, which has the reasons. Sizes of
- * tiles are in latent cells, `factor` pixels each way. One thread; the encoder outlives the tiles. */
+ * After diffusers' AutoencoderKL.tiled_encode, with tiles that are spread evenly, as those of autoencoder_tiling.h are, which has the reasons. Tiled against
+ * whole, PSNR of pictures that the demo model decodes from the latents (tests/golden/test_tiles.c):
+ *
+ *     tile (latent cells)     48      32      24      16
+ *     256×256                  –   whole    55.6    47.0 dB
+ *     512×384               64.1    52.7    56.0    48.4 dB
+ *
+ * Sizes of tiles are in latent cells, `factor` pixels each way. One thread; the encoder outlives the tiles. */
 #ifndef IMAGINED_MODELS_AUTOENCODER_ENCODER_TILING_H
 #define IMAGINED_MODELS_AUTOENCODER_ENCODER_TILING_H
 

@@ -62,7 +62,7 @@ class Server:
         return self.client.get(f"/api/tasks/{task_id}").json()
 
     def finish(self, task_id, seconds=30):
-        answer = self.client.get(f"/api/tasks/{task_id}", headers={"Prefer": f"wait={seconds}"})
+        answer = self.client.get(f"/api/tasks/{task_id}", headers={"Prefer": f"wait={seconds}"}, timeout=seconds + 30)
         document = answer.json()
         assert document["status"] in ("completed", "failed", "cancelled"), document
         return document

@@ -85,6 +85,27 @@ def test_on_a_gpu_encoders_leave_then_weights_are_streamed(make_server, tmp_path
     assert rungs == ["none", "release", "stream", "refuse"]
 
 
+def test_on_a_gpu_the_image_encoder_leaves_with_the_others(make_server, tmp_path):
+    shape = dict(width=64, height=64, precision="f32", max_sequence_length=512)
+    counter = DeviceBytes(tmp_path)
+    begin = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(begin, "PNG")
+    pictures = []
+    for limit in (0, 48):
+        counter.file.write_text("0 0")
+        server = make_server(real_engine=True, IMAGINED_VRAM_LIMIT_MB=limit, **counter.environment)
+        image = server.post("/api/images", content=begin.getvalue()).json()["id"]
+        task, picture = run(server, image=image, strength=0.5, **shape)
+        assert task["status"] == "completed", task
+        if limit > 0:
+            assert "release the encoders after encoding" in planned(task) and counter.peak() <= limit * MIB
+        else:
+            assert task["plan"] == []
+        pictures.append(picture)
+        server.stop()
+    assert psnr(*pictures) >= 50
+
+
 def test_idle_models_leave_for_the_next(make_server, tmp_path):
     counter = DeviceBytes(tmp_path)
     server = make_server(real_engine=True, IMAGINED_VRAM_LIMIT_MB=80, **counter.environment)
