@@ -34,9 +34,23 @@ static void drop(engine_profiles *p, size_t i) {
     if (p->told > i) p->told--;
 }
 
-static void put(engine_profiles *p, const engine_profile *measured) {
+static size_t index_of(const engine_profiles *p, const engine_profile *key) {
     size_t i = 0;
-    while (i < p->count && !same_key(&p->list[i], measured)) i++;
+    while (i < p->count && !same_key(&p->list[i], key)) i++;
+    return i;
+}
+
+static void fill_unknown(engine_profile *to, const engine_profile *known) {
+    if (to->peak_bytes == 0) to->peak_bytes = known->peak_bytes;
+    if (to->reserve_bytes == 0) to->reserve_bytes = known->reserve_bytes;
+    if (to->step_seconds == 0) to->step_seconds = known->step_seconds;
+    if (to->load_seconds == 0) to->load_seconds = known->load_seconds;
+    if (to->encode_seconds == 0) to->encode_seconds = known->encode_seconds;
+    if (to->decode_seconds == 0) to->decode_seconds = known->decode_seconds;
+}
+
+static void put(engine_profiles *p, const engine_profile *measured) {
+    size_t i = index_of(p, measured);
     if (i < p->count) drop(p, i);
     else if (p->count == ENGINE_PROFILES_MAX) drop(p, 0);
     p->list[p->count] = *measured;
@@ -88,9 +102,12 @@ static bool load(const stored_profile *from, engine_profile *to) {
 
 void engine_profiles_add(engine_profiles *p, const engine_profile *measured) {
     stored_profile kept;
-    put(p, measured);
+    engine_profile whole = *measured;
+    size_t i = index_of(p, measured);
+    if (i < p->count) fill_unknown(&whole, &p->list[i]);
+    put(p, &whole);
     if (p->keep == NULL) return;
-    store(measured, &kept);
+    store(&whole, &kept);
     p->keep(p->context, &kept);
 }
 

@@ -14,7 +14,7 @@ typedef struct engine_profiles engine_profiles;
 
 bool engine_profiles_new(engine_profiles **out, error *e);
 void engine_profiles_free(engine_profiles *p); /* NULL is fine */
-/* Takes in a measurement in place of the one of the same key. Copied. */
+/* Takes in a measurement in place of the one of the same key; of figures that it does not know (0) those known before stay. Copied. */
 void engine_profiles_add(engine_profiles *p, const engine_profile *measured);
 /* Calls `keep` with each measurement that is added from now on. NULL: nobody wants them. */
 void engine_profiles_listen(engine_profiles *p, void (*keep)(void *context, const stored_profile *measured), void *context);

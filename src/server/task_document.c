@@ -88,7 +88,10 @@ static yyjson_mut_val *request(yyjson_mut_doc *doc, const task_request *r) {
         yyjson_mut_obj_add_strcpy(doc, o, "image", r->image);
         yyjson_mut_obj_add_real(doc, o, "strength", r->strength);
     }
-    if (r->mask != NULL) yyjson_mut_obj_add_strcpy(doc, o, "mask", r->mask);
+    if (r->mask != NULL) {
+        yyjson_mut_obj_add_strcpy(doc, o, "mask", r->mask);
+        yyjson_mut_obj_add_str(doc, o, "mask_source", r->mask_is_alpha ? "alpha" : "light");
+    }
     return o;
 }
 

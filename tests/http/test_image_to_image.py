@@ -98,6 +98,7 @@ def test_a_mask_keeps_what_is_not_painted(server, fox):
     for mask, source in ((white, "light"), (clear, "alpha"), (small, None)):
         fields = {"mask_source": source} if source else {}
         task, painted = make(server, image=name, mask=bring(server, mask), strength=1, **fields)
+        assert task["request"]["mask_source"] == (source or "light")
         assert psnr(painted[:, side // 2 + 16:], original[:, side // 2 + 16:]) > 25
         assert psnr(painted[:, : side // 2 - 16], original[:, : side // 2 - 16]) < 18
         made.append(painted)

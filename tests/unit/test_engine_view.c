@@ -157,6 +157,15 @@ static void profiles_are_kept_by_key_and_bounded(void **state) {
     engine_profiles_add(p, &one);
     assert_int_equal(engine_profiles_count(p), 1);
     assert_true(engine_profiles_at(p, 0)->step_seconds == 2);
+    one.peak_bytes = 7;
+    one.encode_seconds = 3;
+    engine_profiles_add(p, &one);
+    one.step_seconds = 4;
+    one.peak_bytes = 0;
+    one.encode_seconds = 0;
+    engine_profiles_add(p, &one); /* says nothing of memory and of encoding */
+    assert_int_equal(engine_profiles_count(p), 1);
+    assert_true(engine_profiles_at(p, 0)->step_seconds == 4 && engine_profiles_at(p, 0)->peak_bytes == 7 && engine_profiles_at(p, 0)->encode_seconds == 3);
     for (int i = 2; i <= ENGINE_PROFILES_MAX + 1; i++) {
         one.batch = i;
         engine_profiles_add(p, &one);
