@@ -514,9 +514,9 @@ static int memory_files_of(pid_t pid) {
     return n;
 }
 
-static void send_with_note(front *f, const char *id, const char *prompt, const char *note) {
+static void send_with_note(front *f, const char *id, const char *prompt, int steps, const char *note) {
     static engine_message m;
-    m = (engine_message){.kind = MESSAGE_ADMIT, .engine = NUMBER, .request = {.width = 16, .height = 8, .steps = 1, .count = 1, .max_sequence_length = 1, .priority = 2,
+    m = (engine_message){.kind = MESSAGE_ADMIT, .engine = NUMBER, .request = {.width = 16, .height = 8, .steps = steps, .count = 1, .max_sequence_length = 1, .priority = 2,
                                                                               .has_image = true, .has_mask = true, .strength = 1}};
     snprintf(m.id, sizeof m.id, "%s", id);
     snprintf(m.request.prompt, sizeof m.request.prompt, "%s", prompt);
@@ -530,16 +530,16 @@ static void send_with_note(front *f, const char *id, const char *prompt, const c
 static void files_go_to_their_task(void **state) {
     (void)state;
     front f = start();
-    send_with_note(&f, "a", "fine a", "fine a");
+    send_with_note(&f, "a", "fine a", 1, "fine a");
     expect(&f, MESSAGE_IMAGE, "a");
     expect(&f, MESSAGE_DONE, "a");
-    send_with_note(&f, "b", "fine b", "fine a");
+    send_with_note(&f, "b", "fine b", 1, "fine a");
     expect(&f, MESSAGE_FAILED, "b");
     assert_string_equal(f.last.fault.text, "the note says 'fine a'");
-    send_with_note(&f, "c", "slow c", "slow c");
-    send_with_note(&f, "c", "slow c", "slow c");
-    expect(&f, MESSAGE_IMAGE, "c");
-    expect(&f, MESSAGE_DONE, "c");
+    send_with_note(&f, "c", "slow c", 1000, "slow c");
+    send_with_note(&f, "c", "slow c", 1000, "slow c");
+    send_to(&f, MESSAGE_CANCEL, "c", NULL);
+    expect(&f, MESSAGE_FAILED, "c");
     admit(&f, "d", "fine", 1, 1); /* whatever came before has been dealt with then */
     expect(&f, MESSAGE_IMAGE, "d");
     expect(&f, MESSAGE_DONE, "d");
