@@ -170,7 +170,9 @@ static bool start(server *s, error *e) {
                                    .bytes = (uint64_t)(o->keep_images_gb * (double)(1 << 30))};
     if (!task_keeper_new(&keeping, &v->keeper, e) || !retention_new(s->loop, v->queue, v->keeper, &keep, &s->retention, e)) return false;
     const input_limits keep_inputs = {.age_ms = keep.age_ms, .bytes = keep.bytes};
-    if (!input_store_new(o->state_folder, &v->inputs, e) || !uploads_new(s->loop, v, &keep_inputs, &v->uploads, e)) return false;
+    if (!input_store_new(o->state_folder, &v->inputs, e) || !uploads_new(s->loop, v, &keep_inputs, &v->uploads, e) ||
+        !transcoder_new(s->loop, &v->transcoder, e))
+        return false;
     const dispatch_options dispatching = {
         .loop = s->loop,
         .queue = v->queue,
@@ -203,6 +205,7 @@ static void stop(server *s) {
     services *v = &s->services;
     http_server_free(s->http); /* waiting requests are left: they cancel their tasks */
     uploads_free(v->uploads);
+    transcoder_free(v->transcoder);
     input_store_free(v->inputs);
     retention_free(s->retention);
     dispatch_free(v->dispatch);

@@ -15,6 +15,7 @@
 #include "server/previews.h"
 #include "server/submissions.h"
 #include "server/task_keeper.h"
+#include "server/transcoder.h"
 #include "server/uploads.h"
 #include "server/waits.h"
 
@@ -25,6 +26,7 @@ typedef struct services {
     picture_store *pictures;
     input_store *inputs;
     uploads *uploads;
+    transcoder *transcoder;
     previews *previews;
     preview_files *preview_files;
     task_keeper *keeper;
