@@ -27,12 +27,16 @@ static http_body_part *next_part(http_body *b, error *e) {
     return p;
 }
 
-static void commit_part(http_body *b) {
-    b->size += b->parts[b->count].size;
+static void commit_part(http_body *b, uint64_t raw_size, bool base64) {
+    http_body_part *p = &b->parts[b->count];
+    p->raw_size = raw_size;
+    p->base64 = base64;
+    p->size = base64 ? BASE64_SIZE(raw_size) : raw_size;
+    b->size += p->size;
     b->count++;
 }
 
-bool http_body_add(http_body *b, buffer *text, error *e) {
+static bool add_memory(http_body *b, buffer *text, bool base64, error *e) {
     http_body_part *p = buffer_ok(text) ? next_part(b, e) : NULL;
     if (p == NULL) {
         if (!buffer_ok(text)) error_no_memory(e, "an answer", text->size);
@@ -40,11 +44,13 @@ bool http_body_add(http_body *b, buffer *text, error *e) {
         return false;
     }
     p->text = *text;
-    p->size = text->size;
     *text = (buffer){0};
-    commit_part(b);
+    commit_part(b, p->text.size, base64);
     return true;
 }
+
+bool http_body_add(http_body *b, buffer *text, error *e) { return add_memory(b, text, false, e); }
+bool http_body_add_base64(http_body *b, buffer *bytes, error *e) { return add_memory(b, bytes, true, e); }
 
 bool http_body_add_text(http_body *b, const char *text, error *e) {
     buffer copy = {0};
@@ -64,10 +70,7 @@ bool http_body_add_file(http_body *b, const char *path, bool base64, error *e) {
         return false;
     }
     p->file = fd;
-    p->base64 = base64;
-    p->file_size = (uint64_t)info.st_size;
-    p->size = base64 ? BASE64_SIZE(p->file_size) : p->file_size;
-    commit_part(b);
+    commit_part(b, (uint64_t)info.st_size, base64);
     return true;
 }
 
@@ -84,14 +87,20 @@ static bool read_file(int fd, uint64_t offset, uint8_t *out, size_t size, error 
     return true;
 }
 
+static bool read_raw(const http_body_part *p, uint64_t offset, uint8_t *out, size_t size, error *e) {
+    if (p->file >= 0) return read_file(p->file, offset, out, size, e);
+    if (size > 0) memcpy(out, p->text.data + offset, size);
+    return true;
+}
+
 /* Positions in a base64 part are always multiples of 4: it gives whole groups only. */
 static bool read_base64(const http_body_part *p, uint64_t position, char *out, size_t capacity, size_t *got, error *e) {
     uint8_t raw[3 * 1024];
-    uint64_t offset = position / 4 * 3, left = p->file_size - offset;
+    uint64_t offset = position / 4 * 3, left = p->raw_size - offset;
     size_t take = capacity / 4 * 3;
     if (take > sizeof raw) take = sizeof raw;
     if (take > left) take = (size_t)left;
-    if (!read_file(p->file, offset, raw, take, e)) return false;
+    if (!read_raw(p, offset, raw, take, e)) return false;
     base64_encode(raw, take, out);
     *got = BASE64_SIZE(take);
     return true;
@@ -100,9 +109,7 @@ static bool read_base64(const http_body_part *p, uint64_t position, char *out, s
 static bool read_part(const http_body_part *p, uint64_t position, char *out, size_t capacity, size_t *got, error *e) {
     if (p->base64) return read_base64(p, position, out, capacity, got, e);
     *got = p->size - position < capacity ? (size_t)(p->size - position) : capacity;
-    if (p->file >= 0) return read_file(p->file, position, (uint8_t *)out, *got, e);
-    memcpy(out, p->text.data + position, *got);
-    return true;
+    return read_raw(p, position, (uint8_t *)out, *got, e);
 }
 
 bool http_body_read(http_body *b, void *out, size_t capacity, size_t *got, error *e) {

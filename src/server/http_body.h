@@ -11,11 +11,11 @@
 #include "base/error.h"
 
 typedef struct http_body_part {
-    buffer text; /* of a text part */
-    int file;    /* of a file part; −1 for text */
+    buffer text; /* of a part in memory */
+    int file;    /* of a file part; −1 for memory */
     bool base64;
-    uint64_t file_size;
-    uint64_t size; /* bytes this part gives */
+    uint64_t raw_size; /* bytes there are */
+    uint64_t size;     /* bytes this part gives */
 } http_body_part;
 
 typedef struct http_body {
@@ -29,6 +29,8 @@ typedef struct http_body {
 /* Takes the buffer's memory: *text is empty afterwards, whatever happens. */
 bool http_body_add(http_body *b, buffer *text, error *e);
 bool http_body_add_text(http_body *b, const char *text, error *e); /* copies */
+/* As http_body_add; the bytes are given as base64, padded, made while they are read. */
+bool http_body_add_base64(http_body *b, buffer *bytes, error *e);
 /* Opens the file now, so that its size holds even if its name vanishes later. ERROR_NOT_FOUND, … */
 bool http_body_add_file(http_body *b, const char *path, bool base64, error *e);
 /* The next bytes, at most `capacity` (≥ 4); 0 at the end. False when a file cannot be read or shrank. */

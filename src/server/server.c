@@ -69,6 +69,7 @@ static void task_changed(void *context, const task *t, task_change what) {
     bool anew = what == CHANGE_QUEUED && t->status == TASK_QUEUED && !t->suspended; /* and not only another priority */
     if (anew || what == CHANGE_ENDED) previews_drop(s->services.previews, t->id);
     events_changed(s->services.events, t, what);
+    watches_changed(s->services.watches, t, what);
 }
 
 /* --- the end --- */
@@ -78,8 +79,9 @@ static void drain_further(void *context) {
     server *s = context;
     s->drain_ms += DRAIN_POLL_MS;
     waits_give_up_queued(s->services.waits); /* also those whose engine died meanwhile */
+    watches_give_up_queued(s->services.watches);
     if (dispatch_idle(s->services.dispatch)) events_end(s->services.events);
-    bool over = dispatch_idle(s->services.dispatch) && http_server_sending(s->http) == 0;
+    bool over = dispatch_idle(s->services.dispatch) && transcoder_idle(s->services.transcoder) && http_server_sending(s->http) == 0;
     if (over || s->drain_ms >= DRAIN_MS) loop_stop(s->loop);
     else loop_timer_set(s->drain_timer, DRAIN_POLL_MS);
 }
@@ -158,10 +160,12 @@ static bool start(server *s, error *e) {
         !http_server_new(s->loop, o->listen, handle, refuse, s, &s->http, e))
         return false;
     v->http = s->http;
+    v->loop = s->loop;
     http_server_allow_bodies(s->http, body_bytes);
     if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
-        !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) ||
-        !preview_files_new(s->loop, &v->preview_files, e) || !events_new(s->loop, v->queue, v->previews, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
+        !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !watches_new(v->queue, &v->watches, e) ||
+        !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) || !preview_files_new(s->loop, &v->preview_files, e) ||
+        !events_new(s->loop, v->queue, v->previews, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const task_keeper_options keeping = {
         .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .profiles = v->profiles, .state_folder = o->state_folder};
@@ -213,6 +217,7 @@ static void stop(server *s) {
     engine_profiles_free(v->profiles);
     submissions_free(v->submissions);
     waits_free(v->waits);
+    watches_free(v->watches);
     events_free(v->events);
     preview_files_free(v->preview_files);
     previews_free(v->previews);

@@ -18,8 +18,10 @@
 #include "server/transcoder.h"
 #include "server/uploads.h"
 #include "server/waits.h"
+#include "server/watches.h"
 
 typedef struct services {
+    loop *loop;
     queue_manager *queue;
     dispatch *dispatch;
     catalog *catalog;
@@ -33,6 +35,7 @@ typedef struct services {
     engine_profiles *profiles;
     submissions *submissions;
     waits *waits;
+    watches *watches;
     events *events;
     idempotency *idempotency;
     machine_figures *machine;

@@ -29,7 +29,7 @@ typedef struct fifo {
 
 /* `mutex` guards both queues, `dropped` and `stop`; a job belongs to whoever took it out. */
 struct transcoder {
-    int jobs; /* not yet told; the loop's, as is the next */
+    int jobs, dropped; /* not yet told, and those of them that never will be; the loop's, as is the next */
     size_t pixel_bytes;
     loop_watch *watch;
     pthread_t thread;
@@ -134,6 +134,7 @@ static void *run(void *context) {
 static void finish(transcoder *t, transcoding *job, bool wanted) {
     bool ok = job->fault.code == ERROR_NONE;
     t->jobs--;
+    t->dropped -= !wanted;
     t->pixel_bytes -= job->pixel_bytes;
     if (wanted) job->done(job->context, ok ? &job->file : NULL, ok ? NULL : &job->fault);
     transcoding_free(job);
@@ -219,11 +220,14 @@ bool transcoder_add(transcoder *t, const transcode *job, transcode_done done, vo
 }
 
 void transcoder_drop(transcoder *t, transcoding *job) {
-    if (job == NULL) return;
+    if (job == NULL || job->dropped) return;
+    t->dropped++;
     pthread_mutex_lock(&t->mutex);
     job->dropped = true;
     pthread_mutex_unlock(&t->mutex);
 }
+
+bool transcoder_idle(const transcoder *t) { return t->jobs == t->dropped; }
 
 bool transcode_copy_preview(const preview *v, image *out, error *e) {
     if (!image_new(v->width, v->height, 3, out, e)) return false;

@@ -48,6 +48,8 @@ bool transcoder_add(transcoder *t, const transcode *job, transcode_done done, vo
 /* `done` will not be called. NULL is fine. */
 void transcoder_drop(transcoder *t, transcoding *job);
 
+bool transcoder_idle(const transcoder *t); /* nothing is on its way that was not dropped */
+
 /* A copy of a preview's pixels for a job. */
 bool transcode_copy_preview(const preview *v, image *out, error *e);
 

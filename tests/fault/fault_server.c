@@ -109,7 +109,10 @@ static bool body_work(void *context, error *e) {
     http_body body = {0};
     bool ok = true;
     for (int i = 0; ok && i < 6; i++) ok = http_body_add_text(&body, "some text", e) && http_body_add_file(&body, context, i % 2 == 0, e);
-    assert_true(!ok || body.count == 12);
+    buffer raw = {0};
+    buffer_append(&raw, "bytes", 5);
+    ok = http_body_add_base64(&body, &raw, e) && ok;
+    assert_true(raw.data == NULL && (!ok || body.count == 13));
     http_body_free(&body);
     return ok;
 }
@@ -127,9 +130,11 @@ static void an_answer(void **state) {
         http_body body = {0};
         error e;
         char text[100];
+        buffer raw = {0};
         size_t size = 0, n;
+        buffer_append(&raw, "\xFF\0", 2);
         assert_true(http_body_add_text(&body, "a", &e) && http_body_add_file(&body, path, true, &e) && http_body_add_text(&body, "", &e) &&
-                    http_body_add_file(&body, path, false, &e) && http_body_add_text(&body, "z", &e));
+                    http_body_add_file(&body, path, false, &e) && http_body_add_text(&body, "z", &e) && http_body_add_base64(&body, &raw, &e));
         do {
             assert_true(http_body_read(&body, text + size, piece, &n, &e));
             assert_true(n <= piece);
@@ -137,7 +142,7 @@ static void an_answer(void **state) {
         } while (n > 0);
         assert_int_equal(size, body.size);
         text[size] = '\0';
-        assert_string_equal(text, "aMDEyMzQ1Njc4OQ==0123456789z");
+        assert_string_equal(text, "aMDEyMzQ1Njc4OQ==0123456789z/wA=");
         http_body_free(&body);
     }
     unlink(path);
