@@ -1,4 +1,5 @@
-"""OpenAI's Images API with its official Python client, unchanged."""
+"""OpenAI's Images API with its official Python client, unchanged: generations, what they are answered with, and what an error becomes. Streams and edits have
+files of their own."""
 import base64
 import io
 import time
@@ -20,11 +21,31 @@ def client(server):
         yield c
 
 
+def opened(data):
+    picture = Image.open(io.BytesIO(data if isinstance(data, bytes) else base64.b64decode(data)))
+    picture.load()
+    return picture
+
+
+def settings(picture):
+    """The text that image tools read, wherever the format has it."""
+    if "parameters" in picture.info:
+        return picture.info["parameters"]
+    return picture.getexif().get_ifd(0x8769)[0x9286].decode("utf-16-be" if b"\0a" in picture.getexif().get_ifd(0x8769)[0x9286] else "utf-16-le", "replace")
+
+
 def test_a_picture(client):
     answer = client.images.generate(model="gpt-image-1", prompt="a raccoon", size="64x48")
-    picture = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json)))
-    assert picture.size == (64, 48)
+    assert opened(answer.data[0].b64_json).size == (64, 48)
     assert abs(answer.created - time.time()) < 60
+
+
+def test_an_answer_says_what_its_pictures_are(client):
+    answer = client.images.generate(prompt="a raccoon", size="64x48", quality="low", output_format="webp")
+    assert (answer.size, answer.quality, answer.output_format, answer.background) == ("64x48", "low", "webp", "opaque")
+    usage = answer.usage
+    assert (usage.total_tokens, usage.input_tokens, usage.output_tokens, usage.input_tokens_details.text_tokens) == (0, 0, 0, 0)
+    assert client.images.generate(prompt="a raccoon", size="64x48", quality="hd").quality == "high"
 
 
 def test_several_pictures_and_our_own_fields(client, server):
@@ -40,22 +61,74 @@ def test_names_for_the_default_model(client, model):
     assert client.images.generate(prompt="x", **({"model": model} if model else {})).data[0].b64_json
 
 
-def test_urls(client, server):
-    answer = client.images.generate(prompt="x", response_format="url", n=2)
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_formats(client, format):
+    answer = client.images.generate(prompt="a raccoon", n=2, size="96x64", output_format=format, output_compression=80)
+    for d in answer.data:
+        picture = opened(d.b64_json)
+        assert (picture.format, picture.size) == (format.upper(), (96, 64))
+        assert "a raccoon" in settings(picture) and "Steps:" in settings(picture)
+    assert len({d.b64_json for d in answer.data}) == 2
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_compression_is_the_quality(client, format):
+    sizes = [len(client.images.generate(prompt="x", size="256x256", output_format=format, output_compression=c, extra_body={"seed": 1}).data[0].b64_json)
+             for c in (0, 50, 95)]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_the_format_changes_nothing_of_the_picture(client):
+    """Without loss, WebP has the very pixels of the PNG."""
+    png, webp = (opened(client.images.generate(prompt="x", size="64x64", output_format=f, extra_body={"seed": 3}).data[0].b64_json) for f in ("png", "webp"))
+    assert png.convert("RGB").tobytes() == webp.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_urls(client, server, format):
+    answer = client.images.generate(prompt="x", response_format="url", n=2, size="64x48", output_format=format)
     for d in answer.data:
         assert d.b64_json is None and d.url.startswith(server.url + "/api/images/")
-        assert httpx.get(d.url).content.startswith(b"\x89PNG")
+        got = httpx.get(d.url)
+        assert got.headers["content-type"] == f"image/{format}"
+        assert (opened(got.content).format, opened(got.content).size) == (format.upper(), (64, 48))
+        assert httpx.get(d.url, headers={"if-none-match": got.headers["etag"]}).status_code == 304
+
+
+def test_stored_pictures_in_other_formats(server):
+    image = server.finish(server.submit("x", width=64, height=48))["images"][0]
+    plain = server.get(image["url"])
+    assert server.get(image["url"] + "?format=png").content == plain.content
+    rough, fine = (server.get(image["url"], params={"format": "jpg", "quality": q}) for q in (10, 95))
+    assert opened(rough.content).format == opened(fine.content).format == "JPEG" and len(rough.content) < len(fine.content)
+    assert len({a.headers["etag"] for a in (plain, rough, fine)}) == 3
+    for query in ("format=gif", "quality=0", "quality=x", "format=jpeg&quality=101", "quality="):
+        answer = server.get(f"{image['url']}?{query}")
+        assert answer.status_code == 422 and answer.json()["field"] in query
+    assert server.get("/api/images/01ARZ3NDEKTSV4RRFFQ69G5FAV-0?format=webp").status_code == 404
 
 
 def test_errors_are_the_clients_own(client):
     with pytest.raises(openai.BadRequestError) as e:
         client.images.generate(prompt="x", size="17x17")
-    assert e.value.param == "size"
+    assert e.value.param == "size" and e.value.type == "invalid_request_error"
     with pytest.raises(openai.NotFoundError) as e:
         client.images.generate(prompt="x", model="flux")
-    assert e.value.code == "model_not_found"
+    assert e.value.code == "model_not_found" and e.value.param == "model"
     with pytest.raises(openai.NotFoundError):
         client.files.list()
+
+
+@pytest.mark.parametrize("wrong", [{"output_format": "gif"}, {"output_compression": 101}, {"output_compression": "high"}, {"partial_images": 4}, {"n": 11},
+                                   {"response_format": "file"}, {"size": "large"}, {"stream": "yes"}, {"quality": 1}])
+def test_wrong_fields_are_named(server, wrong):
+    answer = server.post("/v1/images/generations", json={"prompt": "x", **wrong})
+    assert answer.status_code == 400
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"} and answer.json()["error"]["param"] == list(wrong)[0]
+
+
+def test_other_fields_are_ignored(client):
+    assert client.images.generate(prompt="x", background="transparent", moderation="low", style="vivid", user="me", extra_body={"novel": [1]}).data
 
 
 def test_a_failure_is_told_once(client, server):
@@ -67,9 +140,21 @@ def test_a_failure_is_told_once(client, server):
         assert len(server.client.get("/api/tasks?status=failed").json()["tasks"]) == before + 1
 
 
-def test_models(client):
-    assert "demo" in [m.id for m in client.models.list()]
-    assert client.models.retrieve("demo").id == "demo"
+def test_a_full_queue_says_when_to_come_again(make_server):
+    server = make_server(IMAGINED_MAX_QUEUED=1, MAX_CONCURRENT_TASKS=1)
+    server.wait_ready()
+    server.post("/api/system/queue/pause")
+    server.submit("waits")
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="any", max_retries=0) as client, pytest.raises(openai.RateLimitError) as e:
+        client.images.generate(prompt="x")
+    assert e.value.code == "rate_limit_exceeded" and 1 <= int(e.value.response.headers["retry-after"]) <= 120
+    assert e.value.request_id
+
+
+def test_models(client, server):
+    listed = {m.id: m for m in client.models.list()}
+    assert "demo" in listed and 0 < listed["demo"].created <= time.time()
+    assert client.models.retrieve("demo") == listed["demo"]
     assert client.models.retrieve("gpt-image-1").id == "gpt-image-1"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("flux")
