@@ -13,6 +13,7 @@
 #include "fault.h"
 #include "image/png.h"
 #include "queue/queue_manager.h"
+#include "server/api/openai_form.h"
 #include "server/catalog.h"
 #include "server/dispatch.h"
 #include "server/event_ring.h"
@@ -146,6 +147,24 @@ static void an_answer(void **state) {
         http_body_free(&body);
     }
     unlink(path);
+}
+
+static bool form_work(void *context, error *e) {
+    (void)context;
+    static const char text[] = "--x\r\nContent-Disposition: form-data; name=prompt\r\n\r\na fox\r\n"
+                               "--x\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\none\r\n"
+                               "--x\r\nContent-Disposition: form-data; name=mask; filename=b\r\n\r\ntwo\r\n--x--";
+    const buffer body = {.data = (char *)text, .size = sizeof text - 1, .capacity = sizeof text};
+    openai_form f;
+    bool ok = openai_form_read("multipart/form-data; boundary=x", &body, false, &f, e);
+    assert_true(!ok || (f.images == 1 && f.pictures[OPENAI_IMAGE].size == 3 && f.pictures[OPENAI_MASK].size == 3));
+    openai_form_free(&f);
+    return ok;
+}
+
+static void a_form(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(form_work, NULL) >= 2);
 }
 
 static bool catalog_work(void *context, error *e) {
@@ -299,6 +318,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_queue),
         cmocka_unit_test(an_answer),
+        cmocka_unit_test(a_form),
         cmocka_unit_test(the_models),
         cmocka_unit_test(the_last_events),
         cmocka_unit_test(the_inputs),

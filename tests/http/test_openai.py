@@ -31,7 +31,9 @@ def settings(picture):
     """The text that image tools read, wherever the format has it."""
     if "parameters" in picture.info:
         return picture.info["parameters"]
-    return picture.getexif().get_ifd(0x8769)[0x9286].decode("utf-16-be" if b"\0a" in picture.getexif().get_ifd(0x8769)[0x9286] else "utf-16-le", "replace")
+    comment = picture.getexif().get_ifd(0x8769)[0x9286]
+    assert comment.startswith(b"UNICODE\0")
+    return comment[8:].decode("utf-16-be")
 
 
 def test_a_picture(client):

@@ -1,4 +1,4 @@
-"""OpenAI's Images API with its clients from npm, unchanged: each a picture, and what an error becomes."""
+"""OpenAI's Images API with its clients from npm, unchanged: openai, and ai with @ai-sdk/openai-compatible."""
 import base64
 import io
 
@@ -12,13 +12,31 @@ def server(gradients):
     return gradients
 
 
-def opened(file):
+@pytest.fixture
+def picture():
+    out = io.BytesIO()
+    Image.new("RGBA", (96, 64), (200, 10, 20, 0)).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def kind(file):
     picture = Image.open(io.BytesIO(base64.b64decode(file)))
     picture.load()
-    return picture
+    return picture.format, picture.size
 
 
-def test_npm_openai(server):
-    got = run_client("openai_images", url=server.url)
-    assert opened(got["file"]).size == (64, 48) and "demo" in got["models"]
-    assert got["failure"] == {"name": "BadRequestError", "status": 400, "param": "size"}
+def test_openai(server, picture):
+    got = run_client("openai_images", url=server.url, picture=picture)
+    assert [kind(f) for f in got["files"]] == [("JPEG", (64, 48))] * 2 and "demo" in got["models"]
+    assert [e["type"] for e in got["events"]] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+    assert all(kind(e["b64_json"]) == ("PNG", (64, 48)) for e in got["events"])
+    assert kind(got["edited"]) == ("PNG", (64, 48)) and kind(got["listed"]) == ("WEBP", (64, 48)) and got["edits"] == ["image_edit.completed"]
+    assert got["wrong"]["name"] == "BadRequestError" and got["wrong"]["status"] == 400 and got["wrong"]["param"] == "size"
+    assert got["failed"]["name"] == "APIError" and "told to fail" in got["failed"]["message"]
+
+
+def test_ai_sdk(server, picture):
+    got = run_client("ai_sdk_images", url=server.url, picture=picture)
+    assert [(f["type"], *kind(f["data"])) for f in got["files"]] == [("image/webp", "WEBP", (64, 48))] * 2
+    assert kind(got["edited"]) == ("PNG", (64, 48))
+    assert got["failure"]["name"] == "AI_APICallError" and got["failure"]["status"] == 400 and "multiple of 16" in got["failure"]["message"]
