@@ -116,7 +116,7 @@ def test_a_damaged_picture_is_refused(server):
     assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("wrong", [{"n": "two"}, {"n": "0"}, {"size": "large"}, {"size": "17x17"}, {"strength": "1.5"}, {"stream": "perhaps"}, {"seed": "one"},
+@pytest.mark.parametrize("wrong", [{"n": "two"}, {"n": "0"}, {"size": "large"}, {"size": "17x17"}, {"strength": "1.5"}, {"strength": "0"}, {"stream": "perhaps"}, {"seed": "one"},
                                    {"output_compression": "-1"}, {"num_inference_steps": "2.5"}, {"prompt": b"\xff"}, {"output_format": "bmp"}])
 def test_wrong_fields_are_named(server, wrong):
     answer = post(server, **wrong)

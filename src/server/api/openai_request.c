@@ -131,6 +131,7 @@ bool openai_read_request(services *s, json body, const image_info *from, bool ma
     choices->edit = from != NULL;
     if (from != NULL) out->strength = masked ? strength_of_masked : strength_of_edit;
     if (from != NULL && !json_number(body, "strength", 0, 1, &out->strength, e)) return false;
+    if (from != NULL && out->strength == 0) return json_complain(body, "strength", e, "is 0: it must be above 0, at most 1");
     write_choices(choices, data);
     out->adapter = "openai";
     out->adapter_data = data;
