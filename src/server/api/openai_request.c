@@ -7,8 +7,9 @@
 #include "server/request_fields.h"
 #include "server/services.h"
 
-/* How much of a picture an edit changes unless told. What a mask frees is painted wholly anew, as its place is all that is to stay of it. */
-static const double strength_of_edit = 0.75, strength_of_masked = 1.0;
+/* How much of a picture changes unless told. What a mask frees is painted wholly anew, as its place is all that is to stay of it; and where nothing is said of what
+ * is to become of a picture, little of it is lost. */
+static const double strength_of_edit = 0.75, strength_of_masked = 1.0, strength_without_prompt = 0.3;
 
 static bool is_alias(const char *name) {
     static const char *const families[] = {"gpt-image-", "dall-e-", "chatgpt-image-"};
@@ -129,7 +130,7 @@ bool openai_read_request(services *s, json body, const image_info *from, bool ma
         !read_fields(body, model, from, out, e))
         return false;
     choices->edit = from != NULL;
-    if (from != NULL) out->strength = masked ? strength_of_masked : strength_of_edit;
+    if (from != NULL) out->strength = masked ? strength_of_masked : out->prompt[0] == '\0' ? strength_without_prompt : strength_of_edit;
     if (from != NULL && !json_number(body, "strength", 0, 1, &out->strength, e)) return false;
     if (from != NULL && out->strength == 0) return json_complain(body, "strength", e, "is 0: it must be above 0, at most 1");
     write_choices(choices, data);
