@@ -65,13 +65,22 @@ const preview *previews_find(const previews *p, const char *id) {
     return k != NULL ? &k->preview : NULL;
 }
 
+void preview_size(const preview *v, int side, int *width, int *height) {
+    int longer = v->width > v->height ? v->width : v->height;
+    if (side < longer) side = longer;
+    *width = (int)((long long)v->width * side / longer);
+    *height = (int)((long long)v->height * side / longer);
+    if (*width < 1) *width = 1;
+    if (*height < 1) *height = 1;
+}
+
 bool preview_encode(const preview *v, int side, image_format format, int quality, buffer *out, error *e) {
     const image small = {.pixels = (uint8_t *)v->rgb, .width = v->width, .height = v->height, .channels = 3};
-    int longer = v->width > v->height ? v->width : v->height;
-    if (side <= longer) return image_encode(&small, format, quality, NULL, out, e);
+    int width, height;
+    preview_size(v, side, &width, &height);
+    if (width == v->width && height == v->height) return image_encode(&small, format, quality, NULL, out, e);
     image large;
-    int width = (int)((long long)v->width * side / longer), height = (int)((long long)v->height * side / longer);
-    if (!image_resize(&small, width > 0 ? width : 1, height > 0 ? height : 1, &large, e)) return false;
+    if (!image_resize(&small, width, height, &large, e)) return false;
     bool ok = image_encode(&large, format, quality, NULL, out, e);
     image_free(&large);
     return ok;

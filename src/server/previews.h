@@ -26,6 +26,8 @@ bool previews_put(previews *p, const preview *newest, error *e);
 void previews_drop(previews *p, const char *id); /* the task is over, or has begun again */
 /* NULL: none so far. Borrowed until the next change. */
 const preview *previews_find(const previews *p, const char *id);
+/* Its size where its longer side has `side` pixels; never smaller than it is. */
+void preview_size(const preview *v, int side, int *width, int *height);
 /* Appends the preview as a file, enlarged (never made smaller) so that its longer side has `side` pixels; 0: as it is. Small enough for the loop's thread as
  * JPEG up to some hundred pixels a side. */
 bool preview_encode(const preview *v, int side, image_format format, int quality, buffer *out, error *e);

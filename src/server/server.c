@@ -164,8 +164,8 @@ static bool start(server *s, error *e) {
     http_server_allow_bodies(s->http, body_bytes);
     if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
         !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !watches_new(v->queue, &v->watches, e) ||
-        !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) || !preview_files_new(s->loop, &v->preview_files, e) ||
-        !events_new(s->loop, v->queue, v->previews, &v->events, e) || !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
+        !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) || !events_new(s->loop, v->queue, v->previews, &v->events, e) ||
+        !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const task_keeper_options keeping = {
         .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .profiles = v->profiles, .state_folder = o->state_folder};
@@ -219,7 +219,6 @@ static void stop(server *s) {
     waits_free(v->waits);
     watches_free(v->watches);
     events_free(v->events);
-    preview_files_free(v->preview_files);
     previews_free(v->previews);
     machine_figures_free(v->machine);
     idempotency_free(v->idempotency);

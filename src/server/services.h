@@ -11,7 +11,6 @@
 #include "server/input_store.h"
 #include "server/machine_figures.h"
 #include "server/picture_store.h"
-#include "server/preview_files.h"
 #include "server/previews.h"
 #include "server/submissions.h"
 #include "server/task_keeper.h"
@@ -30,7 +29,6 @@ typedef struct services {
     uploads *uploads;
     transcoder *transcoder;
     previews *previews;
-    preview_files *preview_files;
     task_keeper *keeper;
     engine_profiles *profiles;
     submissions *submissions;

@@ -255,14 +255,16 @@ static bool server_work(void *context, error *e) {
     idempotency *keys = NULL;
     events *v = NULL;
     previews *seen = NULL;
-    preview_files *files = NULL;
+    transcoder *converting = NULL;
+    watches *watching = NULL;
     engine_profiles *profiles = NULL;
     dispatch *d = NULL;
     task_keeper *keeper = NULL;
     catalog *c = NULL;
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
-              waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && previews_new(&seen, e) && preview_files_new(l, &files, e) && events_new(l, q, seen, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
+              waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && previews_new(&seen, e) && transcoder_new(l, &converting, e) && watches_new(q, &watching, e) &&
+              events_new(l, q, seen, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
     ok = ok && uploads_new(l, &(services){.inputs = state->inputs}, &(input_limits){0}, &brought, e) && engine_profiles_new(&profiles, e);
     const task_keeper_options keeping = {
         .loop = l, .queue = q, .idempotency = keys, .pictures = state->pictures, .profiles = profiles, .state_folder = state->path};
@@ -288,7 +290,8 @@ static bool server_work(void *context, error *e) {
     submissions_free(submitted);
     waits_free(w);
     events_free(v);
-    preview_files_free(files);
+    transcoder_free(converting);
+    watches_free(watching);
     previews_free(seen);
     idempotency_free(keys);
     queue_manager_free(q);

@@ -1,5 +1,4 @@
-/* The newest preview of each task is kept and no other, within its bounds; and as files: by hand and by the worker, in order, for those who still want them.
- * Meant to run under TSan and ASan too. */
+/* The newest preview of each task is kept and no other, within its bounds; and as files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/preview_files.h"
+#include "server/previews.h"
 
 /* width × height pixels, red from left to right, blue everywhere as the step. */
 static preview make(const char *id, int step, int width, int height, uint8_t *rgb) {
@@ -120,86 +119,11 @@ static void files_are_enlarged_but_never_made_smaller(void **state) {
     buffer_free(&file);
 }
 
-/* --- the worker --- */
-
-typedef struct asking {
-    loop *loop;
-    int *next; /* the number that is to be told now */
-    int number, last;
-    bool keeps; /* the file's memory */
-} asking;
-
-static void told(void *context, buffer *file, const error *why) {
-    asking *a = context;
-    assert_null(why);
-    assert_int_equal(a->number, *a->next);
-    image i = decoded(file, IMAGE_PNG);
-    assert_int_equal(i.pixels[2], a->number); /* the preview as it was when it was asked for */
-    image_free(&i);
-    if (a->keeps) {
-        buffer mine = *file;
-        *file = (buffer){0};
-        buffer_free(&mine);
-    }
-    *a->next += 2;
-    if (a->number == a->last) loop_stop(a->loop);
-}
-
-/* Every other one is forgotten; more than may wait are refused. */
-static void files_come_in_order_to_those_who_want_them(void **state) {
-    (void)state;
-    loop *l;
-    preview_files *f;
-    preview_job *jobs[PREVIEW_FILES_WAITING];
-    asking asked[PREVIEW_FILES_WAITING];
-    uint8_t rgb[16 * 8 * 3];
-    error e = {0};
-    int next = 0;
-    assert_true(loop_new(&l, &e) && preview_files_new(l, &f, &e));
-    for (int n = 0; n < PREVIEW_FILES_WAITING; n++) {
-        const preview v = make("a", n, 16, 8, rgb);
-        asked[n] = (asking){.loop = l, .next = &next, .number = n, .last = PREVIEW_FILES_WAITING - 2, .keeps = n % 4 == 0};
-        assert_true(preview_files_make(f, &v, 64, IMAGE_PNG, 90, told, &asked[n], &jobs[n], &e));
-    }
-    const preview v = make("a", 1, 16, 8, rgb);
-    preview_job *none;
-    assert_false(preview_files_make(f, &v, 64, IMAGE_PNG, 90, told, &asked[0], &none, &e));
-    assert_int_equal(e.code, ERROR_BUSY);
-    for (int n = 1; n < PREVIEW_FILES_WAITING; n += 2) preview_files_forget(jobs[n]);
-    /* The last one's place is free only when it is told; until then the loop runs. */
-    loop_run(l);
-    assert_int_equal(next, PREVIEW_FILES_WAITING);
-    preview_files_free(f);
-    loop_free(l);
-}
-
-static void untold(void *context, buffer *file, const error *why) {
-    (void)context, (void)file, (void)why;
-    fail();
-}
-
-static void its_end_drops_what_waits(void **state) {
-    (void)state;
-    loop *l;
-    preview_files *f;
-    preview_job *job;
-    uint8_t rgb[16 * 8 * 3];
-    error e = {0};
-    const preview v = make("a", 1, 16, 8, rgb);
-    assert_true(loop_new(&l, &e) && preview_files_new(l, &f, &e));
-    for (int n = 0; n < 20; n++) assert_true(preview_files_make(f, &v, 512, IMAGE_JPEG, 90, untold, NULL, &job, &e));
-    preview_files_free(f);
-    preview_files_free(NULL);
-    loop_free(l);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_newest_of_each_task_is_kept),
         cmocka_unit_test(sides_beyond_the_bound_are_refused_and_change_nothing),
         cmocka_unit_test(files_are_enlarged_but_never_made_smaller),
-        cmocka_unit_test(files_come_in_order_to_those_who_want_them),
-        cmocka_unit_test(its_end_drops_what_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -137,12 +137,16 @@ static void pixels_and_previews(void **state) {
     const preview v = {.width = 4, .height = 3, .rgb = rgb};
     image copy;
     assert_true(transcode_copy_preview(&v, &copy, NULL));
+    memset(rgb, 255, sizeof rgb); /* a newer one takes its place */
     ask(f, &enlarged, &(transcode){.pixels = copy, .format = IMAGE_WEBP, .width = 64, .height = 48});
     ask(f, &transparent, &(transcode){.pixels = pixels(8, 8, 4), .format = IMAGE_JPEG, .quality = 100});
     loop_run(f->loop);
     assert_picture(&enlarged, IMAGE_WEBP, 64, 48, "");
     assert_picture(&transparent, IMAGE_JPEG, 8, 8, "");
     image decoded;
+    assert_true(image_decode(enlarged.file.data, enlarged.file.size, &decoded, NULL));
+    assert_true(decoded.pixels[0] < 5);
+    image_free(&decoded);
     assert_true(image_decode(transparent.file.data, transparent.file.size, &decoded, NULL));
     assert_true(decoded.pixels[0] > 250); /* black, but all of it transparent: laid over white */
     image_free(&decoded);

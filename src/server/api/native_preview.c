@@ -6,14 +6,13 @@
 
 #include "server/answer.h"
 #include "server/problem.h"
+#include "server/renditions.h"
 #include "server/services.h"
 
 enum { QUALITY = 85, TAG_BYTES = 64 };
 
 /* A request whose file is being made. */
 typedef struct asked {
-    http_exchange *exchange;
-    preview_job *job;
     image_format format;
     char tag[TAG_BYTES];
 } asked;
@@ -30,24 +29,16 @@ static bool read_query(const http_exchange *x, int *side, image_format *format, 
            error_field(e, ERROR_INVALID, "format", "'%.32s' is no format: it must be jpeg, png or webp", name);
 }
 
-static void left(void *context, http_exchange *x) {
-    (void)x;
+static void made(services *s, http_exchange *x, buffer *files, int count, const error *why, void *context) {
     asked *a = context;
-    preview_files_forget(a->job);
-    free(a);
-}
-
-static void made(void *context, buffer *file, const error *why) {
-    asked *a = context;
-    http_exchange *x = a->exchange;
     http_body body = {0};
     error fault = {0};
-    http_when_left(x, NULL, NULL);
-    if (file == NULL) {
+    (void)s, (void)count;
+    if (x != NULL && files == NULL) {
         problem_answer(x, 0, why);
-    } else if (!http_body_add(&body, file, &fault)) {
+    } else if (x != NULL && !http_body_add(&body, &files[0], &fault)) {
         problem_answer(x, 0, &fault);
-    } else {
+    } else if (x != NULL) {
         http_add_header(x, "etag", a->tag);
         http_add_header(x, "cache-control", "no-store");
         http_respond(x, 200, image_format_type(a->format), &body);
@@ -61,20 +52,19 @@ static bool is_had(const http_exchange *x, const char *tag) {
 }
 
 static bool make(services *s, http_exchange *x, const preview *v, int side, const asked *how, error *e) {
+    transcode job = {.format = how->format, .quality = QUALITY};
     asked *a = malloc(sizeof *a);
     if (a == NULL) return error_no_memory(e, "a preview", sizeof *a);
     *a = *how;
-    if (preview_files_make(s->preview_files, v, side, a->format, QUALITY, made, a, &a->job, e)) {
-        http_when_left(x, left, a);
-        return true;
-    }
+    preview_size(v, side, &job.width, &job.height);
+    if (transcode_copy_preview(v, &job.pixels, e) && renditions_add(s, x, &job, 1, made, a, e)) return true;
     free(a);
     return false;
 }
 
 void native_answer_preview(services *s, http_exchange *x, const task *t) {
     const preview *v = previews_find(s->previews, t->id);
-    asked how = {.exchange = x};
+    asked how = {0};
     int side = 0;
     error why = {0};
     if (!read_query(x, &side, &how.format, &why)) {
