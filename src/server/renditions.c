@@ -74,7 +74,8 @@ bool renditions_add(services *s, http_exchange *x, const transcode *jobs, int co
             image pixels = jobs[i].pixels;
             image_free(&pixels);
         }
-        if (count > RENDITIONS_MAX) return error_set(e, ERROR_TOO_LARGE, "an answer with %d pictures: at most %d are made", count, RENDITIONS_MAX);
+        if (count > RENDITIONS_MAX)
+            return error_set(e, ERROR_TOO_LARGE, "an answer with %d pictures: at most %d are made", count, RENDITIONS_MAX);
         return error_no_memory(e, "an answer's pictures", sizeof *r);
     }
     *r = (renditions){.services = s, .exchange = x, .call = done, .context = context};

@@ -164,7 +164,8 @@ static bool start(server *s, error *e) {
     http_server_allow_bodies(s->http, body_bytes);
     if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
         !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !watches_new(v->queue, &v->watches, e) ||
-        !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) || !events_new(s->loop, v->queue, v->previews, &v->events, e) ||
+        !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) ||
+        !events_new(s->loop, v->queue, v->previews, &v->events, e) ||
         !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
     const task_keeper_options keeping = {

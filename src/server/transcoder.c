@@ -97,7 +97,8 @@ static bool work_on_file(const transcode *job, buffer *out, error *e) {
         return true;
     }
     ok = ok && image_decode(stored.data, stored.size, &pixels, e);
-    if (ok && !image_metadata_read(stored.data, stored.size, &settings, NULL)) buffer_free(&settings); /* a picture without its text is better than none */
+    /* A picture without its text is better than none. */
+    if (ok && !image_metadata_read(stored.data, stored.size, &settings, NULL)) buffer_free(&settings);
     buffer_free(&stored);
     ok = ok && encode(&pixels, job, &settings, out, e);
     buffer_free(&settings);
@@ -191,8 +192,8 @@ void transcoder_free(transcoder *t) {
 }
 
 static bool has_room(const transcoder *t, size_t pixel_bytes, error *e) {
-    bool room = t->jobs < TRANSCODER_MAX_JOBS && (pixel_bytes == 0 || (pixel_bytes <= TRANSCODER_MAX_BYTES && t->pixel_bytes <= TRANSCODER_MAX_BYTES - pixel_bytes));
-    return room || error_set(e, ERROR_BUSY, "too many pictures wait to be converted: come again");
+    bool fits = pixel_bytes <= TRANSCODER_MAX_BYTES && t->pixel_bytes <= TRANSCODER_MAX_BYTES - pixel_bytes;
+    return (fits && t->jobs < TRANSCODER_MAX_JOBS) || error_set(e, ERROR_BUSY, "too many pictures wait to be converted: come again");
 }
 
 bool transcoder_add(transcoder *t, const transcode *job, transcode_done done, void *context, transcoding **out, error *e) {

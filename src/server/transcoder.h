@@ -35,15 +35,16 @@ typedef struct transcode {
 
 enum { TRANSCODE_QUALITY = 90 };
 
-/* The file (why NULL), whose memory the callee may take (then *file = (buffer){0}), or what went wrong (file NULL). The transcoding is gone. */
+/* The file (why NULL), whose memory the callee may take (then *file = (buffer){0}), or what went wrong (file NULL). The transcoding is
+ * gone. */
 typedef void (*transcode_done)(void *context, buffer *file, const error *why);
 
 bool transcoder_new(loop *l, transcoder **out, error *e);
 /* Waits for the job at hand. What was neither done nor dropped is dropped. NULL is fine. */
 void transcoder_free(transcoder *t);
-/* A stored picture's settings text goes over into the new file (but for one over 30,000 bytes, which a JPEG cannot hold); a PNG that is asked for as PNG and in
- * its own size comes as it is, with all that it carries. For JPEG, what is transparent is laid over white. *out (may be NULL) is borrowed until `done`, which is
- * called once, and never before this returns. False: it will not be called. */
+/* A stored picture's settings text goes over into the new file (but for one over 30,000 bytes, which a JPEG cannot hold); a PNG that is
+ * asked for as PNG and in its own size comes as it is, with all that it carries. For JPEG, what is transparent is laid over white. *out
+ * (may be NULL) is borrowed until `done`, which is called once, and never before this returns. False: it will not be called. */
 bool transcoder_add(transcoder *t, const transcode *job, transcode_done done, void *context, transcoding **out, error *e);
 /* `done` will not be called. NULL is fine. */
 void transcoder_drop(transcoder *t, transcoding *job);

@@ -11,8 +11,8 @@ typedef struct watch watch;
 
 typedef struct watcher {
     void *context;
-    /* Something happened to the task, which is borrowed for the call. With CHANGE_ENDED the watch is gone. Of the watches of this task, none but its own may be
-     * dropped meanwhile. */
+    /* Something happened to the task, which is borrowed for the call. With CHANGE_ENDED the watch is gone. Of the watches of this task,
+     * none but its own may be dropped meanwhile. */
     void (*changed)(void *context, const task *t, task_change what);
     /* The server stops, and the task still waits and will not start. The watch is gone. */
     void (*given_up)(void *context, task *t);

@@ -263,7 +263,8 @@ static bool server_work(void *context, error *e) {
     catalog *c = NULL;
     bool ok = loop_new(&l, e) && loop_timer_new(l, nothing, NULL, &timer, e) &&
               http_server_new(l, "127.0.0.1:0", no_answer, no_refusal, NULL, &http, e) && queue_manager_new(&limits, &q, e) &&
-              waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && previews_new(&seen, e) && transcoder_new(l, &converting, e) && watches_new(q, &watching, e) &&
+              waits_new(l, NULL, &w, e) && submissions_new(NULL, &submitted, e) && previews_new(&seen, e) &&
+              transcoder_new(l, &converting, e) && watches_new(q, &watching, e) &&
               events_new(l, q, seen, &v, e) && idempotency_new(&keys, e) && catalog_new("", "/nonexistent", "demo", &c, e);
     ok = ok && uploads_new(l, &(services){.inputs = state->inputs}, &(input_limits){0}, &brought, e) && engine_profiles_new(&profiles, e);
     const task_keeper_options keeping = {

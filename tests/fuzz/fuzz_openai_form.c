@@ -1,5 +1,5 @@
-/* Forms of edits from mutated, cut and random bytes: never a crash; what is taken is an object of known fields with sane types, pictures that came in the form,
- * and choices within their bounds; a complaint is one sentence, and leaves nothing behind. */
+/* Forms of edits from mutated, cut and random bytes: never a crash; what is taken is an object of known fields with sane types, pictures
+ * that came in the form, and choices within their bounds; a complaint is one sentence, and leaves nothing behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
-/* The transcoder's thread: stored pictures and pixels come back in the format and size asked for, in order, with their settings text; a file that is missing or
- * no picture is that job's fault alone; what is dropped is never told; what waits is bounded, and ending it with jobs waiting leaks nothing. Meant to run under
- * TSan and ASan too. */
+/* The transcoder's thread: stored pictures and pixels come back in the format and size asked for, in order, with their settings text; a
+ * file that is missing or no picture is that job's fault alone; what is dropped is never told; what waits is bounded, and ending it with
+ * jobs waiting leaks nothing. Meant to run under TSan and ASan too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* Those who watch a task hear of it, and of no other; with its end, or once it will not start, each is told a last time and is gone; one may leave at any time. */
+/* Those who watch a task hear of it, and of no other; with its end, or once it will not start, each is told a last time and is gone; one
+ * may leave at any time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

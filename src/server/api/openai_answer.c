@@ -22,8 +22,8 @@ typedef struct result {
 /* Nothing here is paid by the token: their numbers are 0. */
 static void begin_answer(buffer *out, const result *r) {
     buffer_printf(out,
-                  "{\"created\":%lld,\"background\":\"opaque\",\"output_format\":\"%s\",\"quality\":\"%s\",\"size\":\"%dx%d\",\"usage\":" OPENAI_NO_USAGE
-                  ",\"data\":[",
+                  "{\"created\":%lld,\"background\":\"opaque\",\"output_format\":\"%s\",\"quality\":\"%s\",\"size\":\"%dx%d\","
+                  "\"usage\":" OPENAI_NO_USAGE ",\"data\":[",
                   (long long)r->created_s, image_format_name(r->choices.format), r->choices.quality, r->width, r->height);
 }
 
@@ -102,7 +102,8 @@ static void answer_urls(services *s, http_exchange *x, const result *r) {
         char id[PICTURE_ID_BYTES];
         picture_id_format(r->task, i, id);
         buffer_printf(&text, "%s{\"url\":\"http://%s/api/images/%s", i > 0 ? "," : "", host, id);
-        if (r->choices.format != IMAGE_PNG) buffer_printf(&text, "?format=%s&quality=%d", image_format_name(r->choices.format), openai_quality(&r->choices));
+        if (r->choices.format != IMAGE_PNG)
+            buffer_printf(&text, "?format=%s&quality=%d", image_format_name(r->choices.format), openai_quality(&r->choices));
         buffer_append_text(&text, "\"}");
     }
     buffer_append_text(&text, "]}");

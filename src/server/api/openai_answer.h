@@ -7,8 +7,8 @@
 
 struct services;
 
-/* Submits what openai_read_request made, and answers as it says: when the pictures are there, or event by event. The task is cancelled when the client leaves
- * before. */
+/* Submits what openai_read_request made, and answers as it says: when the pictures are there, or event by event. The task is cancelled when
+ * the client leaves before. */
 void openai_submit(struct services *s, http_exchange *x, const task_request *request);
 
 #endif

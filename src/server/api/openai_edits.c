@@ -27,23 +27,23 @@ static bool check_mask(const input *mask, error *e) {
            error_field(e, ERROR_INVALID, "mask", "the mask has no transparency: what is to be painted anew must be transparent in it");
 }
 
-static void stored(services *s, http_exchange *x, const input *pictures, int count, const error *why, void *context) {
-    edit *ed = context;
-    const input *from = pictures, *mask = count > 1 ? &pictures[1] : NULL;
+static bool submit(services *s, http_exchange *x, const edit *ed, const input *from, const input *mask, error *e) {
     task_request request;
     openai_choices choices;
     char data[OPENAI_CHOICES_BYTES];
+    if (!check_mask(mask, e) || !openai_read_request(s, json_root(&ed->fields), &from->info, mask != NULL, &request, &choices, data, e)) return false;
+    request.image = from->id;
+    request.mask = mask != NULL ? mask->id : NULL;
+    request.mask_is_alpha = mask != NULL;
+    openai_submit(s, x, &request);
+    return true;
+}
+
+static void stored(services *s, http_exchange *x, const input *pictures, int count, const error *why, void *context) {
+    edit *ed = context;
     error fault = {0};
-    if (x != NULL && from == NULL) {
-        openai_answer_error(x, why->code == ERROR_NOT_FOUND ? 409 : 0, why); /* it was stored, and was gone again */
-    } else if (x != NULL && (!check_mask(mask, &fault) || !openai_read_request(s, json_root(&ed->fields), &from->info, mask != NULL, &request, &choices, data, &fault))) {
-        openai_answer_error(x, 0, &fault);
-    } else if (x != NULL) {
-        request.image = from->id;
-        request.mask = mask != NULL ? mask->id : NULL;
-        request.mask_is_alpha = mask != NULL;
-        openai_submit(s, x, &request);
-    }
+    if (x != NULL && pictures == NULL) openai_answer_error(x, why->code == ERROR_NOT_FOUND ? 409 : 0, why); /* it was stored, and was gone again */
+    else if (x != NULL && !submit(s, x, ed, pictures, count > 1 ? &pictures[1] : NULL, &fault)) openai_answer_error(x, 0, &fault);
     edit_free(ed);
 }
 
@@ -61,7 +61,8 @@ static bool check_form(services *s, const openai_form *f, error *e) {
     image_info info;
     if (f->images == 0) return error_field(e, ERROR_INVALID, "image", "the form has no picture: it must be in the field 'image'");
     if (f->images > 1)
-        return error_field(e, ERROR_UNSUPPORTED, "image", "the form has %d pictures in 'image': one picture can be edited, and no others can be looked at for it", f->images);
+        return error_field(e, ERROR_UNSUPPORTED, "image", "the form has %d pictures in 'image': one picture can be edited, and no other looked at",
+                           f->images);
     if (mask->size > 0 && !image_probe(mask->data, mask->size, &info, e)) return blame(e, "mask");
     if (!image_probe(from->data, from->size, &info, e)) return blame(e, "image");
     return openai_read_request(s, json_root(&f->fields), &info, mask->size > 0, &request, &choices, data, e);
@@ -89,7 +90,7 @@ static void answer_form(services *s, http_exchange *x, bool prompt_optional) {
     openai_form form;
     error why = {0};
     const char *type = http_header(x, "content-type");
-    bool ok = multipart_is(type) || error_set(&why, ERROR_INVALID, "the request must be multipart/form-data, with the picture in its field 'image'");
+    bool ok = multipart_is(type) || error_set(&why, ERROR_INVALID, "the request must be multipart/form-data, with the picture as 'image'");
     ok = ok && openai_form_read(type, http_request_body(x), prompt_optional, &form, &why) && begin(s, x, &form, &why);
     if (ok) return;
     if (why.code == ERROR_BUSY) openai_answer_refusal(s, x, &why);

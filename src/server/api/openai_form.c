@@ -61,8 +61,10 @@ static bool add_field(yyjson_mut_doc *doc, const multipart_part *part, error *e)
     int i = 0;
     while (i < KNOWN && strcmp(known[i].name, part->name) != 0) i++;
     if (i == KNOWN || yyjson_mut_obj_get(root, part->name) != NULL) return true;
-    if (!utf8_valid(part->bytes, part->size, NULL)) return error_field(e, ERROR_INVALID, known[i].name, "the form's field '%s' is not UTF-8", known[i].name);
-    return yyjson_mut_obj_add_val(doc, root, known[i].name, value(doc, known[i].kind, part->bytes, part->size)) || error_no_memory(e, "a form's fields", part->size);
+    if (!utf8_valid(part->bytes, part->size, NULL))
+        return error_field(e, ERROR_INVALID, known[i].name, "the form's field '%s' is not UTF-8", known[i].name);
+    return yyjson_mut_obj_add_val(doc, root, known[i].name, value(doc, known[i].kind, part->bytes, part->size)) ||
+           error_no_memory(e, "a form's fields", part->size);
 }
 
 /* "image", "image[]", "image[0]". */

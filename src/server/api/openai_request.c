@@ -7,8 +7,8 @@
 #include "server/request_fields.h"
 #include "server/services.h"
 
-/* How much of a picture changes unless told. What a mask frees is painted wholly anew, as its place is all that is to stay of it; and where nothing is said of what
- * is to become of a picture, little of it is lost. */
+/* How much of a picture changes unless told. What a mask frees is painted wholly anew, as its place is all that is to stay of it; and where
+ * nothing is said of what is to become of a picture, little of it is lost. */
 static const double strength_of_edit = 0.75, strength_of_masked = 1.0, strength_without_prompt = 0.3;
 
 static bool is_alias(const char *name) {
@@ -47,11 +47,12 @@ bool openai_read_choices(json body, openai_choices *out, error *e) {
     static const char *const qualities[] = {"low", "medium", "high", NULL};
     const char *response = NULL, *format = NULL;
     *out = (openai_choices){.format = IMAGE_PNG, .compression = 100, .quality = "high"};
-    if (!json_text(body, "response_format", 16, &response, e) || !json_text(body, "output_format", 16, &format, e) || !json_bool(body, "stream", &out->stream, e) ||
-        !read_int(body, "output_compression", 100, &out->compression, e) || !read_int(body, "partial_images", OPENAI_MAX_PARTIALS, &out->partial_images, e) ||
-        !read_word(body, "quality", qualities, &out->quality, e))
+    if (!json_text(body, "response_format", 16, &response, e) || !json_text(body, "output_format", 16, &format, e) ||
+        !json_bool(body, "stream", &out->stream, e) || !read_int(body, "output_compression", 100, &out->compression, e) ||
+        !read_int(body, "partial_images", OPENAI_MAX_PARTIALS, &out->partial_images, e) || !read_word(body, "quality", qualities, &out->quality, e))
         return false;
-    if (format != NULL && !image_format_parse(format, &out->format)) return json_complain(body, "output_format", e, "must be png, jpeg or webp");
+    if (format != NULL && !image_format_parse(format, &out->format))
+        return json_complain(body, "output_format", e, "must be png, jpeg or webp");
     out->as_url = response != NULL && strcmp(response, "url") == 0;
     if (response != NULL && !out->as_url && strcmp(response, "b64_json") != 0)
         return json_complain(body, "response_format", e, "must be b64_json or url");
@@ -63,9 +64,10 @@ int openai_quality(const openai_choices *c) { return c->compression > 0 ? c->com
 /* The same names as in a request, so that they are read as one. */
 static void write_choices(const openai_choices *c, char out[OPENAI_CHOICES_BYTES]) {
     snprintf(out, OPENAI_CHOICES_BYTES,
-             "{\"output_format\":\"%s\",\"output_compression\":%d,\"quality\":\"%s\",\"response_format\":\"%s\",\"stream\":%s,\"partial_images\":%d,\"edit\":%s}",
-             image_format_name(c->format), c->compression, c->quality, c->as_url ? "url" : "b64_json", c->stream ? "true" : "false", c->partial_images,
-             c->edit ? "true" : "false");
+             "{\"output_format\":\"%s\",\"output_compression\":%d,\"quality\":\"%s\",\"response_format\":\"%s\",\"stream\":%s,"
+             "\"partial_images\":%d,\"edit\":%s}",
+             image_format_name(c->format), c->compression, c->quality, c->as_url ? "url" : "b64_json", c->stream ? "true" : "false",
+             c->partial_images, c->edit ? "true" : "false");
 }
 
 bool openai_choices_of(const task *t, openai_choices *out, error *e) {
@@ -126,8 +128,8 @@ bool openai_read_request(services *s, json body, const image_info *from, bool ma
                          char data[OPENAI_CHOICES_BYTES], error *e) {
     const char *name = NULL;
     const model_info *model;
-    if (!json_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) || !openai_find_model(s, name, &model, e) || !openai_read_choices(body, choices, e) ||
-        !read_fields(body, model, from, out, e))
+    if (!json_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) || !openai_find_model(s, name, &model, e) ||
+        !openai_read_choices(body, choices, e) || !read_fields(body, model, from, out, e))
         return false;
     choices->edit = from != NULL;
     if (from != NULL) out->strength = masked ? strength_of_masked : out->prompt[0] == '\0' ? strength_without_prompt : strength_of_edit;

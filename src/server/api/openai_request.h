@@ -21,10 +21,11 @@ typedef struct openai_choices {
     int partial_images;  /* of a stream, at most */
 } openai_choices;
 
-/* The model of this name. OpenAI's own names, and NULL, stand for the default model, unless a model here is really called so. ERROR_NOT_FOUND, field "model". */
+/* The model of this name. OpenAI's own names, and NULL, stand for the default model, unless a model here is really called so.
+ * ERROR_NOT_FOUND, field "model". */
 bool openai_find_model(struct services *s, const char *name, const model_info **out, error *e);
-/* Reads a body's fields. `from` is the picture that is to be edited, and `masked` whether a part of it only; NULL where there is none, or none known yet. Texts
- * are borrowed from the body; `data` is what the task keeps for its answer. Errors name the field. */
+/* Reads a body's fields. `from` is the picture that is to be edited, and `masked` whether a part of it only; NULL where there is none, or
+ * none known yet. Texts are borrowed from the body; `data` is what the task keeps for its answer. Errors name the field. */
 bool openai_read_request(struct services *s, json body, const image_info *from, bool masked, task_request *out, openai_choices *choices,
                          char data[OPENAI_CHOICES_BYTES], error *e);
 /* A body's choices alone. */

@@ -100,7 +100,7 @@ static void fail(openai_stream *st, int status, const error *why) {
     yyjson_mut_doc_set_root(doc, openai_error_document(doc, status, why));
     char *data = yyjson_mut_write(doc, YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);
     buffer text = {0};
-    buffer_printf(&text, "event: error\ndata: %s\n\n", data != NULL ? data : "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\"}}");
+    if (data != NULL) buffer_printf(&text, "event: error\ndata: %s\n\n", data);
     free(data);
     yyjson_mut_doc_free(doc);
     watches_drop(st->watch);
@@ -116,8 +116,8 @@ static bool add_event(openai_stream *st, const char *kind, int index, buffer *fi
     buffer text = {0};
     bool partial = strcmp(kind, "partial_image") == 0;
     buffer_printf(&text,
-                  "event: %s.%s\ndata: {\"type\":\"%s.%s\",\"created_at\":%lld,\"size\":\"%dx%d\",\"quality\":\"%s\",\"background\":\"opaque\","
-                  "\"output_format\":\"%s\",",
+                  "event: %s.%s\ndata: {\"type\":\"%s.%s\",\"created_at\":%lld,\"size\":\"%dx%d\",\"quality\":\"%s\","
+                  "\"background\":\"opaque\",\"output_format\":\"%s\",",
                   family, kind, family, kind, (long long)(clock_unix_ms() / 1000), st->width, st->height, st->choices.quality,
                   image_format_name(st->choices.format));
     if (partial) buffer_printf(&text, "\"partial_image_index\":%d,", index);
@@ -257,7 +257,11 @@ bool openai_stream_begin(services *s, http_exchange *x, task *t, const openai_ch
     const task_request *r = &t->request;
     openai_stream *st = calloc(1, sizeof *st);
     if (st == NULL) return error_no_memory(e, "a stream of pictures", sizeof *st);
-    *st = (openai_stream){.services = s, .exchange = x, .choices = *choices, .width = r->width, .height = r->height, .count = r->count, .steps = r->steps};
+    *st = (openai_stream){.services = s, .exchange = x, .choices = *choices};
+    st->width = r->width;
+    st->height = r->height;
+    st->count = r->count;
+    st->steps = r->steps;
     memcpy(st->task, t->id, sizeof st->task);
     const watcher who = {st, changed, given_up};
     bool over = task_status_is_final(t->status);
