@@ -1,6 +1,7 @@
 """OpenAI's edits and variations with its official Python client: the form's fields become what a generation's would be, and what is no edit is named. (What an
-edit does to a picture is the engine's, and not tested with this one.)"""
+edit does to a picture: test_openai_model.py.)"""
 import base64
+import hashlib
 import io
 import json
 import socket
@@ -54,15 +55,29 @@ def test_an_edit(client, server, format):
     assert (request["prompt"], request["n"], request["seed"], request["num_inference_steps"], request["guidance_scale"]) == ("a fox", 2, 7, 3, 2.5)
 
 
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
 def test_the_picture_is_kept_as_an_input(client, server):
     data = file(colour=99)
     client.images.edit(image=data, prompt="a fox", size="64x48")
-    assert server.get("/api/images?kind=input&limit=1").json()["images"][0]["bytes"] == len(data)
+    request = newest(server)
+    assert (request["image"], request.get("mask"), request["strength"]) == (sha256(data), None, 0.75)
+    assert server.image(sha256(data)) == data
 
 
-def test_a_mask_and_a_list_of_one(client):
-    answer = client.images.edit(image=[file()], mask=file(mode="RGBA"), prompt="a fox", size="64x48")
+def test_a_mask_and_a_list_of_one(client, server):
+    data, mask = file(), file(mode="RGBA")
+    answer = client.images.edit(image=[data], mask=mask, prompt="a fox", size="64x48")
     assert opened(answer.data[0].b64_json).size == (64, 48)
+    request = newest(server)
+    assert (request["image"], request["mask"], request["mask_source"], request["strength"]) == (sha256(data), sha256(mask), "alpha", 1.0)
+
+
+def test_our_own_strength(client, server):
+    client.images.edit(image=file(), prompt="a fox", extra_body={"strength": 0.4})
+    assert newest(server)["strength"] == 0.4
 
 
 @pytest.mark.parametrize("shape,size", [((128, 128), "128x128"), ((1024, 1024), "128x128"), ((32, 32), "128x128"), ((300, 150), "176x96"), ((64, 128), "96x176"),
@@ -89,7 +104,7 @@ def test_an_address(client, server):
 def test_a_variation(client, server):
     answer = client.images.create_variation(image=file(), n=2, size="64x48")
     assert len(answer.data) == 2 and opened(answer.data[0].b64_json).size == (64, 48)
-    assert newest(server)["prompt"] == ""
+    assert (newest(server)["prompt"], newest(server)["strength"]) == ("", 0.3)
 
 
 def test_several_pictures_are_refused(client):

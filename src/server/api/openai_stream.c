@@ -28,7 +28,8 @@ typedef struct openai_stream {
     watch *watch; /* NULL: the task is over */
     char task[TASK_ID_BYTES];
     openai_choices choices;
-    int width, height, count, steps;
+    int width, height, count;
+    int steps, first_step; /* those that are run, and how many are left out before */
     conversion conversions[OPENAI_MAX_PARTIALS + OPENAI_MAX_IMAGES];
     int begun, open; /* conversions; those on their way */
     int partials;    /* conversions of partial images */
@@ -184,12 +185,13 @@ static bool convert(openai_stream *st, transcode *job, int index, bool final, er
     return true;
 }
 
-/* The next is due when as large a share of the steps is done as it is of all that were asked for, the final one among them. */
+/* The next is due when as large a share of the steps is done as it is of all that were asked for, the final one among them. A picture that begins from another
+ * has fewer steps. */
 static void show_preview(openai_stream *st) {
     const preview *v = previews_find(st->services->previews, st->task);
     int asked = st->choices.partial_images;
     transcode job = {.width = st->width, .height = st->height};
-    bool due = v != NULL && v->image == 0 && st->partials < asked && v->step * (asked + 1) >= (st->partials + 1) * st->steps;
+    bool due = v != NULL && v->image == 0 && st->partials < asked && (v->step - st->first_step) * (asked + 1) >= (st->partials + 1) * st->steps;
     /* Where there is no room or memory for it, it is left out. */
     if (due && transcode_copy_preview(v, &job.pixels, NULL) && convert(st, &job, st->partials, false, NULL)) st->partials++;
 }
@@ -261,7 +263,8 @@ bool openai_stream_begin(services *s, http_exchange *x, task *t, const openai_ch
     st->width = r->width;
     st->height = r->height;
     st->count = r->count;
-    st->steps = r->steps;
+    st->steps = task_steps_run(r);
+    st->first_step = r->steps - st->steps;
     memcpy(st->task, t->id, sizeof st->task);
     const watcher who = {st, changed, given_up};
     bool over = task_status_is_final(t->status);
