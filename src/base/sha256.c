@@ -35,8 +35,10 @@ static void add_block(uint32_t state[8], const uint8_t *p) {
     for (int i = 0; i < 8; i++) state[i] += s[i];
 }
 
-void sha256(const void *bytes, size_t size, uint8_t out[SHA256_BYTES]) {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+static const uint32_t beginning[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
+/* What is left after `before` bytes, whole blocks that are in the state already. */
+static void end(uint32_t state[8], size_t before, const void *bytes, size_t size, uint8_t out[SHA256_BYTES]) {
     uint8_t last[2 * BLOCK] = {0};
     const uint8_t *p = bytes;
     size_t left = size;
@@ -45,9 +47,33 @@ void sha256(const void *bytes, size_t size, uint8_t out[SHA256_BYTES]) {
     size_t padded = left < BLOCK - 8 ? BLOCK : 2 * BLOCK;
     if (left > 0) memcpy(last, p, left);
     last[left] = 0x80;
-    for (size_t i = 0; i < 8; i++) last[padded - 1 - i] = (uint8_t)((uint64_t)size * 8 >> 8 * i);
+    for (size_t i = 0; i < 8; i++) last[padded - 1 - i] = (uint8_t)(((uint64_t)before + size) * 8 >> 8 * i);
     for (size_t at = 0; at < padded; at += BLOCK) add_block(state, last + at);
     for (int i = 0; i < SHA256_BYTES; i++) out[i] = (uint8_t)(state[i / 4] >> (24 - i % 4 * 8));
+}
+
+void sha256(const void *bytes, size_t size, uint8_t out[SHA256_BYTES]) {
+    uint32_t state[8];
+    memcpy(state, beginning, sizeof state);
+    end(state, 0, bytes, size, out);
+}
+
+static void begin_with_key(uint32_t state[8], const uint8_t key[BLOCK], uint8_t pad) {
+    uint8_t block[BLOCK];
+    for (int i = 0; i < BLOCK; i++) block[i] = key[i] ^ pad;
+    memcpy(state, beginning, sizeof beginning);
+    add_block(state, block);
+}
+
+void sha256_hmac(const void *key, size_t key_size, const void *bytes, size_t size, uint8_t out[SHA256_BYTES]) {
+    uint8_t block[BLOCK] = {0}, inner[SHA256_BYTES];
+    uint32_t state[8];
+    if (key_size > BLOCK) sha256(key, key_size, block);
+    else if (key_size > 0) memcpy(block, key, key_size);
+    begin_with_key(state, block, 0x36);
+    end(state, BLOCK, bytes, size, inner);
+    begin_with_key(state, block, 0x5c);
+    end(state, BLOCK, inner, sizeof inner, out);
 }
 
 void sha256_text(const void *bytes, size_t size, char out[SHA256_TEXT_BYTES]) {

@@ -1,4 +1,4 @@
-/* SHA-256 against its standard's examples; which keys a file holds and which key is one of them; what a Host, an Origin and an Authorization say. */
+/* SHA-256 and HMAC against their standards' examples; which keys a file holds and which key is one of them; what a Host, an Origin and an Authorization say. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,6 +34,40 @@ static void hashes_are_those_of_the_standard(void **state) {
     sha256_text(million, 1000000, text);
     assert_string_equal(text, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
     free(million);
+}
+
+static void codes_under_a_key_are_those_of_rfc_4231(void **state) {
+    (void)state;
+    static const uint8_t counted[25] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25};
+    uint8_t b0b[20], aa[131], dd[50], cd[50];
+    memset(b0b, 0x0b, sizeof b0b);
+    memset(aa, 0xaa, sizeof aa);
+    memset(dd, 0xdd, sizeof dd);
+    memset(cd, 0xcd, sizeof cd);
+    static const char larger[] = "Test Using Larger Than Block-Size Key - Hash Key First";
+    static const char both[] = "This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used "
+                               "by the HMAC algorithm.";
+    const struct {
+        const void *key;
+        size_t key_size;
+        const void *bytes;
+        size_t size;
+        const char *code;
+    } cases[] = {
+        {b0b, 20, "Hi There", 8, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
+        {"Jefe", 4, "what do ya want for nothing?", 28, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+        {aa, 20, dd, 50, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"},
+        {counted, 25, cd, 50, "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
+        {aa, 131, larger, sizeof larger - 1, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"},
+        {aa, 131, both, sizeof both - 1, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t code[SHA256_BYTES];
+        char text[2 * SHA256_BYTES + 1];
+        sha256_hmac(cases[i].key, cases[i].key_size, cases[i].bytes, cases[i].size, code);
+        for (int b = 0; b < SHA256_BYTES; b++) snprintf(text + 2 * b, 3, "%02x", code[b]);
+        assert_string_equal(text, cases[i].code);
+    }
 }
 
 /* --- keys --- */
@@ -219,6 +253,7 @@ static void lists_that_make_no_sense_are_told(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hashes_are_those_of_the_standard),
+        cmocka_unit_test(codes_under_a_key_are_those_of_rfc_4231),
         cmocka_unit_test(a_file_of_keys_knows_its_keys),
         cmocka_unit_test(bad_lines_are_told_with_their_place),
         cmocka_unit_test(a_key_that_is_added_is_known_and_only_its_hash_is_stored),
