@@ -64,6 +64,15 @@ typedef struct task_plan {
     char steps[TASK_PLAN_STEPS][TASK_PLAN_TEXT_BYTES];
 } task_plan;
 
+enum { TASK_WEBHOOK_ERROR_BYTES = 128 };
+/* How the telling of request.webhook went (server/webhooks.h); means nothing without one. */
+typedef struct task_webhook {
+    bool started;                  /* its first start is in a message: there is no second one */
+    int attempts;                  /* requests made, progress among them */
+    int delivered, given_up;       /* messages */
+    char last_error[TASK_WEBHOOK_ERROR_BYTES]; /* of the last attempt, "" where that went well */
+} task_webhook;
+
 struct lane;
 
 /* Where the queue manager has put a task: its business alone, and no part of a copy. */
@@ -113,6 +122,7 @@ typedef struct task {
         double mean_batch;      /* over its steps */
         uint64_t encode_cached; /* 1: its prompts had been encoded before */
     } metrics;
+    task_webhook webhook;
     arena memory;      /* everything the task owns besides itself */
     struct task *next; /* the manager's list */
     task_place place;

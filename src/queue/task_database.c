@@ -12,7 +12,7 @@
 
 enum { BUSY_MS = 2000 }; /* a server that was killed a moment ago may still hold the file */
 
-enum { BEGIN, COMMIT, ROLLBACK, PUT_TASK, DELETE_TASK, PUT_PROFILE, PUT_SETTING, DELETE_SETTING, STATEMENTS };
+enum { BEGIN, COMMIT, ROLLBACK, PUT_TASK, DELETE_TASK, PUT_PROFILE, PUT_SETTING, DELETE_SETTING, PUT_WEBHOOK, DELETE_WEBHOOK, PUT_GONE, TRIM_GONE, STATEMENTS };
 
 struct task_database {
     char path[PATH_MAX];
@@ -29,6 +29,10 @@ static const char *const migrations[][2] = {
     " step_seconds REAL NOT NULL, load_seconds REAL NOT NULL, encode_seconds REAL NOT NULL, decode_seconds REAL NOT NULL,"
     " measured_ms INTEGER NOT NULL, PRIMARY KEY (model, precision, shape, batch)) WITHOUT ROWID;"
     "CREATE TABLE settings (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;"},
+    {"ALTER TABLE tasks ADD COLUMN webhook TEXT;", /* JSON object: how its telling went */
+    "CREATE TABLE webhooks ("
+    " id TEXT PRIMARY KEY NOT NULL, task TEXT NOT NULL, url TEXT NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL, due_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE gone_webhooks (url TEXT PRIMARY KEY NOT NULL, gone_ms INTEGER NOT NULL) WITHOUT ROWID;"},
 };
 enum { VERSION = sizeof migrations / sizeof *migrations };
 
@@ -120,6 +124,10 @@ static bool prepare_all(task_database *db, error *e) {
                         " encode_seconds, decode_seconds, measured_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
         [PUT_SETTING] = "INSERT OR REPLACE INTO settings (key, value) VALUES (?,?)",
         [DELETE_SETTING] = "DELETE FROM settings WHERE key = ?",
+        [PUT_WEBHOOK] = "INSERT OR REPLACE INTO webhooks (id, task, url, body, attempts, due_ms) VALUES (?,?,?,?,?,?)",
+        [DELETE_WEBHOOK] = "DELETE FROM webhooks WHERE id = ?",
+        [PUT_GONE] = "INSERT OR REPLACE INTO gone_webhooks (url, gone_ms) VALUES (?,?)",
+        [TRIM_GONE] = "DELETE FROM gone_webhooks WHERE url NOT IN (SELECT url FROM gone_webhooks ORDER BY gone_ms DESC, url LIMIT ?)",
     };
     for (int i = 0; i < STATEMENTS; i++)
         if (!prepare(db, texts[i], &db->statements[i], e)) return false;
@@ -259,6 +267,39 @@ bool task_database_read_settings(task_database *db, void (*take)(void *context, 
     return ok;
 }
 
+bool task_database_read_webhooks(task_database *db, void (*take)(void *context, const stored_webhook *w), void *context, error *e) {
+    sqlite3_stmt *s = NULL;
+    if (!prepare(db, "SELECT id, task, url, body, attempts, due_ms FROM webhooks ORDER BY due_ms, id", &s, e)) return false;
+    int result;
+    while ((result = sqlite3_step(s)) == SQLITE_ROW) {
+        const stored_webhook w = {
+            .id = (const char *)sqlite3_column_text(s, 0),
+            .task = (const char *)sqlite3_column_text(s, 1),
+            .url = (const char *)sqlite3_column_text(s, 2),
+            .body = (const char *)sqlite3_column_text(s, 3),
+            .attempts = sqlite3_column_int(s, 4),
+            .due_ms = sqlite3_column_int64(s, 5),
+        };
+        if (w.id != NULL && w.task != NULL && w.url != NULL && w.body != NULL) take(context, &w);
+    }
+    bool ok = result == SQLITE_DONE || fault(db, "read", e);
+    sqlite3_finalize(s);
+    return ok;
+}
+
+bool task_database_read_gone_webhooks(task_database *db, void (*take)(void *context, const char *url), void *context, error *e) {
+    sqlite3_stmt *s = NULL;
+    if (!prepare(db, "SELECT url FROM gone_webhooks ORDER BY gone_ms, url", &s, e)) return false;
+    int result;
+    while ((result = sqlite3_step(s)) == SQLITE_ROW) {
+        const char *url = (const char *)sqlite3_column_text(s, 0);
+        if (url != NULL) take(context, url);
+    }
+    bool ok = result == SQLITE_DONE || fault(db, "read", e);
+    sqlite3_finalize(s);
+    return ok;
+}
+
 /* --- writing --- */
 
 /* Runs a statement whose parameters are bound (or were not, for want of memory) and makes it ready for the next time. */
@@ -300,4 +341,21 @@ bool task_database_put_setting(task_database *db, const char *key, const char *v
     if (value == NULL) return step(db, DELETE_SETTING, bind_text(db->statements[DELETE_SETTING], 1, key), e);
     sqlite3_stmt *s = db->statements[PUT_SETTING];
     return step(db, PUT_SETTING, bind_text(s, 1, key) && bind_text(s, 2, value), e);
+}
+
+bool task_database_put_webhook(task_database *db, const stored_webhook *w, error *e) {
+    sqlite3_stmt *s = db->statements[PUT_WEBHOOK];
+    bool bound = bind_text(s, 1, w->id) && bind_text(s, 2, w->task) && bind_text(s, 3, w->url) && bind_text(s, 4, w->body) &&
+                 sqlite3_bind_int(s, 5, w->attempts) == SQLITE_OK && sqlite3_bind_int64(s, 6, w->due_ms) == SQLITE_OK;
+    return step(db, PUT_WEBHOOK, bound, e);
+}
+
+bool task_database_delete_webhook(task_database *db, const char *id, error *e) {
+    return step(db, DELETE_WEBHOOK, bind_text(db->statements[DELETE_WEBHOOK], 1, id), e);
+}
+
+bool task_database_put_gone_webhook(task_database *db, const char *url, error *e) {
+    sqlite3_stmt *s = db->statements[PUT_GONE], *trim = db->statements[TRIM_GONE];
+    return step(db, PUT_GONE, bind_text(s, 1, url) && sqlite3_bind_int64(s, 2, clock_unix_ms()) == SQLITE_OK, e) &&
+           step(db, TRIM_GONE, sqlite3_bind_int(trim, 1, STORED_GONE) == SQLITE_OK, e);
 }

@@ -11,7 +11,7 @@
 
 #include "queue/task.h"
 
-enum { STORED_MODEL_BYTES = 128, STORED_SHAPE_BYTES = 96 };
+enum { STORED_MODEL_BYTES = 128, STORED_SHAPE_BYTES = 96, STORED_GONE = 1000 };
 
 /* What a model took for a shape and batch size, measured (models, precisions and shapes are whatever texts the caller distinguishes them by). */
 typedef struct stored_profile {
@@ -21,6 +21,15 @@ typedef struct stored_profile {
     double step_seconds, load_seconds, encode_seconds, decode_seconds;
     int64_t measured_ms; /* Unix milliseconds */
 } stored_profile;
+
+/* A message to somebody's server that has not got through yet (server/webhooks.h). Texts are borrowed. */
+typedef struct stored_webhook {
+    const char *id;   /* of the message; a later put of the same id replaces it */
+    const char *task; /* it tells of */
+    const char *url, *body;
+    int attempts;   /* made so far */
+    int64_t due_ms; /* Unix milliseconds: when it is to be tried (again) */
+} stored_webhook;
 
 typedef struct task_database task_database;
 
@@ -45,6 +54,10 @@ bool task_database_read_tasks(task_database *db, const task_database_reader *rea
 bool task_database_read_profiles(task_database *db, void (*take)(void *context, const stored_profile *p), void *context, error *e);
 bool task_database_read_settings(task_database *db, void (*take)(void *context, const char *key, const char *value), void *context, error *e);
 
+/* Messages, the one that is due first first; and the addresses that want none any more, oldest refusal first. */
+bool task_database_read_webhooks(task_database *db, void (*take)(void *context, const stored_webhook *w), void *context, error *e);
+bool task_database_read_gone_webhooks(task_database *db, void (*take)(void *context, const char *url), void *context, error *e);
+
 /* Changes are on disk after commit; rollback undoes those since begin. */
 bool task_database_begin(task_database *db, error *e);
 bool task_database_commit(task_database *db, error *e);
@@ -53,5 +66,9 @@ bool task_database_put_task(task_database *db, const task *t, error *e); /* new 
 bool task_database_delete_task(task_database *db, const char *id, error *e);
 bool task_database_put_profile(task_database *db, const stored_profile *p, error *e);
 bool task_database_put_setting(task_database *db, const char *key, const char *value, error *e); /* value NULL: none */
+bool task_database_put_webhook(task_database *db, const stored_webhook *w, error *e); /* new or changed */
+bool task_database_delete_webhook(task_database *db, const char *id, error *e);
+/* An address that wants no messages any more; the oldest are forgotten beyond STORED_GONE. */
+bool task_database_put_gone_webhook(task_database *db, const char *url, error *e);
 
 #endif

@@ -8,7 +8,7 @@
 /* Parameters and columns in this order, everywhere. */
 #define COLUMNS \
     "id, status, priority, sequence, owner, model, request, created_ms, started_ms, finished_ms, deadline_ms, charges, cancel_requested, images, failure, " \
-    "metrics, plan, idempotency_key, body_hash, body_size"
+    "metrics, plan, idempotency_key, body_hash, body_size, webhook"
 enum column {
     ID,
     STATUS,
@@ -30,6 +30,7 @@ enum column {
     IDEMPOTENCY_KEY,
     BODY_HASH,
     BODY_SIZE,
+    WEBHOOK,
 };
 
 const char task_row_schema[] = "CREATE TABLE tasks ("
@@ -58,7 +59,7 @@ const char task_row_schema[] = "CREATE TABLE tasks ("
                                " lease_expires INTEGER"
                                ") WITHOUT ROWID;";
 
-const char task_row_insert[] = "INSERT OR REPLACE INTO tasks (" COLUMNS ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const char task_row_insert[] = "INSERT OR REPLACE INTO tasks (" COLUMNS ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const char task_row_select[] = "SELECT " COLUMNS " FROM tasks ORDER BY sequence";
 
 /* --- the JSON: tables of names and places, so that writing and reading cannot differ --- */
@@ -201,6 +202,19 @@ static bool bind_plan(sqlite3_stmt *s, const task_plan *plan) {
     return bind_document(s, PLAN, doc, list);
 }
 
+static bool bind_webhook(sqlite3_stmt *s, const task *t) {
+    if (t->request.webhook == NULL) return bind_text(s, WEBHOOK, NULL);
+    const task_webhook *w = &t->webhook;
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *o = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_bool(doc, o, "started", w->started);
+    yyjson_mut_obj_add_int(doc, o, "attempts", w->attempts);
+    yyjson_mut_obj_add_int(doc, o, "delivered", w->delivered);
+    yyjson_mut_obj_add_int(doc, o, "given_up", w->given_up);
+    yyjson_mut_obj_add_str(doc, o, "last_error", w->last_error);
+    return bind_document(s, WEBHOOK, doc, o);
+}
+
 static bool bind_failure(sqlite3_stmt *s, const error *failure) {
     if (failure->code == ERROR_NONE) return bind_text(s, FAILURE, NULL);
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -221,7 +235,7 @@ bool task_row_bind(sqlite3_stmt *s, const task *t) {
            bind_number(s, CHARGES, t->charges) && bind_number(s, CANCEL_REQUESTED, t->cancel_requested) && bind_images(s, t) &&
            bind_failure(s, &t->failure) && bind_fields(s, METRICS, metrics_fields, COUNT(metrics_fields), t) && bind_plan(s, t->plan) &&
            bind_text(s, IDEMPOTENCY_KEY, r->idempotency_key) && bind_number(s, BODY_HASH, (int64_t)r->body_hash) &&
-           bind_number(s, BODY_SIZE, (int64_t)r->body_size);
+           bind_number(s, BODY_SIZE, (int64_t)r->body_size) && bind_webhook(s, t);
 }
 
 /* --- reading --- */
@@ -288,6 +302,22 @@ static bool read_plan(sqlite3_stmt *s, const char *source, task *t, error *e) {
     return t->plan != NULL || error_no_memory(e, "a task's plan", sizeof *t->plan);
 }
 
+/* Absent in rows that an older version wrote. */
+static bool read_webhook(sqlite3_stmt *s, const char *source, task *t, error *e) {
+    if (sqlite3_column_type(s, WEBHOOK) == SQLITE_NULL) return true;
+    json_document doc;
+    if (!open_document(s, WEBHOOK, source, &doc, e)) return false;
+    yyjson_val *o = json_root(&doc).value;
+    const char *text = yyjson_get_str(yyjson_obj_get(o, "last_error"));
+    t->webhook = (task_webhook){.started = yyjson_get_bool(yyjson_obj_get(o, "started")),
+                                .attempts = yyjson_get_int(yyjson_obj_get(o, "attempts")),
+                                .delivered = yyjson_get_int(yyjson_obj_get(o, "delivered")),
+                                .given_up = yyjson_get_int(yyjson_obj_get(o, "given_up"))};
+    snprintf(t->webhook.last_error, sizeof t->webhook.last_error, "%s", text != NULL ? text : "");
+    json_document_free(&doc);
+    return true;
+}
+
 static error_code code_named(const char *name) {
     for (int c = ERROR_INVALID; c <= ERROR_INTERNAL; c++)
         if (name != NULL && strcmp(error_code_name((error_code)c), name) == 0) return (error_code)c;
@@ -321,7 +351,7 @@ bool task_row_read(sqlite3_stmt *s, task **out, error *e) {
     task *t = calloc(1, sizeof *t);
     if (t == NULL) return error_no_memory(e, "a task", sizeof *t);
     if (!read_names(s, source, t, e) || !read_request(s, source, t, e) || !read_metrics(s, source, t, e) || !read_images(s, source, t, e) ||
-        !read_plan(s, source, t, e) || !read_failure(s, source, t, e)) {
+        !read_plan(s, source, t, e) || !read_failure(s, source, t, e) || !read_webhook(s, source, t, e)) {
         if (e != NULL && e->code == ERROR_INVALID) e->code = ERROR_BAD_FILE;
         arena_free(&t->memory);
         free(t);

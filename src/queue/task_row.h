@@ -9,7 +9,7 @@
 #include "queue/task.h"
 
 /* What makes the table, and the statements whose parameters and columns the two functions below fill and read. */
-extern const char task_row_schema[], task_row_insert[], task_row_select[];
+extern const char task_row_schema[], task_row_insert[], task_row_select[]; /* the schema of version 1; task_database.c adds the column "webhook" */
 
 /* Binds all parameters of task_row_insert. Texts are copied. A task that is closing is written with its end. False without memory. */
 bool task_row_bind(sqlite3_stmt *insert, const task *t);

@@ -19,7 +19,7 @@ enum {
     LARGEST_GROUP = 1024,     /* changes in one transaction */
 };
 
-typedef enum change_kind { ADD_TASK, PUT_TASK, NOTE_TASK, DELETE_TASK, PUT_PROFILE, PUT_SETTING, TROUBLE } change_kind;
+typedef enum change_kind { ADD_TASK, PUT_TASK, NOTE_TASK, DELETE_TASK, PUT_PROFILE, PUT_SETTING, PUT_WEBHOOK, DELETE_WEBHOOK, PUT_GONE, TROUBLE } change_kind;
 
 typedef struct change {
     change_kind kind;
@@ -32,7 +32,9 @@ typedef struct change {
             char *key, *value;
         } setting;
         bool over; /* TROUBLE */
+        char *text; /* DELETE_WEBHOOK: its id; PUT_GONE: an address */
     };
+    stored_webhook *webhook; /* PUT_WEBHOOK, and of a PUT the message that goes with it; NULL: none. In one piece with its texts */
     task_store_done done;
     void *context;
     error fault;
@@ -91,6 +93,8 @@ static void change_free(change *c) {
         free(c->setting.key);
         free(c->setting.value);
     }
+    if (c->kind == DELETE_WEBHOOK || c->kind == PUT_GONE) free(c->text);
+    free(c->webhook);
     free(c);
 }
 
@@ -100,10 +104,14 @@ static bool write_one(task_store *s, const change *c, error *e) {
     switch (c->kind) {
     case ADD_TASK:
     case PUT_TASK:
-    case NOTE_TASK: return task_database_put_task(s->database, &c->task, e);
+    case NOTE_TASK:
+        return task_database_put_task(s->database, &c->task, e) && (c->webhook == NULL || task_database_put_webhook(s->database, c->webhook, e));
     case DELETE_TASK: return task_database_delete_task(s->database, c->id, e);
     case PUT_PROFILE: return task_database_put_profile(s->database, &c->profile, e);
     case PUT_SETTING: return task_database_put_setting(s->database, c->setting.key, c->setting.value, e);
+    case PUT_WEBHOOK: return task_database_put_webhook(s->database, c->webhook, e);
+    case DELETE_WEBHOOK: return task_database_delete_webhook(s->database, c->text, e);
+    case PUT_GONE: return task_database_put_gone_webhook(s->database, c->text, e);
     case TROUBLE: break;
     }
     return true;
@@ -272,7 +280,9 @@ static void *run(void *context) {
 static bool read_everything(task_store *s, const task_store_readers *r, error *e) {
     return task_database_read_tasks(s->database, &r->tasks, e) &&
            (r->profile == NULL || task_database_read_profiles(s->database, r->profile, r->context, e)) &&
-           (r->setting == NULL || task_database_read_settings(s->database, r->setting, r->context, e));
+           (r->setting == NULL || task_database_read_settings(s->database, r->setting, r->context, e)) &&
+           (r->webhook == NULL || task_database_read_webhooks(s->database, r->webhook, r->context, e)) &&
+           (r->gone_webhook == NULL || task_database_read_gone_webhooks(s->database, r->gone_webhook, r->context, e));
 }
 
 static bool start_writer(task_store *s, error *e) {
@@ -372,10 +382,32 @@ static void hand_over(task_store *s, change *c) {
     pthread_mutex_unlock(&s->mutex);
 }
 
-static bool hand_over_task(task_store *s, change_kind kind, const task *t, task_store_done done, void *context, error *e) {
+static const char *put_text(char **at, const char *text) {
+    char *copy = *at;
+    size_t size = strlen(text) + 1;
+    memcpy(copy, text, size);
+    *at += size;
+    return copy;
+}
+
+static stored_webhook *copy_webhook(const stored_webhook *w, error *e) {
+    size_t size = sizeof *w + strlen(w->id) + strlen(w->task) + strlen(w->url) + strlen(w->body) + 4;
+    stored_webhook *copy = malloc(size);
+    if (copy == NULL) {
+        error_no_memory(e, "a message to write", size);
+        return NULL;
+    }
+    char *at = (char *)(copy + 1);
+    *copy = (stored_webhook){put_text(&at, w->id), put_text(&at, w->task), put_text(&at, w->url), put_text(&at, w->body), w->attempts, w->due_ms};
+    return copy;
+}
+
+/* w NULL: alone. */
+static bool hand_over_task(task_store *s, change_kind kind, const task *t, const stored_webhook *w, task_store_done done, void *context, error *e) {
     change *c = change_new(kind, t->id, done, context, e);
     if (c == NULL) return false;
-    if (!task_copy(t, &c->task, e)) {
+    if ((w != NULL && (c->webhook = copy_webhook(w, e)) == NULL) || !task_copy(t, &c->task, e)) {
+        free(c->webhook);
         free(c);
         return false;
     }
@@ -384,14 +416,18 @@ static bool hand_over_task(task_store *s, change_kind kind, const task *t, task_
 }
 
 bool task_store_add_task(task_store *s, const task *t, task_store_done done, void *context, error *e) {
-    return hand_over_task(s, ADD_TASK, t, done, context, e);
+    return hand_over_task(s, ADD_TASK, t, NULL, done, context, e);
 }
 
 bool task_store_put_task(task_store *s, const task *t, task_store_done done, void *context, error *e) {
-    return hand_over_task(s, PUT_TASK, t, done, context, e);
+    return hand_over_task(s, PUT_TASK, t, NULL, done, context, e);
 }
 
-bool task_store_note_task(task_store *s, const task *t, error *e) { return hand_over_task(s, NOTE_TASK, t, NULL, NULL, e); }
+bool task_store_put_task_and_webhook(task_store *s, const task *t, const stored_webhook *w, task_store_done done, void *context, error *e) {
+    return hand_over_task(s, PUT_TASK, t, w, done, context, e);
+}
+
+bool task_store_note_task(task_store *s, const task *t, error *e) { return hand_over_task(s, NOTE_TASK, t, NULL, NULL, NULL, e); }
 
 void task_store_hurry(task_store *s) {
     pthread_mutex_lock(&s->mutex);
@@ -428,3 +464,30 @@ bool task_store_put_setting(task_store *s, const char *key, const char *value, e
     hand_over(s, c);
     return true;
 }
+
+bool task_store_put_webhook(task_store *s, const stored_webhook *w, error *e) {
+    change *c = change_new(PUT_WEBHOOK, w->task, NULL, NULL, e);
+    if (c == NULL) return false;
+    c->webhook = copy_webhook(w, e);
+    if (c->webhook == NULL) {
+        free(c);
+        return false;
+    }
+    hand_over(s, c);
+    return true;
+}
+
+static bool hand_over_text(task_store *s, change_kind kind, const char *text, error *e) {
+    change *c = change_new(kind, "", NULL, NULL, e);
+    if (c == NULL) return false;
+    c->text = strdup(text);
+    if (c->text == NULL) {
+        free(c);
+        return error_no_memory(e, "a change to write", strlen(text));
+    }
+    hand_over(s, c);
+    return true;
+}
+
+bool task_store_delete_webhook(task_store *s, const char *id, error *e) { return hand_over_text(s, DELETE_WEBHOOK, id, e); }
+bool task_store_put_gone_webhook(task_store *s, const char *url, error *e) { return hand_over_text(s, PUT_GONE, url, e); }

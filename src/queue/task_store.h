@@ -26,13 +26,14 @@ typedef struct task_store_options {
     void (*remove_files)(void *context, const char *id, int images);
 } task_store_options;
 
-/* Opens the database (task_database.h says how it can fail) and reads it through `reader`, `profile` and `setting` (each may be NULL inside);
- * then the writer starts. */
+/* Opens the database (task_database.h says how it can fail) and reads it through these, tasks first (what follows them may be NULL); then the writer starts. */
 typedef struct task_store_readers {
     task_database_reader tasks;
     void *context;
     void (*profile)(void *context, const stored_profile *p);
     void (*setting)(void *context, const char *key, const char *value);
+    void (*webhook)(void *context, const stored_webhook *w);
+    void (*gone_webhook)(void *context, const char *url);
 } task_store_readers;
 bool task_store_open(const task_store_options *options, const task_store_readers *readers, task_database_report *report, task_store **out,
                      error *e);
@@ -46,11 +47,16 @@ void task_store_service(task_store *s);
 bool task_store_add_task(task_store *s, const task *t, task_store_done done, void *context, error *e);
 /* A change that was promised. One that is closing is written with its end. */
 bool task_store_put_task(task_store *s, const task *t, task_store_done done, void *context, error *e);
+/* The same, and in one transaction with it a message that tells of it. */
+bool task_store_put_task_and_webhook(task_store *s, const task *t, const stored_webhook *w, task_store_done done, void *context, error *e);
 /* A change that nobody waits for: it goes with the next that somebody does, or soon. */
 bool task_store_note_task(task_store *s, const task *t, error *e);
 void task_store_hurry(task_store *s); /* notes that wait go now */
 bool task_store_delete_task(task_store *s, const char *id, int images, error *e);
 bool task_store_put_profile(task_store *s, const stored_profile *p, error *e);
 bool task_store_put_setting(task_store *s, const char *key, const char *value, error *e); /* value NULL: none */
+bool task_store_put_webhook(task_store *s, const stored_webhook *w, error *e);
+bool task_store_delete_webhook(task_store *s, const char *id, error *e);
+bool task_store_put_gone_webhook(task_store *s, const char *url, error *e);
 
 #endif

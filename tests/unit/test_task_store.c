@@ -32,6 +32,7 @@ typedef struct fixture {
     error skip;
     stored_profile profile;
     char settings[256];
+    char webhooks[512], gone[64];
     int done, refused, order_broken;
     uint64_t next_sequence;
     error refusal;
@@ -65,6 +66,18 @@ static void take_setting(void *context, const char *key, const char *value) {
     snprintf(f->settings + n, sizeof f->settings - n, "%s=%s;", key, value);
 }
 
+static void take_webhook(void *context, const stored_webhook *w) {
+    fixture *f = context;
+    size_t n = strlen(f->webhooks);
+    snprintf(f->webhooks + n, sizeof f->webhooks - n, "%s of %.26s to %s: %s, %d, %lld;", w->id, w->task, w->url, w->body, w->attempts, (long long)w->due_ms);
+}
+
+static void take_gone(void *context, const char *url) {
+    fixture *f = context;
+    size_t n = strlen(f->gone);
+    snprintf(f->gone + n, sizeof f->gone - n, "%s;", url);
+}
+
 static void trouble(void *context, const error *why) {
     fixture *f = context;
     if (why == NULL) {
@@ -83,7 +96,7 @@ static void remove_files(void *context, const char *id, int images) {
 
 static bool open_store(fixture *f, error *e) {
     const task_store_options options = {.path = f->path, .context = f, .trouble = trouble, .remove_files = remove_files};
-    const task_store_readers readers = {{f, take_task, skip_task}, f, take_profile, take_setting};
+    const task_store_readers readers = {{f, take_task, skip_task}, f, take_profile, take_setting, take_webhook, take_gone};
     return task_store_open(&options, &readers, &f->report, &f->store, e);
 }
 
@@ -93,7 +106,7 @@ static void forget(fixture *f) {
         free(f->tasks[i]);
     }
     f->task_count = f->skipped = f->profiles = 0;
-    f->settings[0] = '\0';
+    f->settings[0] = f->webhooks[0] = f->gone[0] = '\0';
 }
 
 static void close_store(fixture *f) {
@@ -192,6 +205,9 @@ static void everything_comes_back(void **state) {
     t.metrics.memory_peak = UINT64_MAX - 1;
     task_plan plan = {.count = 2, .steps = {"evict idle models", "decode in tiles"}};
     t.plan = &plan;
+    t.request.webhook = "https://a.example/";
+    t.request.webhook_events = 5;
+    t.webhook = (task_webhook){.started = true, .attempts = 7, .delivered = 2, .given_up = 1, .last_error = "no \"answer\""};
     assert_true(task_store_add_task(f->store, &t, done, f, &e));
     const stored_profile p = {"demo", "bf16", "64x64|77|pair", 3, 1ull << 40, 5, 0.25, 1.5, 0.125, 2.5, 1700000000001};
     assert_true(task_store_put_profile(f->store, &p, &e));
@@ -223,6 +239,9 @@ static void everything_comes_back(void **state) {
     assert_true(r->metrics.denoise_seconds == 0.1 && r->metrics.memory_peak == UINT64_MAX - 1);
     assert_int_equal(r->plan->count, 2);
     assert_string_equal(r->plan->steps[1], "decode in tiles");
+    assert_string_equal(r->request.webhook, "https://a.example/");
+    assert_true(r->request.webhook_events == 5 && r->webhook.started && r->webhook.attempts == 7 && r->webhook.delivered == 2 && r->webhook.given_up == 1);
+    assert_string_equal(r->webhook.last_error, "no \"answer\"");
     assert_int_equal(f->profiles, 1);
     assert_memory_equal(&f->profile, &p, sizeof p);
     assert_string_equal(f->settings, "paused=by hand;");
@@ -244,6 +263,106 @@ static void a_changed_task_replaces_its_row_and_a_closing_one_has_its_end(void *
     reopen(f);
     assert_int_equal(f->task_count, 1);
     assert_true(f->tasks[0]->status == TASK_COMPLETED && f->tasks[0]->finished_ms == 9 && !f->tasks[0]->closing);
+}
+
+static void execute(const char *path, const char *sql) {
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void messages_come_back_by_when_they_are_due(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    const stored_webhook later = {"m-1", "T1", "http://a.example/", "{\"x\": 1}", 3, 2000}, sooner = {"m-2", "T2", "http://b.example/", "{}", 0, 1000},
+                         through = {"m-3", "T2", "http://b.example/", "{}", 0, 1};
+    stored_webhook again = later;
+    assert_true(task_store_put_webhook(f->store, &later, &e) && task_store_put_webhook(f->store, &sooner, &e) && task_store_put_webhook(f->store, &through, &e));
+    again.attempts = 4;
+    again.due_ms = 3000;
+    assert_true(task_store_put_webhook(f->store, &again, &e) && task_store_delete_webhook(f->store, "m-3", &e));
+    assert_true(task_store_put_gone_webhook(f->store, "http://c.example/", &e));
+    reopen(f);
+    assert_string_equal(f->webhooks, "m-2 of T2 to http://b.example/: {}, 0, 1000;m-1 of T1 to http://a.example/: {\"x\": 1}, 4, 3000;");
+    assert_string_equal(f->gone, "http://c.example/;");
+}
+
+static void the_oldest_of_many_gone_addresses_are_forgotten(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    close_store(f);
+    execute(f->path, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO gone_webhooks SELECT 'u' || i, i FROM n");
+    reopen(f);
+    assert_true(task_store_put_gone_webhook(f->store, "newest", &e));
+    reopen(f);
+    assert_memory_equal(f->gone, "u2;u3;", 6);
+    close_store(f);
+    execute(f->path, "DELETE FROM gone_webhooks WHERE gone_ms BETWEEN 2 AND 999");
+    reopen(f);
+    assert_string_equal(f->gone, "u1000;newest;");
+}
+
+/* An end and the message that tells of it are one: whichever cannot be written keeps the other back. */
+static void an_end_and_its_message_are_written_together_or_not_at_all(void **state) {
+    fixture *f = *state;
+    error e;
+    reopen(f);
+    task good = make_task(1, "good"), faulty = make_task(2, "faulty");
+    const stored_webhook of_good = {"m-1", good.id, "http://a.example/", "{}", 0, 1000}, of_faulty = {"m-2", faulty.id, "http://a.example/", "{}", 0, 1000};
+    assert_true(task_store_put_task_and_webhook(f->store, &good, &of_good, done, f, &e));
+    faulty.request.model = NULL; /* the table does not take that */
+    assert_true(task_store_put_task_and_webhook(f->store, &faulty, &of_faulty, done, f, &e));
+    serve_until(f, &f->done, 2);
+    assert_int_equal(f->refused, 1);
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    assert_non_null(strstr(f->webhooks, "m-1 of "));
+    assert_null(strstr(f->webhooks, "m-2"));
+    /* And the other way round: a message that cannot be written. */
+    close_store(f);
+    execute(f->path, "CREATE TRIGGER no BEFORE INSERT ON webhooks BEGIN SELECT RAISE(ABORT, 'no'); END");
+    reopen(f);
+    task third = make_task(3, "third");
+    const stored_webhook of_third = {"m-3", third.id, "http://a.example/", "{}", 0, 1000};
+    assert_true(task_store_put_task_and_webhook(f->store, &third, &of_third, done, f, &e));
+    serve_until(f, &f->done, 3);
+    assert_int_equal(f->refused, 2);
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+}
+
+/* What version 1 had written, by the very statements that made it. */
+static void a_database_of_the_first_version_is_brought_up_to_date(void **state) {
+    fixture *f = *state;
+    error e;
+    execute(f->path,
+            "CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, status TEXT NOT NULL, priority TEXT NOT NULL, sequence INTEGER NOT NULL, owner TEXT,"
+            " model TEXT NOT NULL, request TEXT NOT NULL, created_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL,"
+            " deadline_ms INTEGER NOT NULL, charges INTEGER NOT NULL, cancel_requested INTEGER NOT NULL, images TEXT NOT NULL, failure TEXT, metrics TEXT NOT NULL,"
+            " plan TEXT, idempotency_key TEXT, body_hash INTEGER NOT NULL, body_size INTEGER NOT NULL, engine TEXT, lease_owner TEXT, lease_expires INTEGER)"
+            " WITHOUT ROWID;"
+            "CREATE TABLE profiles (model TEXT NOT NULL, precision TEXT NOT NULL, shape TEXT NOT NULL, batch INTEGER NOT NULL, peak_bytes INTEGER NOT NULL,"
+            " reserve_bytes INTEGER NOT NULL, step_seconds REAL NOT NULL, load_seconds REAL NOT NULL, encode_seconds REAL NOT NULL, decode_seconds REAL NOT NULL,"
+            " measured_ms INTEGER NOT NULL, PRIMARY KEY (model, precision, shape, batch)) WITHOUT ROWID;"
+            "CREATE TABLE settings (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;"
+            "INSERT INTO tasks VALUES ('00000000000000000000000001', 'completed', 'high', 4, NULL, 'demo',"
+            " '{\"prompt\":\"old\",\"precision\":\"auto\",\"width\":64,\"height\":64,\"steps\":4,\"count\":1,\"max_sequence_length\":77}', 1, 2, 3, 0, 0, 0,"
+            " '[{\"seed\":5,\"stored\":true,\"bytes\":9}]', NULL, '{}', NULL, NULL, 0, 0, NULL, NULL, NULL);"
+            "INSERT INTO settings VALUES ('paused', 'by hand');"
+            "PRAGMA user_version = 1");
+    reopen(f);
+    assert_int_equal(f->task_count, 1);
+    assert_true(f->tasks[0]->sequence == 4 && f->tasks[0]->images[0].bytes == 9 && f->tasks[0]->request.webhook == NULL && f->tasks[0]->webhook.attempts == 0);
+    assert_string_equal(f->settings, "paused=by hand;");
+    task t = make_task(5, "new");
+    const stored_webhook w = {"m-1", t.id, "http://a.example/", "{}", 0, 1000};
+    assert_true(task_store_put_task_and_webhook(f->store, &t, &w, NULL, NULL, &e));
+    reopen(f);
+    assert_int_equal(f->task_count, 2);
+    assert_memory_equal(f->webhooks, "m-1 ", 4);
 }
 
 static void notes_are_written_without_company(void **state) {
@@ -362,13 +481,6 @@ static void a_damaged_database_is_moved_aside(void **state) {
     }
 }
 
-static void execute(const char *path, const char *sql) {
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
-
 static void rows_that_cannot_be_read_stay_and_are_told(void **state) {
     fixture *f = *state;
     static const char *const damages[] = {
@@ -415,7 +527,7 @@ static void a_newer_database_is_left_alone(void **state) {
     assert_false(open_store(f, &e));
     assert_int_equal(e.code, ERROR_UNSUPPORTED);
     assert_non_null(strstr(e.text, f->path));
-    execute(f->path, "PRAGMA user_version = 1");
+    execute(f->path, "PRAGMA user_version = 2");
     reopen(f);
     assert_int_equal(f->task_count, 1);
 }
@@ -520,6 +632,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(everything_comes_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_changed_task_replaces_its_row_and_a_closing_one_has_its_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(messages_come_back_by_when_they_are_due, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_oldest_of_many_gone_addresses_are_forgotten, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_end_and_its_message_are_written_together_or_not_at_all, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_database_of_the_first_version_is_brought_up_to_date, set_up, tear_down),
         cmocka_unit_test_setup_teardown(notes_are_written_without_company, set_up, tear_down),
         cmocka_unit_test_setup_teardown(deleting_removes_files_first_and_then_the_row, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tasks_come_back_in_the_order_of_submission, set_up, tear_down),
