@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buffer.h"
@@ -115,4 +116,16 @@ bool json_array(json object, const char *key, json *out, error *e) {
     if (!yyjson_is_arr(member.value)) return json_complain(object, key, e, "must be an array");
     *out = member;
     return true;
+}
+
+/* The text is its caller's to free, so it comes from our allocator. */
+static void *text_malloc(void *context, size_t size) { return (void)context, malloc(size); }
+static void *text_realloc(void *context, void *at, size_t old_size, size_t size) { return (void)context, (void)old_size, realloc(at, size); }
+static void text_free(void *context, void *at) { (void)context, free(at); }
+
+char *json_write(yyjson_mut_doc *doc, size_t *size) {
+    static const yyjson_alc memory = {text_malloc, text_realloc, text_free, NULL};
+    char *text = doc != NULL ? yyjson_mut_write_opts(doc, YYJSON_WRITE_ALLOW_INVALID_UNICODE, &memory, size, NULL) : NULL;
+    yyjson_mut_doc_free(doc);
+    return text;
 }

@@ -47,6 +47,9 @@ int command_serve(int argc, char **argv) {
                  .local_needs_key = config_boolean(c, OPTION_LOOPBACK_NEEDS_KEY),
                  .allowed_hosts = config_text(c, OPTION_ALLOWED_HOSTS),
                  .allowed_origins = config_text(c, OPTION_ALLOWED_ORIGINS)},
+        .webhook_secret = config_text(c, OPTION_WEBHOOK_SECRET),
+        .webhook_allow = config_text(c, OPTION_WEBHOOK_ALLOW),
+        .webhook_ca_file = config_text(c, OPTION_WEBHOOK_CA_FILE),
         .log_level = (int)options_log_level(c),
         .quiet = config_boolean(c, OPTION_QUIET),
     };

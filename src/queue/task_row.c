@@ -156,19 +156,12 @@ static bool bind_text(sqlite3_stmt *s, enum column c, const char *text) {
 
 static bool bind_number(sqlite3_stmt *s, enum column c, int64_t n) { return sqlite3_bind_int64(s, c + 1, n) == SQLITE_OK; }
 
-/* The text is ours to free, so it comes from our allocator. */
-static void *text_malloc(void *context, size_t size) { return (void)context, malloc(size); }
-static void *text_realloc(void *context, void *at, size_t old_size, size_t size) { return (void)context, (void)old_size, realloc(at, size); }
-static void text_free(void *context, void *at) { (void)context, free(at); }
-static const yyjson_alc text_memory = {text_malloc, text_realloc, text_free, NULL};
-
 /* Takes the document. */
 static bool bind_document(sqlite3_stmt *s, enum column c, yyjson_mut_doc *doc, yyjson_mut_val *root) {
     size_t size = 0;
     yyjson_mut_doc_set_root(doc, root);
     /* Prompts came as JSON and are valid; names of models are names of folders and need not be. */
-    char *text = doc != NULL ? yyjson_mut_write_opts(doc, YYJSON_WRITE_ALLOW_INVALID_UNICODE, &text_memory, &size, NULL) : NULL;
-    yyjson_mut_doc_free(doc);
+    char *text = json_write(doc, &size);
     if (text == NULL) return false;
     bool ok = sqlite3_bind_text(s, c + 1, text, (int)size, SQLITE_TRANSIENT) == SQLITE_OK;
     free(text);

@@ -17,6 +17,7 @@ enum {
     MAX_SUSPENDED = 8, /* tasks at once that urgent ones took their slots from; an engine holds 16 + 8 */
     DRAIN_MS = 30 * 1000, /* running tasks and answers on their way get this long */
     DRAIN_POLL_MS = 20,
+    DRAIN_WEBHOOKS_MS = 5 * 1000, /* messages on their way, once all else is done; others wait for the next start */
 };
 
 typedef struct server {
@@ -30,7 +31,8 @@ typedef struct server {
     sigset_t signals_before;
     loop_watch *signal_watch;
     loop_timer *drain_timer;
-    int drain_ms; /* since the drain began */
+    int drain_ms; /* since the drain began, … */
+    int done_ms;  /* … and since nothing but webhooks was under way */
 } server;
 
 static void handle(void *context, http_exchange *x) {
@@ -70,6 +72,7 @@ static void task_changed(void *context, const task *t, task_change what) {
     if (anew || what == CHANGE_ENDED) previews_drop(s->services.previews, t->id);
     events_changed(s->services.events, t, what);
     watches_changed(s->services.watches, t, what);
+    webhooks_changed(s->services.webhooks, t, what);
 }
 
 /* --- the end --- */
@@ -81,7 +84,9 @@ static void drain_further(void *context) {
     waits_give_up_queued(s->services.waits); /* also those whose engine died meanwhile */
     watches_give_up_queued(s->services.watches);
     if (dispatch_idle(s->services.dispatch)) events_end(s->services.events);
-    bool over = dispatch_idle(s->services.dispatch) && transcoder_idle(s->services.transcoder) && http_server_sending(s->http) == 0;
+    bool done = dispatch_idle(s->services.dispatch) && transcoder_idle(s->services.transcoder) && http_server_sending(s->http) == 0;
+    if (done) s->done_ms += DRAIN_POLL_MS;
+    bool over = done && (webhooks_sending(s->services.webhooks) == 0 || s->done_ms >= DRAIN_WEBHOOKS_MS);
     if (over || s->drain_ms >= DRAIN_MS) loop_stop(s->loop);
     else loop_timer_set(s->drain_timer, DRAIN_POLL_MS);
 }
@@ -168,8 +173,21 @@ static bool start(server *s, error *e) {
         !events_new(s->loop, v->queue, v->previews, &v->events, e) ||
         !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;
-    const task_keeper_options keeping = {
-        .loop = s->loop, .queue = v->queue, .idempotency = v->idempotency, .pictures = v->pictures, .profiles = v->profiles, .state_folder = o->state_folder};
+    const webhooks_options hooks = {.loop = s->loop,
+                                    .queue = v->queue,
+                                    .previews = v->previews,
+                                    .state_folder = o->state_folder,
+                                    .secret = o->webhook_secret,
+                                    .allowed = o->webhook_allow,
+                                    .authorities = o->webhook_ca_file};
+    if (!webhooks_new(&hooks, &v->webhooks, e)) return false;
+    const task_keeper_options keeping = {.loop = s->loop,
+                                         .queue = v->queue,
+                                         .idempotency = v->idempotency,
+                                         .pictures = v->pictures,
+                                         .profiles = v->profiles,
+                                         .webhooks = v->webhooks,
+                                         .state_folder = o->state_folder};
     const retention_limits keep = {.tasks = (size_t)o->keep_tasks,
                                    .age_ms = (int64_t)(o->keep_images_days * 24 * 3600 * 1000 + 0.5),
                                    .bytes = (uint64_t)(o->keep_images_gb * (double)(1 << 30))};
@@ -203,7 +221,9 @@ static bool start(server *s, error *e) {
         .changed = task_changed,
         .context = s,
     };
-    return dispatch_new(&dispatching, &v->dispatch, e);
+    if (!dispatch_new(&dispatching, &v->dispatch, e)) return false;
+    webhooks_begin(v->webhooks, v->keeper);
+    return true;
 }
 
 static void stop(server *s) {
@@ -214,6 +234,7 @@ static void stop(server *s) {
     input_store_free(v->inputs);
     retention_free(s->retention);
     dispatch_free(v->dispatch);
+    webhooks_free(v->webhooks);
     task_keeper_free(v->keeper);
     engine_profiles_free(v->profiles);
     submissions_free(v->submissions);

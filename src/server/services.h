@@ -18,6 +18,7 @@
 #include "server/uploads.h"
 #include "server/waits.h"
 #include "server/watches.h"
+#include "server/webhooks.h"
 
 typedef struct services {
     loop *loop;
@@ -35,6 +36,7 @@ typedef struct services {
     waits *waits;
     watches *watches;
     events *events;
+    webhooks *webhooks;
     idempotency *idempotency;
     machine_figures *machine;
     int vram_state; /* of engine/vram_manager, as it was shown last: it falls late */

@@ -139,6 +139,24 @@ static void add_class(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manage
     yyjson_mut_obj_add_bool(doc, o, "suspended", t->suspended);
 }
 
+/* Names of server/webhooks.h, in the order of their bits. */
+static yyjson_mut_val *webhook(yyjson_mut_doc *doc, const task *t) {
+    static const char *const events[] = {"start", "progress", "completed"};
+    char text[TASK_WEBHOOK_ERROR_BYTES];
+    if (t->request.webhook == NULL) return yyjson_mut_null(doc);
+    yyjson_mut_val *o = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_strcpy(doc, o, "url", t->request.webhook);
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, o, "events_filter");
+    for (int i = 0; i < 3; i++)
+        if ((t->request.webhook_events >> i & 1) != 0) yyjson_mut_arr_add_str(doc, list, events[i]);
+    yyjson_mut_obj_add_int(doc, o, "attempts", t->webhook.attempts);
+    yyjson_mut_obj_add_int(doc, o, "delivered", t->webhook.delivered);
+    yyjson_mut_obj_add_int(doc, o, "given_up", t->webhook.given_up);
+    if (t->webhook.last_error[0] == '\0') yyjson_mut_obj_add_null(doc, o, "last_error");
+    else yyjson_mut_obj_add_strcpy(doc, o, "last_error", problem_text(t->webhook.last_error, text, sizeof text));
+    return o;
+}
+
 yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const struct previews *p, const task *t, int64_t now_ms) {
     yyjson_mut_val *o = yyjson_mut_obj(doc), *seen = task_preview_document(doc, p, t);
     yyjson_mut_obj_add_strcpy(doc, o, "id", t->id);
@@ -161,6 +179,7 @@ yyjson_mut_val *task_document(yyjson_mut_doc *doc, const queue_manager *q, const
     yyjson_mut_obj_add_val(doc, o, "metrics", metrics(doc, t, now_ms));
     yyjson_mut_obj_add_val(doc, o, "request", request(doc, &t->request));
     yyjson_mut_obj_add_bool(doc, o, "cancel_requested", t->cancel_requested);
+    yyjson_mut_obj_add_val(doc, o, "webhook", webhook(doc, t));
     add_time(doc, o, "created_at", t->created_ms);
     add_time(doc, o, "started_at", t->started_ms);
     add_time(doc, o, "finished_at", t->finished_ms);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "server/webhooks.h"
 
 enum { RETRY_MS = 1000 };
 
@@ -80,7 +81,8 @@ static void end_written(void *context, const char *id, const error *fault) {
 
 static void write_end(task_keeper *k, const task *t) {
     error fault = {0};
-    if (task_store_put_task(k->store, t, end_written, k, &fault)) {
+    const stored_webhook *message = k->options.webhooks != NULL ? webhooks_ending(k->options.webhooks, t) : NULL;
+    if (message != NULL ? task_store_put_task_and_webhook(k->store, t, message, end_written, k, &fault) : task_store_put_task(k->store, t, end_written, k, &fault)) {
         k->ends++;
         return;
     }
@@ -89,7 +91,7 @@ static void write_end(task_keeper *k, const task *t) {
     loop_timer_set(k->timer, RETRY_MS);
 }
 
-static void note(task_keeper *k, const task *t) {
+void task_keeper_note(task_keeper *k, const task *t) {
     error fault = {0};
     if (!task_store_note_task(k->store, t, &fault)) log_line(LOG_WARNING, "task %s: its state is not written: %s", t->id, fault.text);
 }
@@ -98,7 +100,7 @@ static void changed(void *context, task *t) {
     task_keeper *k = context;
     if (k->accepting || task_status_is_final(t->status)) return;
     if (t->closing) write_end(k, t);
-    else note(k, t);
+    else task_keeper_note(k, t);
 }
 
 static uint64_t bytes_of(const task *t) {
@@ -130,7 +132,7 @@ void task_keeper_picture_stored(task_keeper *k, task *t, int index, uint64_t byt
     t->images[index].stored = true;
     t->images[index].bytes = bytes;
     /* A task's only picture is written with its end, which comes at once. */
-    if (t->request.count > 1 || task_status_is_final(t->status)) note(k, t);
+    if (t->request.count > 1 || task_status_is_final(t->status)) task_keeper_note(k, t);
 }
 
 void task_keeper_picture_removed(task_keeper *k, task *t, int index) {
@@ -139,7 +141,7 @@ void task_keeper_picture_removed(task_keeper *k, task *t, int index) {
     t->images[index].bytes = 0;
     /* The file first: a row that still counts it after a crash is harmless, a file that no row knows stays for ever. */
     picture_store_remove_one(k->options.pictures, t->id, index);
-    note(k, t);
+    task_keeper_note(k, t);
     task_store_hurry(k->store);
 }
 
@@ -234,6 +236,35 @@ void task_keeper_set(task_keeper *k, const char *key, const char *value) {
     if (!task_store_put_setting(k->store, key, value, &fault)) log_line(LOG_WARNING, "the setting '%s' is not written: %s", key, fault.text);
 }
 
+/* --- webhooks --- */
+
+static void tell_lost(const char *what, const error *fault) { log_line(LOG_WARNING, "the webhook %s: its state is not written: %s", what, fault->text); }
+
+void task_keeper_put_webhook(task_keeper *k, const stored_webhook *w) {
+    error fault = {0};
+    if (!task_store_put_webhook(k->store, w, &fault)) tell_lost(w->id, &fault);
+}
+
+void task_keeper_delete_webhook(task_keeper *k, const char *id) {
+    error fault = {0};
+    if (!task_store_delete_webhook(k->store, id, &fault)) tell_lost(id, &fault);
+}
+
+void task_keeper_put_gone_webhook(task_keeper *k, const char *url) {
+    error fault = {0};
+    if (!task_store_put_gone_webhook(k->store, url, &fault)) tell_lost("that answered 410", &fault);
+}
+
+static void take_webhook(void *context, const stored_webhook *w) {
+    const task_keeper *k = context;
+    if (k->options.webhooks != NULL) webhooks_restore(k->options.webhooks, w);
+}
+
+static void take_gone_webhook(void *context, const char *url) {
+    const task_keeper *k = context;
+    if (k->options.webhooks != NULL) webhooks_restore_gone(k->options.webhooks, url);
+}
+
 /* --- the beginning --- */
 
 /* A picture that the row counts as stored may have been taken away meanwhile; what is not final makes it again. */
@@ -305,7 +336,7 @@ static bool open_store(task_keeper *k, error *e) {
     char path[PATH_MAX];
     task_database_report report;
     const task_store_options storing = {.path = path, .context = k, .trouble = store_trouble, .remove_files = remove_files};
-    const task_store_readers readers = {{k, take_task, skip_task}, k, take_profile, take_setting};
+    const task_store_readers readers = {{k, take_task, skip_task}, k, take_profile, take_setting, take_webhook, take_gone_webhook};
     if (!file_join(path, sizeof path, k->options.state_folder, "imagined.db", e)) return false;
     bool ok = task_store_open(&storing, &readers, &report, &k->store, e);
     if (report.moved_to[0] != '\0')

@@ -14,6 +14,7 @@
 #include "server/picture_store.h"
 
 typedef struct task_keeper task_keeper;
+struct webhooks;
 
 typedef struct task_keeper_options {
     loop *loop;
@@ -21,6 +22,7 @@ typedef struct task_keeper_options {
     idempotency *idempotency;
     const picture_store *pictures;
     engine_profiles *profiles; /* kept as well; outlives the keeper */
+    struct webhooks *webhooks; /* whose messages are kept with the tasks; outlives the keeper. NULL: none are */
     const char *state_folder; /* of imagined.db */
 } task_keeper_options;
 
@@ -60,5 +62,11 @@ void task_keeper_each_unfinished(const task_keeper *k, void (*visit)(void *conte
 /* Settings outlive the process; NULL: none. The answer is borrowed until the next change of that key. */
 const char *task_keeper_setting(const task_keeper *k, const char *key);
 void task_keeper_set(task_keeper *k, const char *key, const char *value);
+/* What is told of the task elsewhere has changed: it is written soon. */
+void task_keeper_note(task_keeper *k, const task *t);
+/* Messages of webhooks; without memory for them the log says so, and an older state stays on disk. */
+void task_keeper_put_webhook(task_keeper *k, const stored_webhook *w);
+void task_keeper_delete_webhook(task_keeper *k, const char *id);
+void task_keeper_put_gone_webhook(task_keeper *k, const char *url);
 
 #endif

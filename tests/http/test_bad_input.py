@@ -28,7 +28,7 @@ FIELDS = [
 ]
 NATIVE = FIELDS + [
     ("model", "no-such-model"), ("priority", "soon"), ("priority", 4), ("priority", -1), ("priority", 1.5),
-    ("webhook", "http://example.org/"),
+    ("webhook", "http://127.0.0.1/"), ("webhook", "example.org"), ("webhook", 7), ("webhook_events_filter", "start"), ("webhook_events_filter", []),
     ("steps", 8), ("promt", "typo"), ("size", "64x64"),
 ]
 OPENAI = FIELDS + [

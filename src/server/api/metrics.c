@@ -125,6 +125,17 @@ static void add_engine(buffer *out, const services *s) {
 
 /* --- the server --- */
 
+static void add_webhooks(buffer *out, const services *s) {
+    static const char total[] = "imagined_webhooks_total";
+    const webhook_stats w = webhooks_get_stats(s->webhooks);
+    prometheus_text_family(out, total, "counter", "Attempts to deliver a webhook's message, by what came of them; failed: another follows.");
+    prometheus_text_sample(out, total, one_label("result", "delivered"), w.delivered);
+    prometheus_text_sample(out, total, one_label("result", "failed"), w.failed);
+    prometheus_text_sample(out, total, one_label("result", "given_up"), w.given_up);
+    prometheus_text_sample(out, total, one_label("result", "gone"), w.gone);
+    add_single(out, "imagined_webhooks_pending", "gauge", "Messages that are not delivered yet.", w.pending);
+}
+
 static void add_requests(buffer *out, const http_server *http) {
     static const char name[] = "imagined_http_requests_total";
     prometheus_text_family(out, name, "counter", "Requests answered, by status.");
@@ -145,6 +156,7 @@ void metrics_get(services *s, http_exchange *x, const char *id) {
     add_queue(&out, s);
     add_memory(&out, s);
     add_engine(&out, s);
+    add_webhooks(&out, s);
     add_requests(&out, s->http);
     if (!buffer_ok(&out) || !http_body_add(&body, &out, NULL)) {
         buffer_free(&out);
