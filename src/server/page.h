@@ -1,4 +1,4 @@
-/* The files of the page below ui/, as they were when this was built; written by scripts/embed. */
+/* Files that are compiled in, as they were when this was built: the page's, of ui/, and the native API's OpenAPI document. Written by scripts/embed. */
 #ifndef IMAGINED_SERVER_PAGE_H
 #define IMAGINED_SERVER_PAGE_H
 
@@ -16,5 +16,7 @@ typedef struct page_file {
 
 extern const page_file page_files[];
 extern const size_t page_file_count;
+extern const page_file openapi_files[]; /* one */
+extern const size_t openapi_file_count;
 
 #endif

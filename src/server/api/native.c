@@ -10,6 +10,7 @@
 #include "server/api/native_body.h"
 #include "server/api/native_images.h"
 #include "server/api/native_models.h"
+#include "server/api/native_openapi.h"
 #include "server/api/native_page.h"
 #include "server/api/native_preview.h"
 #include "server/api/native_queue.h"
@@ -304,6 +305,7 @@ static const route routes[] = {
     {"GET", "/metrics", metrics_get},
     {"GET", "/health", native_get_health},
     {"GET", "/health/ready", native_get_ready},
+    {"GET", "/openapi.json", native_get_openapi},
     {"GET", "/", native_get_page},
     {"GET", "/ui/{id}", native_get_page_file},
 };

@@ -16,7 +16,7 @@ static const page_file *find(const char *name) {
     return NULL;
 }
 
-static void answer_file(http_exchange *x, const page_file *f) {
+void native_answer_file(http_exchange *x, const page_file *f) {
     const char *had = http_header(x, "if-none-match"), *takes = http_header(x, "accept-encoding");
     bool small = takes != NULL && strstr(takes, "gzip") != NULL && strstr(takes, "gzip;q=0") == NULL;
     http_body body = {0};
@@ -43,7 +43,7 @@ static void answer_file(http_exchange *x, const page_file *f) {
 
 void native_get_page(struct services *s, http_exchange *x, const char *id) {
     (void)s, (void)id;
-    answer_file(x, find("index.html"));
+    native_answer_file(x, find("index.html"));
 }
 
 void native_get_page_file(struct services *s, http_exchange *x, const char *id) {
@@ -51,7 +51,7 @@ void native_get_page_file(struct services *s, http_exchange *x, const char *id) 
     error why;
     (void)s;
     if (f != NULL) {
-        answer_file(x, f);
+        native_answer_file(x, f);
         return;
     }
     error_set(&why, ERROR_NOT_FOUND, "the page has no file '%.64s'", id);
