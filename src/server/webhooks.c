@@ -160,7 +160,8 @@ static uint64_t random_number(void) {
 static void tell_task(webhooks *w, task *t, const char *fault) {
     if (t == NULL) return;
     snprintf(t->webhook.last_error, sizeof t->webhook.last_error, "%s", fault);
-    task_keeper_note(w->keeper, t);
+    /* The end of one that is closing is written with its message, and never without. */
+    if (!t->closing) task_keeper_note(w->keeper, t);
 }
 
 /* The message has been delivered, or never will be. */

@@ -1,5 +1,5 @@
 /* Webhooks' rules without a network: which addresses are public, what the operator can allow, which URLs are taken, signatures as Standard Webhooks gives an example of,
- * and when a message is tried again. */
+ * when a message is tried again, and that the messages that wait are bounded. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +18,7 @@
 #include "server/webhook_guard.h"
 #include "server/webhook_schedule.h"
 #include "server/webhook_signature.h"
+#include "server/webhooks.h"
 
 static const struct sockaddr *address(const char *text, struct sockaddr_storage *out) {
     struct sockaddr_in *four = (struct sockaddr_in *)out;
@@ -202,11 +203,46 @@ static void attempts_come_when_the_standard_says(void **state) {
     assert_true(webhook_schedule_next(1, 0, -5) >= 4500);
 }
 
+static void too_many_messages_take_no_further_task(void **state) {
+    (void)state;
+    static const char text[] = "{\"webhook\": \"https://a.example/\"}", none[] = "{\"prompt\": \"x\"}";
+    char folder[] = "/tmp/imagined-test-XXXXXX", command[64];
+    assert_non_null(mkdtemp(folder));
+    loop *l;
+    webhooks *w;
+    json_document with, without;
+    task_request r = {0};
+    error e = {0};
+    assert_true(loop_new(&l, &e));
+    const webhooks_options options = {.loop = l, .state_folder = folder, .secret = "", .allowed = "", .authorities = ""};
+    assert_true(webhooks_new(&options, &w, &e));
+    assert_true(json_parse(text, strlen(text), "the request body", &with, &e) && json_parse(none, strlen(none), "the request body", &without, &e));
+    for (int i = 0; i < WEBHOOKS_PENDING; i++) {
+        char id[16];
+        assert_true(webhooks_read(w, json_root(&with), &r, &e));
+        snprintf(id, sizeof id, "m-%d", i);
+        webhooks_restore(w, &(stored_webhook){id, "t", "https://a.example/", "{}", 0, 1});
+    }
+    assert_string_equal(r.webhook, "https://a.example/");
+    assert_int_equal(r.webhook_events, WEBHOOK_COMPLETED);
+    assert_false(webhooks_read(w, json_root(&with), &r, &e));
+    assert_int_equal(e.code, ERROR_BUSY);
+    assert_true(webhooks_read(w, json_root(&without), &r, &e));
+    assert_int_equal(webhooks_get_stats(w).pending, WEBHOOKS_PENDING);
+    json_document_free(&with);
+    json_document_free(&without);
+    webhooks_free(w);
+    loop_free(l);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(special_addresses_are_not_public),     cmocka_unit_test(the_operator_can_allow_more),
         cmocka_unit_test(urls_say_where_they_go),               cmocka_unit_test(signatures_are_those_of_the_standard),
         cmocka_unit_test(a_secret_is_made_once),                cmocka_unit_test(attempts_come_when_the_standard_says),
+        cmocka_unit_test(too_many_messages_take_no_further_task),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
