@@ -1,6 +1,7 @@
 #include "server/request_fields.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -36,6 +37,12 @@ static bool read_int(json body, const char *key, int low, int high, int *io, err
     return true;
 }
 
+/* JSON knows one kind of number: 5.0 is 5. */
+static bool is_whole(yyjson_val *v, double low, double high) {
+    double n = yyjson_is_real(v) ? yyjson_get_real(v) : low - 1;
+    return n >= low && n <= high && n == floor(n);
+}
+
 /* All of an unsigned 64-bit number, also as text (many clients cannot say it as a number); −1 or nothing: leave the random one. */
 static bool read_seed(json body, uint64_t *io, error *e) {
     yyjson_val *v = json_get(body, "seed").value;
@@ -45,6 +52,11 @@ static bool read_seed(json body, uint64_t *io, error *e) {
         *io = yyjson_get_uint(v);
         return true;
     }
+    if (is_whole(v, 0, 9007199254740991)) {
+        *io = (uint64_t)yyjson_get_real(v);
+        return true;
+    }
+    if (is_whole(v, -1, -1)) return true;
     if (yyjson_is_sint(v)) return yyjson_get_sint(v) == -1 || json_complain(body, "seed", e, "%s", wanted);
     if (!yyjson_is_str(v)) return json_complain(body, "seed", e, "%s", wanted);
     const char *text = yyjson_get_str(v);
@@ -111,8 +123,8 @@ bool request_fields_read(json body, const model_info *model, int max_count, task
 bool request_fields_priority(json body, task_priority *io, error *e) {
     yyjson_val *v = json_get(body, "priority").value;
     if (v == NULL) return true;
-    if (yyjson_is_uint(v) && yyjson_get_uint(v) <= PRIORITY_LOW) {
-        *io = (task_priority)yyjson_get_uint(v);
+    if ((yyjson_is_uint(v) && yyjson_get_uint(v) <= PRIORITY_LOW) || is_whole(v, 0, PRIORITY_LOW)) {
+        *io = (task_priority)yyjson_get_num(v);
         return true;
     }
     if (yyjson_is_str(v) && task_priority_parse(yyjson_get_str(v), io)) return true;

@@ -214,7 +214,7 @@ def test_the_list_has_all_pictures_newest_first_page_by_page(make_server):
     assert first["prompt"] == "a fox" and first["seed"] == 2 and first["id"] == f"{first['task']}-0" and first["format"] == "png"
     content = server.get(first["url"]).content
     assert Image.open(io.BytesIO(content)).size == (first["width"], first["height"]) and len(content) == first["bytes"]
-    for query in ({"limit": 0}, {"limit": "x"}, {"kind": "cat"}, {"before": "x"}, {"before": "1."}, {"before": "1." + "a" * 80}):
+    for query in ({"limit": 0}, {"limit": "x"}, {"kind": "cat"}, {"before": "x"}, {"before": "1."}, {"before": "1.a b"}, {"before": "1." + "a" * 80}):
         assert server.get("/api/images", params=query).status_code == 422, query
 
 

@@ -51,7 +51,7 @@ def test_the_same_seed_gives_the_same_file(server):
 
 
 @pytest.mark.parametrize("given, expected", [(0, 0), (2**53 - 1, 2**53 - 1), (2**53, str(2**53)), (2**64 - 1, str(2**64 - 1)), ("12", 12),
-                                             (str(2**64 - 1), str(2**64 - 1))])
+                                             (str(2**64 - 1), str(2**64 - 1)), (7.0, 7), (0.0, 0)])
 def test_seeds_are_unsigned_64_bit(server, given, expected):
     assert server.finish(server.submit(seed=given))["images"][0]["seed"] == expected
 
@@ -67,7 +67,7 @@ def test_seeds_wrap_around(server):
     assert [i["seed"] for i in done["images"]] == [str(2**64 - 1), 0]
 
 
-@pytest.mark.parametrize("given, name", [("URGENT", "urgent"), ("High", "high"), (2, "normal"), ("3", "low"), (0, "urgent")])
+@pytest.mark.parametrize("given, name", [("URGENT", "urgent"), ("High", "high"), (2, "normal"), ("3", "low"), (0, "urgent"), (3.0, "low")])
 def test_priorities_by_name_or_number(server, given, name):
     assert server.task(server.submit(priority=given))["priority"] == name
 

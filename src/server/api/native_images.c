@@ -212,7 +212,8 @@ static bool read_list_query(const http_exchange *x, listing *l, error *e) {
     l->from = (place){.ms = INT64_MAX};
     if (before == NULL) return true;
     l->from.ms = strtoll(before, &end, 10);
-    if (before[0] < '0' || before[0] > '9' || *end != '.' || end[1] == '\0' || strlen(end + 1) >= sizeof l->from.name)
+    static const char of_names[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-";
+    if (before[0] < '0' || before[0] > '9' || *end != '.' || end[1] == '\0' || strlen(end + 1) >= sizeof l->from.name || strspn(end + 1, of_names) != strlen(end + 1))
         return error_field(e, ERROR_INVALID, "before", "'%.80s' is no place in the list: it must be `next` of the answer before", before);
     snprintf(l->from.name, sizeof l->from.name, "%s", end + 1);
     return true;
