@@ -129,6 +129,21 @@ def test_images(server, schema):
         conforms(schema, server.get(path), "/api/images/{id}", "GET", 404)
 
 
+def test_previews(server, schema):
+    task_id = server.submit("slow", num_inference_steps=200)
+    path, url = "/api/tasks/{id}/preview", f"/api/tasks/{task_id}/preview"
+    conforms(schema, server.get(url, params={"side": 0}), path, "GET", 422)
+    shown = until(lambda: server.task(task_id)["preview"])
+    conforms(schema, server.get(f"/api/tasks/{task_id}"), "/api/tasks/{id}", "GET", 200)
+    conforms(schema, server.get(shown["url"]), path, "GET", 200)
+    for kind in ("jpeg", "png", "webp"):
+        assert conforms(schema, server.get(url, params={"format": kind, "side": 64}), path, "GET", 200).headers["content-type"] == f"image/{kind}"
+    conforms(schema, server.get(url, headers={"if-none-match": "*"}), path, "GET", 304)
+    server.client.delete(f"/api/tasks/{task_id}")
+    server.finish(task_id)
+    conforms(schema, server.get(url), path, "GET", 404)
+
+
 def test_models_figures_and_health(server, schema):
     for what in ("load", "preload", "unload"):
         path = "/api/system/models/{id}/" + what
