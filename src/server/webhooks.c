@@ -239,12 +239,22 @@ static void on_results(void *context) {
     settle(w);
 }
 
+/* A file that cannot be made for want of space is made later: a full disk keeps nobody from starting. */
+static bool read_secrets(webhooks *w, error *e) {
+    char path[PATH_MAX];
+    bool made;
+    if (w->options.secret[0] != '\0') return webhook_secrets_parse(w->options.secret, "IMAGINED_WEBHOOK_SECRET", &w->secrets, e);
+    if (!file_join(path, sizeof path, w->options.state_folder, "webhook_secret", e) || !webhook_secrets_keep(path, &w->secrets, &made, e)) return false;
+    if (made) log_line(LOG_INFO, "webhooks are signed with a new secret, kept in %s", path);
+    return true;
+}
+
 /* The thread and what it needs are there once somebody wants to be told something. */
 static bool have_sender(webhooks *w) {
     error why = {0};
     const webhook_sender_options options = {w->guard, &w->secrets, w->options.authorities};
     if (w->sender != NULL) return true;
-    bool ok = webhook_sender_new(&options, &w->sender, &why) && loop_watch_new(w->options.loop, webhook_sender_fd(w->sender), on_results, w, &w->watch, &why);
+    bool ok = (w->secrets.count > 0 || read_secrets(w, &why)) && webhook_sender_new(&options, &w->sender, &why) && loop_watch_new(w->options.loop, webhook_sender_fd(w->sender), on_results, w, &w->watch, &why);
     if (ok) return true;
     webhook_sender_free(w->sender);
     w->sender = NULL;
@@ -419,20 +429,15 @@ bool webhooks_read(const webhooks *w, json body, task_request *io, error *e) {
 
 /* --- life --- */
 
-static bool read_secrets(webhooks *w, error *e) {
-    char path[PATH_MAX];
-    bool made;
-    if (w->options.secret[0] != '\0') return webhook_secrets_parse(w->options.secret, "IMAGINED_WEBHOOK_SECRET", &w->secrets, e);
-    if (!file_join(path, sizeof path, w->options.state_folder, "webhook_secret", e) || !webhook_secrets_keep(path, &w->secrets, &made, e)) return false;
-    if (made) log_line(LOG_INFO, "webhooks are signed with a new secret, kept in %s", path);
-    return true;
-}
-
 bool webhooks_new(const webhooks_options *options, webhooks **out, error *e) {
     webhooks *w = calloc(1, sizeof *w);
     if (w == NULL) return error_no_memory(e, "the webhooks", sizeof *w);
     w->options = *options;
-    if (!read_secrets(w, e) || !webhook_guard_new(options->allowed, &w->guard, e) || !loop_timer_new(options->loop, timer_due, w, &w->timer, e)) {
+    error why = {0};
+    bool ok = read_secrets(w, &why);
+    if (!ok && why.code == ERROR_DISK_FULL) log_line(LOG_WARNING, "webhooks have no secret yet: %s", why.text);
+    else if (!ok && e != NULL) *e = why;
+    if ((!ok && why.code != ERROR_DISK_FULL) || !webhook_guard_new(options->allowed, &w->guard, e) || !loop_timer_new(options->loop, timer_due, w, &w->timer, e)) {
         webhooks_free(w);
         return false;
     }

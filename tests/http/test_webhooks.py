@@ -15,6 +15,7 @@ import pytest
 import trustme
 from conftest import until
 from standardwebhooks import Webhook, WebhookVerificationError
+from test_full_disk import Preloaded
 from test_metrics import Metrics
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -392,6 +393,18 @@ def test_a_secret_is_made_and_kept(start, receive, tmp_path):
     server = start(IMAGINED_WEBHOOK_SECRET=None)
     settled(server, server.submit(webhook=receiver.url))
     assert path.read_text().strip() == secret and len(receiver.messages(secret)) == 2
+
+
+def test_a_secret_that_found_no_space_is_made_later(start, receive, tmp_path):
+    receiver, path, disk = receive(), tmp_path / "state" / "webhook_secret", Preloaded(tmp_path / "state")
+    start(IMAGINED_WEBHOOK_SECRET=None).stop()
+    path.unlink()
+    disk.fill()
+    server = start(IMAGINED_WEBHOOK_SECRET=None, **disk.environment)
+    assert "webhooks have no secret yet" in server.log.read_text() and not path.exists()
+    disk.free()
+    assert settled(server, server.submit(webhook=receiver.url))["delivered"] == 1
+    assert receiver.messages(path.read_text().strip())
 
 
 def test_several_secrets_sign_together(start, receive):
