@@ -146,7 +146,7 @@ static bool add_allowed(webhook_guard *g, const char *from, size_t size, error *
         memcpy(item.name, text, sizeof text);
     }
     if (!ok)
-        return error_set(e, ERROR_INVALID, "IMAGINED_WEBHOOK_ALLOW: '%.*s' is no host's name, no address and no block: it must look like hooks.lan, 10.0.0.7 or fd00::/8",
+        return error_set(e, ERROR_INVALID, "IMAGINED_WEBHOOK_ALLOW: '%.*s' is no host's name, address or block: it must look like hooks.lan, 10.0.0.7 or fd00::/8",
                          (int)(size < 80 ? size : 80), from);
     allowed *items = realloc(g->items, (g->count + 1) * sizeof *items);
     if (items == NULL) return error_no_memory(e, "the hosts that webhooks may go to", (g->count + 1) * sizeof *items);
@@ -225,7 +225,9 @@ bool webhook_target_parse(const char *url, webhook_target *out, error *e) {
     CURLU *u = curl_url();
     if (u == NULL) return error_no_memory(e, "a URL", WEBHOOK_URL_BYTES);
     CURLUcode code = curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME);
-    bool ok = code == CURLUE_OK ? true : code == CURLUE_OUT_OF_MEMORY ? error_no_memory(e, "a URL", WEBHOOK_URL_BYTES) : refuse(e, "is no URL: it must look like https://hooks.example/path");
+    bool ok = code == CURLUE_OK;
+    if (code == CURLUE_OUT_OF_MEMORY) error_no_memory(e, "a URL", WEBHOOK_URL_BYTES);
+    else if (!ok) refuse(e, "is no URL: it must look like https://hooks.example/path");
     if (ok && (!take_part(u, CURLUPART_SCHEME, scheme, sizeof scheme) || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)))
         ok = refuse(e, "must be an http or https URL");
     if (ok && (has_part(u, CURLUPART_USER) || has_part(u, CURLUPART_PASSWORD)))
@@ -254,5 +256,6 @@ bool webhook_guard_allows(const webhook_guard *g, const char *host, const struct
 
 bool webhook_guard_admits(const webhook_guard *g, const webhook_target *t, error *e) {
     if (!t->is_address || webhook_guard_allows(g, t->host, (const struct sockaddr *)&t->address)) return true;
-    return error_field(e, ERROR_INVALID, "webhook", "the request body: 'webhook' names %s, which is no public address: the operator can allow it with IMAGINED_WEBHOOK_ALLOW", t->host);
+    return error_field(e, ERROR_INVALID, "webhook", "the request body: 'webhook' names %s, which is no public address: the operator can allow it with IMAGINED_WEBHOOK_ALLOW",
+                       t->host);
 }

@@ -18,8 +18,8 @@ static bool parse_one(const char *text, size_t size, const char *source, webhook
     bool ok = out->count < WEBHOOK_SECRETS && size > prefix && size - prefix <= BASE64_SIZE(WEBHOOK_SECRET_MOST) && memcmp(text, PREFIX, prefix) == 0 &&
               base64_decode(text + prefix, size - prefix, bytes, &n, NULL) && n >= WEBHOOK_SECRET_LEAST && n <= WEBHOOK_SECRET_MOST;
     if (!ok)
-        return error_set(e, ERROR_INVALID, "%s: a secret must be whsec_ and %d to %d bytes in base 64 (echo whsec_$(openssl rand -base64 32)); at most %d, separated by commas",
-                         source, WEBHOOK_SECRET_LEAST, WEBHOOK_SECRET_MOST, WEBHOOK_SECRETS);
+        return error_set(e, ERROR_INVALID,
+                         "%s: a secret must be whsec_ and %d to %d bytes in base 64 (echo whsec_$(openssl rand -base64 32)); at most %d, separated by commas", source, WEBHOOK_SECRET_LEAST, WEBHOOK_SECRET_MOST, WEBHOOK_SECRETS);
     memcpy(out->of[out->count].bytes, bytes, n);
     out->of[out->count++].size = n;
     return true;

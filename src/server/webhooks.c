@@ -13,7 +13,11 @@
 #include "server/webhook_sender.h"
 
 static const double progress_seconds = 0.5; /* between two messages of a task's progress */
-enum { ID_BYTES = TASK_ID_BYTES + 32, NO_SENDER_MS = 5000 };
+enum {
+    ID_BYTES = TASK_ID_BYTES + 32,
+    NO_SENDER_MS = 5000,
+    AT_ONCE = 100, /* messages handed over before the loop sees to others */
+};
 
 typedef struct message {
     stored_webhook kept; /* texts behind the struct */
@@ -254,7 +258,8 @@ static bool have_sender(webhooks *w) {
     error why = {0};
     const webhook_sender_options options = {w->guard, &w->secrets, w->options.authorities};
     if (w->sender != NULL) return true;
-    bool ok = (w->secrets.count > 0 || read_secrets(w, &why)) && webhook_sender_new(&options, &w->sender, &why) && loop_watch_new(w->options.loop, webhook_sender_fd(w->sender), on_results, w, &w->watch, &why);
+    bool ok = (w->secrets.count > 0 || read_secrets(w, &why)) && webhook_sender_new(&options, &w->sender, &why) &&
+              loop_watch_new(w->options.loop, webhook_sender_fd(w->sender), on_results, w, &w->watch, &why);
     if (ok) return true;
     webhook_sender_free(w->sender);
     w->sender = NULL;
@@ -313,18 +318,28 @@ static void sooner(int64_t *wait, int64_t ms) {
     if (*wait < 0 || ms < *wait) *wait = ms;
 }
 
+/* False where nothing can be sent now. */
+static bool send_message(webhooks *w, message *m) {
+    static const char gone[] = "this address has answered 410 before: it gets no messages any more";
+    if (!is_gone(w, m->kept.url)) return hand_over(w, m);
+    conclude(w, m, queue_manager_find(w->options.queue, m->kept.task), false, gone);
+    return true;
+}
+
 /* Sends what is due, and has the loop come back when the next is. */
 static void settle(webhooks *w) {
     int64_t now = clock_unix_ms(), wait = -1;
+    int handled = 0;
     if (w->keeper == NULL) return;
     for (message *m = w->first, *next; m != NULL; m = next) {
         next = m->next;
         if (!m->ready || m->sending) continue;
         if (m->kept.due_ms > now) {
             sooner(&wait, m->kept.due_ms - now);
-        } else if (is_gone(w, m->kept.url)) {
-            conclude(w, m, queue_manager_find(w->options.queue, m->kept.task), false, "this address has answered 410 before: it gets no messages any more");
-        } else if (!hand_over(w, m)) {
+        } else if (handled++ == AT_ONCE) {
+            sooner(&wait, 0);
+            break;
+        } else if (!send_message(w, m)) {
             sooner(&wait, NO_SENDER_MS);
             break;
         }
@@ -421,7 +436,8 @@ bool webhooks_read(const webhooks *w, json body, task_request *io, error *e) {
     if (url == NULL) return true;
     if (!webhook_target_parse(url, &target, e) || !webhook_guard_admits(w->guard, &target, e)) return false;
     if (w->stats.pending >= WEBHOOKS_PENDING)
-        return error_field(e, ERROR_BUSY, "webhook", "%d webhooks' messages wait for their receivers: no task with another is taken until some are delivered", WEBHOOKS_PENDING);
+        return error_field(e, ERROR_BUSY, "webhook", "%d webhooks' messages wait for their receivers: no task with another is taken until some are delivered",
+                           WEBHOOKS_PENDING);
     io->webhook = url;
     io->webhook_events = filter.value != NULL ? events : WEBHOOK_COMPLETED;
     return true;
@@ -437,7 +453,8 @@ bool webhooks_new(const webhooks_options *options, webhooks **out, error *e) {
     bool ok = read_secrets(w, &why);
     if (!ok && why.code == ERROR_DISK_FULL) log_line(LOG_WARNING, "webhooks have no secret yet: %s", why.text);
     else if (!ok && e != NULL) *e = why;
-    if ((!ok && why.code != ERROR_DISK_FULL) || !webhook_guard_new(options->allowed, &w->guard, e) || !loop_timer_new(options->loop, timer_due, w, &w->timer, e)) {
+    ok = ok || why.code == ERROR_DISK_FULL;
+    if (!ok || !webhook_guard_new(options->allowed, &w->guard, e) || !loop_timer_new(options->loop, timer_due, w, &w->timer, e)) {
         webhooks_free(w);
         return false;
     }
