@@ -115,6 +115,11 @@ def test_images(server, schema):
     for path in (brought.headers["location"], made[0]["url"]):
         answer = conforms(schema, server.get(path), "/api/images/{id}", "GET", 200)
         conforms(schema, server.get(path, headers={"if-none-match": answer.headers["etag"]}), "/api/images/{id}", "GET", 304)
+    begun = {"prompt": "slow", "image": brought.json()["id"], "strength": 0.5, "mask": made[1]["url"], "mask_source": "alpha", "num_inference_steps": 100}
+    task = conforms(schema, server.post("/api/tasks", json=begun), "/api/tasks", "POST", 202)
+    conforms(schema, server.client.delete(brought.headers["location"]), "/api/images/{id}", "DELETE", 409)
+    conforms(schema, server.client.delete(task.headers["location"]), "/api/tasks/{id}", "DELETE", 202)
+    assert server.finish(task.json()["id"])["request"]["mask_source"] == "alpha"
     first = conforms(schema, server.get("/api/images?limit=1"), "/api/images", "GET", 200).json()
     conforms(schema, server.get("/api/images", params={"before": first["next"]}), "/api/images", "GET", 200)
     for kind in ("picture", "input"):
