@@ -404,7 +404,7 @@ void webhooks_changed(webhooks *w, const task *t, task_change what) {
     uint64_t events = t->request.webhook_events;
     if (t->request.webhook == NULL) return;
     if (what == CHANGE_ENDED) ended(w, t);
-    else if (what == CHANGE_QUEUED) progress_ends(w, t->id);
+    else if (what == CHANGE_QUEUED && t->status == TASK_QUEUED) progress_ends(w, t->id); /* and not only another priority */
     else if (what == CHANGE_STARTED && (events & WEBHOOK_START) != 0 && !t->webhook.started) started(w, t);
     else if (what == CHANGE_PROGRESS && (events & WEBHOOK_PROGRESS) != 0) progress_came(w, t);
     else return;
