@@ -2,11 +2,12 @@
 
 #include <stdlib.h>
 
+#include "base/base64.h"
 #include "server/services.h"
-#include "server/uploads.h"
 
 typedef struct intake {
     buffer waiting[INTAKE_MAX];
+    upload_prepare prepare[INTAKE_MAX];
     input stored[INTAKE_MAX];
     int count, done; /* all; those stored */
     intake_done call;
@@ -45,10 +46,16 @@ static void stored(services *s, http_exchange *x, const input *picture, const er
 
 static bool store_next(services *s, http_exchange *x, intake *in, error *e) {
     buffer *b = &in->waiting[in->done];
-    return uploads_add(s->uploads, x, b, 0, b->size, stored, in, e);
+    return uploads_add_prepared(s->uploads, x, b, in->prepare[in->done], stored, in, e);
 }
 
 bool intake_add(services *s, http_exchange *x, buffer *pictures, int count, intake_done done, void *context, error *e) {
+    static const upload_prepare nothing[INTAKE_MAX];
+    return intake_add_prepared(s, x, pictures, nothing, count, done, context, e);
+}
+
+bool intake_add_prepared(services *s, http_exchange *x, buffer *pictures, const upload_prepare *prepare, int count, intake_done done, void *context,
+                         error *e) {
     intake *in = count <= INTAKE_MAX ? calloc(1, sizeof *in) : NULL;
     if (in == NULL) {
         for (int i = 0; i < count; i++) buffer_free(&pictures[i]);
@@ -58,6 +65,7 @@ bool intake_add(services *s, http_exchange *x, buffer *pictures, int count, inta
     *in = (intake){.count = count, .call = done, .context = context};
     for (int i = 0; i < count; i++) {
         in->waiting[i] = pictures[i];
+        in->prepare[i] = prepare[i];
         pictures[i] = (buffer){0};
     }
     if (count == 0) {
@@ -67,4 +75,17 @@ bool intake_add(services *s, http_exchange *x, buffer *pictures, int count, inta
     if (store_next(s, x, in, e)) return true;
     intake_free(in);
     return false;
+}
+
+bool intake_from_base64(buffer *bytes, error *e) {
+    size_t digits;
+    buffer decoded = {0};
+    if (!base64_data_url(buffer_text(bytes), bytes->size, &digits, e)) return false;
+    bool ok = base64_append(buffer_text(bytes) + digits, bytes->size - digits, &decoded, e);
+    if (ok && decoded.size == 0) ok = error_set(e, ERROR_INVALID, "the picture is empty");
+    if (ok && decoded.size > INTAKE_PICTURE_BYTES)
+        ok = error_set(e, ERROR_TOO_LARGE, "the picture's file has %zu bytes: at most %d are taken", decoded.size, INTAKE_PICTURE_BYTES);
+    buffer_free(ok ? bytes : &decoded);
+    if (ok) *bytes = decoded;
+    return ok;
 }

@@ -7,8 +7,9 @@
 #include "base/buffer.h"
 #include "server/http.h"
 #include "server/input_store.h"
+#include "server/uploads.h"
 
-enum { INTAKE_MAX = 18 };
+enum { INTAKE_MAX = 18, INTAKE_PICTURE_BYTES = 32 << 20 };
 
 struct services;
 /* All are stored (why NULL), in the order in which they came, or one was not taken (pictures NULL; why->field is "" unless it says more). Borrowed for the
@@ -18,5 +19,10 @@ typedef void (*intake_done)(struct services *s, http_exchange *x, const input *p
 /* Takes the buffers' memory, whatever happens: they are empty afterwards. count may be 0. `done` is called once, perhaps before this returns; but not
  * where it returns false. */
 bool intake_add(struct services *s, http_exchange *x, buffer *pictures, int count, intake_done done, void *context, error *e);
+/* The same where each has `prepare[i]` (NULL: nothing) done to it by the worker first. */
+bool intake_add_prepared(struct services *s, http_exchange *x, buffer *pictures, const upload_prepare *prepare, int count, intake_done done, void *context,
+                         error *e);
+/* Base 64, with or without "data:…;base64," before it, to the bytes it stands for, of which at most INTAKE_PICTURE_BYTES are taken. */
+bool intake_from_base64(buffer *bytes, error *e);
 
 #endif

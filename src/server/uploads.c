@@ -19,10 +19,12 @@ typedef struct upload {
     http_exchange *exchange; /* the loop's; NULL: the client has left */
     upload_answer answer;
     void *context; /* the answer's */
-    char *path;  /* NULL, or the file that `body` is read from */
+    upload_looked looked; /* not NULL: in place of the answer, and nothing is stored */
+    char *path;           /* NULL, or the file that `body` is read from */
     buffer body;
     size_t offset, size;
-    size_t charged; /* against UPLOADS_MAX_BYTES */
+    size_t charged;         /* against UPLOADS_MAX_BYTES */
+    upload_prepare prepare; /* NULL: the body is a picture as it is */
     input result;
     error fault; /* code ERROR_NONE: stored */
     struct upload *next;
@@ -71,7 +73,9 @@ static void upload_free(upload *u) {
 /* On the worker's thread. */
 static void store(const input_store *s, upload *u) {
     if (u->path != NULL && !file_read(u->path, UPLOADS_MAX_BYTES, &u->body, &u->fault)) return;
-    if (u->path != NULL) u->size = u->body.size;
+    if (u->prepare != NULL && !u->prepare(&u->body, &u->fault)) return;
+    if (u->path != NULL || u->prepare != NULL) u->size = u->body.size;
+    if (u->looked != NULL) return;
     input_store_write(s, u->body.data + u->offset, u->size, &u->result, &u->fault);
 }
 
@@ -107,6 +111,12 @@ static void finish(uploads *m, upload *u) {
     services *s = m->services;
     http_exchange *x = u->exchange;
     m->waiting_bytes -= u->charged;
+    if (u->looked != NULL) {
+        if (x != NULL) http_when_left(x, NULL, NULL);
+        u->looked(s, x, &u->body, u->fault.code != ERROR_NONE ? &u->fault : NULL);
+        upload_free(u);
+        return;
+    }
     bool ok = u->fault.code == ERROR_NONE && input_store_add(s->inputs, &u->result, &u->fault);
     if (ok) trim(m);
     const input *stored = ok ? input_store_find(s->inputs, u->result.id) : NULL;
@@ -157,7 +167,8 @@ static void drop_all(uploads *m, fifo *f) {
     error why;
     error_set(&why, ERROR_BUSY, "the server stops");
     for (upload *u; (u = pop(f)) != NULL;) {
-        u->answer(m->services, NULL, NULL, &why, u->context);
+        if (u->looked != NULL) u->looked(m->services, NULL, NULL, &why);
+        else u->answer(m->services, NULL, NULL, &why, u->context);
         upload_free(u);
     }
 }
@@ -195,16 +206,19 @@ static void hand_over(uploads *m, upload *u) {
     pthread_mutex_unlock(&m->mutex);
 }
 
-bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size_t size, upload_answer answer, void *context,
-                 error *e) {
+/* Takes the body; the rest of *what is the caller's. */
+static bool add(uploads *m, http_exchange *x, buffer *body, const upload *what, error *e) {
     bool busy = body->capacity > UPLOADS_MAX_BYTES || m->waiting_bytes > UPLOADS_MAX_BYTES - body->capacity;
-    upload *u = busy ? NULL : calloc(1, sizeof *u);
+    upload *u = busy ? NULL : malloc(sizeof *u);
     if (u == NULL) {
         buffer_free(body);
         if (busy) return error_set(e, ERROR_BUSY, "too many pictures wait to be stored: come again");
         return error_no_memory(e, "an upload", sizeof *u);
     }
-    *u = (upload){.exchange = x, .answer = answer, .context = context, .body = *body, .offset = offset, .size = size, .charged = body->capacity};
+    *u = *what;
+    u->exchange = x;
+    u->body = *body;
+    u->charged = body->capacity;
     *body = (buffer){0};
     hand_over(m, u);
     return true;
@@ -219,4 +233,16 @@ bool uploads_add_file(uploads *m, http_exchange *x, const char *path, upload_ans
     }
     hand_over(m, u);
     return true;
+}
+
+bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size_t size, upload_answer answer, void *context, error *e) {
+    return add(m, x, body, &(upload){.answer = answer, .context = context, .offset = offset, .size = size}, e);
+}
+
+bool uploads_add_prepared(uploads *m, http_exchange *x, buffer *body, upload_prepare prepare, upload_answer answer, void *context, error *e) {
+    return add(m, x, body, &(upload){.answer = answer, .context = context, .size = body->size, .prepare = prepare}, e);
+}
+
+bool uploads_look(uploads *m, http_exchange *x, buffer *body, upload_prepare look, upload_looked answer, error *e) {
+    return add(m, x, body, &(upload){.looked = answer, .prepare = look}, e);
 }

@@ -1,4 +1,4 @@
-/* Uploads from many clients at once, through the worker's thread: each is answered once with what became of it, those that leave are not, and ending it with
+/* Uploads from many clients at once, through the worker's thread, some in base 64: each is answered once with what became of it, those that leave are not, and ending it with
  * pictures waiting leaks nothing. Meant to run under TSan and ASan too. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,10 +14,17 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/base64.h"
 #include "server/answer.h"
+#include "server/intake.h"
 #include "server/services.h"
 
 enum { CLIENTS = 4, EACH = 12, PICTURES = 5 };
+
+/* What was looked at, and what became of it. */
+static struct {
+    int seen, refused, left;
+} looks;
 
 typedef struct fixture {
     char folder[64];
@@ -25,6 +32,7 @@ typedef struct fixture {
     loop *loop;
     http_server *http;
     buffer files[PICTURES + 1]; /* the last is none */
+    buffer texts[PICTURES + 1]; /* the same in base 64, as data: URLs */
     int port, stop_after;       /* so many uploads */
     int taken, stored, refused; /* the loop's */
     atomic_int heard;           /* answers that clients got */
@@ -40,6 +48,16 @@ static void answer(struct services *s, http_exchange *x, const input *i, const e
     answer_text(x, i != NULL ? 201 : 422, "text/plain", i != NULL ? i->id : why->text);
 }
 
+static void looked(struct services *s, http_exchange *x, const buffer *found, const error *why) {
+    (void)s;
+    if (x == NULL) looks.left++;
+    else if (why == NULL) looks.seen++;
+    else looks.refused++;
+    if (x == NULL) return;
+    if (why == NULL) assert_non_null(memmem(buffer_text(found), found->size, "picture", 7));
+    answer_text(x, why == NULL ? 200 : 422, "text/plain", "");
+}
+
 static void handle(void *context, http_exchange *x) {
     fixture *f = context;
     buffer body;
@@ -51,7 +69,9 @@ static void handle(void *context, http_exchange *x) {
     }
     http_take_request_body(x, &body);
     size_t size = body.size;
-    assert_true(uploads_add(f->services.uploads, x, &body, 0, size, answer, f, &e));
+    if (strcmp(http_path(x), "/look") == 0) assert_true(uploads_look(f->services.uploads, x, &body, intake_from_base64, looked, &e));
+    else if (strcmp(http_path(x), "/base64") == 0) assert_true(uploads_add_prepared(f->services.uploads, x, &body, intake_from_base64, answer, f, &e));
+    else assert_true(uploads_add(f->services.uploads, x, &body, 0, size, answer, f, &e));
     assert_null(body.data);
     if (++f->taken == f->stop_after) loop_stop(f->loop);
 }
@@ -78,6 +98,11 @@ static int set_up(void **state) {
         image_free(&i);
     }
     buffer_append_text(&f->files[PICTURES], "no picture");
+    for (int n = 0; n <= PICTURES; n++) {
+        buffer_append_text(&f->texts[n], "data:image/png;base64,");
+        base64_encode((const uint8_t *)f->files[n].data, f->files[n].size, buffer_reserve(&f->texts[n], BASE64_SIZE(f->files[n].size)));
+        f->texts[n].size += BASE64_SIZE(f->files[n].size);
+    }
     *state = f;
     return 0;
 }
@@ -89,7 +114,10 @@ static int tear_down(void **state) {
     uploads_free(f->services.uploads);
     input_store_free(f->services.inputs);
     loop_free(f->loop);
-    for (int n = 0; n <= PICTURES; n++) buffer_free(&f->files[n]);
+    for (int n = 0; n <= PICTURES; n++) {
+        buffer_free(&f->files[n]);
+        buffer_free(&f->texts[n]);
+    }
     snprintf(command, sizeof command, "rm -rf '%s'", f->folder);
     free(f);
     return system(command);
@@ -120,7 +148,8 @@ static void *bring(void *context) {
     client *c = context;
     for (int k = 0; k < EACH; k++) {
         int n = (c->number + k) % (PICTURES + 1);
-        int status = request(c->f, "/", &c->f->files[n], !c->leaves);
+        bool text = c->number % 2 == 1;
+        int status = request(c->f, text ? "/base64" : "/", text ? &c->f->texts[n] : &c->f->files[n], !c->leaves);
         if (!c->leaves && status == (n == PICTURES ? 422 : 201)) atomic_fetch_add(&c->f->heard, 1);
     }
     return NULL;
@@ -159,6 +188,35 @@ static void each_upload_is_answered_once(void **state) {
     assert_int_equal(atomic_load(&f->heard), CLIENTS * EACH);
 }
 
+static void *look_at_all(void *context) {
+    fixture *f = context;
+    buffer none = {0};
+    buffer_append_text(&none, "!");
+    assert_int_equal(request(f, "/look", &f->texts[PICTURES], true), 200);
+    assert_int_equal(request(f, "/look", &none, true), 422);
+    request(f, "/look", &f->texts[PICTURES], false);
+    request(f, "/stop", &(buffer){0}, true);
+    buffer_free(&none);
+    return NULL;
+}
+
+static void what_is_only_looked_at_is_not_stored(void **state) {
+    fixture *f = *state;
+    pthread_t all;
+    assert_int_equal(pthread_create(&all, NULL, look_at_all, f), 0);
+    loop_run(f->loop);
+    http_server_free(f->http);
+    f->http = NULL;
+    uploads_free(f->services.uploads);
+    f->services.uploads = NULL;
+    loop_free(f->loop);
+    f->loop = NULL;
+    pthread_join(all, NULL);
+    assert_int_equal(looks.refused, 1);
+    assert_int_equal(looks.seen + looks.left, 2);
+    assert_int_equal(input_store_count(f->services.inputs), 0);
+}
+
 static void ending_drops_what_waits(void **state) {
     fixture *f = *state;
     f->stop_after = EACH;
@@ -174,6 +232,7 @@ static void ending_drops_what_waits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_upload_is_answered_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_only_looked_at_is_not_stored, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ending_drops_what_waits, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
