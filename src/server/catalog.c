@@ -50,6 +50,7 @@ const model_list *catalog_list(catalog *c) {
     return &c->list;
 }
 
+void catalog_refresh(catalog *c) { c->read_at = 0; }
 const char *catalog_default(const catalog *c) { return c->default_model; }
 
 bool catalog_find(catalog *c, const char *name, const model_info **out, error *e) {

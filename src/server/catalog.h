@@ -13,6 +13,7 @@ bool catalog_new(const char *demo_folder, const char *models_folder, const char 
 void catalog_free(catalog *c); /* NULL is fine */
 /* All models; the list is empty when it could not be read (logged). */
 const model_list *catalog_list(catalog *c);
+void catalog_refresh(catalog *c); /* the next call reads them anew, however young they are */
 const char *catalog_default(const catalog *c);
 /* ERROR_INVALID, field "model", with the names there are. NULL name: the default model. */
 bool catalog_find(catalog *c, const char *name, const model_info **out, error *e);

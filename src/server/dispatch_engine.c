@@ -6,9 +6,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "image/parameters.h"
 #include "server/dispatch_internal.h"
 #include "server/previews.h"
+#include "server/task_parameters.h"
 
 static void on_ready(void *context, const engine_message *m) {
     dispatch *d = context;
@@ -98,22 +98,8 @@ static void on_answer(void *context, const char *command, const engine_answer *a
 }
 
 static char *parameters_text(const task *t, int index) {
-    const task_request *r = &t->request;
-    const image_parameters p = {
-        .prompt = r->prompt,
-        .negative_prompt = r->negative_prompt,
-        .sampler = "Euler",
-        .model = r->model,
-        .steps = r->steps,
-        .width = r->width,
-        .height = r->height,
-        .guidance_scale = r->guidance_scale,
-        .true_cfg_scale = r->true_cfg_scale,
-        .strength = r->image != NULL ? r->strength : 0,
-        .seed = t->images[index].seed,
-    };
     buffer text = {0};
-    image_parameters_write(&p, &text);
+    task_parameters_write(t, index, &text);
     if (buffer_ok(&text) && text.data != NULL) return text.data;
     buffer_free(&text);
     return NULL;

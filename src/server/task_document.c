@@ -121,14 +121,17 @@ static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t, int64_t now_m
 
 /* From what such tasks took lately; where nothing is known of them, from the steps this one has done. Loading and encoding count as if they were steps' time
  * then, so it falls faster than time goes. */
+bool task_eta(const queue_manager *q, const task *t, int64_t now_ms, double *seconds) {
+    double done = task_done_fraction(t);
+    if (queue_manager_eta(q, t, now_ms, seconds)) return true;
+    if (t->status != TASK_RUNNING || done <= 0 || now_ms < t->started_ms) return false;
+    *seconds = (double)(now_ms - t->started_ms) / 1000.0 * (1 - done) / done;
+    return true;
+}
+
 static void add_eta(yyjson_mut_doc *doc, yyjson_mut_val *o, const queue_manager *q, const task *t, int64_t now_ms) {
-    double done = task_done_fraction(t), seconds = 0;
-    bool known = queue_manager_eta(q, t, now_ms, &seconds);
-    if (!known && t->status == TASK_RUNNING && done > 0 && now_ms >= t->started_ms) {
-        seconds = (double)(now_ms - t->started_ms) / 1000.0 * (1 - done) / done;
-        known = true;
-    }
-    if (known) seconds_add(doc, o, "eta_seconds", seconds);
+    double seconds;
+    if (task_eta(q, t, now_ms, &seconds)) seconds_add(doc, o, "eta_seconds", seconds);
     else yyjson_mut_obj_add_null(doc, o, "eta_seconds");
 }
 

@@ -10,9 +10,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/base64.h"
 #include "fault.h"
 #include "image/png.h"
 #include "queue/queue_manager.h"
+#include "server/api/a1111_infotext.h"
+#include "server/api/a1111_mask.h"
 #include "server/api/openai_form.h"
 #include "server/catalog.h"
 #include "server/dispatch.h"
@@ -237,6 +240,35 @@ static void the_inputs(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* A mask that comes in base 64, turned around; what comes out is whole or nothing. */
+static bool mask_work(void *context, error *e) {
+    (void)context;
+    static const uint8_t pixels[2 * 2 * 3] = {255, 255, 255};
+    buffer file = {0}, text = {0};
+    bool ok = png_encode(pixels, 2, 2, NULL, 0, &file, e);
+    char *to = ok ? buffer_reserve(&text, BASE64_SIZE(file.size)) : NULL;
+    if (to != NULL) base64_encode((const uint8_t *)file.data, file.size, to);
+    if (to != NULL) text.size = BASE64_SIZE(file.size);
+    ok = ok && (to != NULL || error_no_memory(e, "a text", 0)) && a1111_mask_inverted(&text, e);
+    buffer_free(&file);
+    buffer_free(&text);
+    return ok;
+}
+
+static bool infotext_work(void *context, error *e) {
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *o = a1111_infotext_document(doc, context);
+    if (o != NULL) assert_int_equal(yyjson_mut_obj_size(o), 5);
+    yyjson_mut_doc_free(doc);
+    return o != NULL || error_no_memory(e, "a text's reading", 0);
+}
+
+static void what_a1111s_clients_bring(void **state) {
+    (void)state;
+    assert_true(fault_fail_each(mask_work, NULL) >= 6);
+    assert_true(fault_fail_each(infotext_work, (void *)"a fox\nNegative prompt: red\nSteps: 8, Model: \"a, b\", Hashes: \"c\"") >= 3);
+}
+
 typedef struct state_folder {
     char path[64];
     picture_store *pictures;
@@ -326,6 +358,7 @@ int main(void) {
         cmocka_unit_test(the_models),
         cmocka_unit_test(the_last_events),
         cmocka_unit_test(the_inputs),
+        cmocka_unit_test(what_a1111s_clients_bring),
         cmocka_unit_test(the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
