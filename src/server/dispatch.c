@@ -131,7 +131,7 @@ static bool fill_request(dispatch *d, const task *t, int first, error *e) {
 /* ERROR_BUSY where there are too many open files now. */
 static bool open_input(const dispatch *d, const char *id, const char *what, engine_files *files, error *e) {
     char path[PATH_MAX];
-    const input *i = input_store_find(d->options.inputs, id);
+    const input *i = input_store_find(d->options.inputs, NULL, id);
     if (i == NULL) return error_set(e, ERROR_NOT_FOUND, "%s (input %s) is not there any more: bring it again", what, id);
     if (!input_store_path(d->options.inputs, i, path, e)) return false;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 
-enum { NAME_BYTES = INPUT_ID_BYTES + 32 };
+enum { NAME_BYTES = INPUT_ID_BYTES + INPUT_OWNER_BYTES + 32 };
 
 struct input_store {
     char folder[PATH_MAX];
@@ -23,10 +23,26 @@ struct input_store {
 
 bool input_id_valid(const char *id) { return strlen(id) == INPUT_ID_BYTES - 1 && strspn(id, "0123456789abcdef") == INPUT_ID_BYTES - 1; }
 
+/* --- whose --- */
+
+/* Names of keys may hold what a file's name may not, so a digest stands for them. */
+static void owner_tag(const char *key, char out[INPUT_OWNER_BYTES]) {
+    char digest[SHA256_TEXT_BYTES] = "";
+    if (key != NULL) sha256_text(key, strlen(key), digest);
+    snprintf(out, INPUT_OWNER_BYTES, "%.*s", INPUT_OWNER_BYTES - 1, digest);
+}
+
+bool input_is_of(const input *i, const char *key) {
+    char tag[INPUT_OWNER_BYTES];
+    owner_tag(key, tag);
+    return key == NULL || strcmp(i->owner, tag) == 0;
+}
+
 /* --- names --- */
 
 static void format_name(const input *i, char out[NAME_BYTES]) {
-    snprintf(out, NAME_BYTES, "%.64s.%dx%d.%s", i->id, i->info.width, i->info.height, image_format_extension(i->info.format));
+    snprintf(out, NAME_BYTES, "%.64s.%dx%d%s%.16s.%s", i->id, i->info.width, i->info.height, i->owner[0] != '\0' ? "." : "", i->owner,
+             image_format_extension(i->info.format));
 }
 
 /* Only what format_name makes. */
@@ -35,7 +51,11 @@ static bool parse_name(const char *name, input *out) {
     *out = (input){0};
     if (strlen(name) < INPUT_ID_BYTES) return false;
     memcpy(out->id, name, INPUT_ID_BYTES - 1);
-    if (!input_id_valid(out->id) || sscanf(name + INPUT_ID_BYTES - 1, ".%5dx%5d.%7s", &out->info.width, &out->info.height, extension) != 3 ||
+    const char *rest = name + INPUT_ID_BYTES - 1;
+    bool owned = sscanf(rest, ".%5dx%5d.%16[0-9a-f].%7s", &out->info.width, &out->info.height, out->owner, extension) == 4 &&
+                 strlen(out->owner) == INPUT_OWNER_BYTES - 1;
+    if (!owned) out->owner[0] = '\0';
+    if (!input_id_valid(out->id) || (!owned && sscanf(rest, ".%5dx%5d.%7s", &out->info.width, &out->info.height, extension) != 3) ||
         out->info.width < 1 || out->info.height < 1 || !image_format_parse(extension, &out->info.format))
         return false;
     format_name(out, again);
@@ -66,10 +86,10 @@ static void drop(input_store *s, size_t index) {
     memmove(s->items + index, s->items + index + 1, (s->count - index) * sizeof *s->items);
 }
 
-/* SIZE_MAX: nowhere. The newest are asked for most. */
-static size_t index_of(const input_store *s, const char *id) {
+/* SIZE_MAX: nowhere. `owner` NULL: anybody's. The newest are asked for most. */
+static size_t index_of(const input_store *s, const char *id, const char *owner) {
     for (size_t i = s->count; i > 0; i--)
-        if (strcmp(s->items[i - 1].id, id) == 0) return i - 1;
+        if (strcmp(s->items[i - 1].id, id) == 0 && (owner == NULL || strcmp(s->items[i - 1].owner, owner) == 0)) return i - 1;
     return SIZE_MAX;
 }
 
@@ -118,10 +138,11 @@ void input_store_free(input_store *s) {
     free(s);
 }
 
-bool input_store_write(const input_store *s, const void *bytes, size_t size, input *out, error *e) {
+bool input_store_write(const input_store *s, const char *key, const void *bytes, size_t size, input *out, error *e) {
     image picture;
     char path[PATH_MAX];
     *out = (input){.bytes = size};
+    owner_tag(key, out->owner);
     if (!image_probe(bytes, size, &out->info, e) || !image_decode(bytes, size, &picture, e)) return false;
     image_free(&picture);
     sha256_text(bytes, size, out->id);
@@ -136,7 +157,7 @@ bool input_store_path(const input_store *s, const input *i, char out[PATH_MAX], 
 
 bool input_store_add(input_store *s, const input *i, error *e) {
     char path[PATH_MAX];
-    size_t had = index_of(s, i->id);
+    size_t had = index_of(s, i->id, i->owner);
     if (!input_store_path(s, i, path, e)) return false;
     if (!file_exists(path)) return error_set(e, ERROR_NOT_FOUND, "the picture was deleted while it was stored");
     if (had != SIZE_MAX) drop(s, had);
@@ -150,18 +171,27 @@ bool input_store_add(input_store *s, const input *i, error *e) {
     return true;
 }
 
-const input *input_store_find(const input_store *s, const char *id) {
-    size_t i = index_of(s, id);
+static size_t index_for(const input_store *s, const char *key, const char *id) {
+    char tag[INPUT_OWNER_BYTES];
+    owner_tag(key, tag);
+    return index_of(s, id, key != NULL ? tag : NULL);
+}
+
+const input *input_store_find(const input_store *s, const char *key, const char *id) {
+    size_t i = index_for(s, key, id);
     return i != SIZE_MAX ? &s->items[i] : NULL;
 }
 
-bool input_store_remove(input_store *s, const char *id) {
+static void remove_at(input_store *s, size_t index) {
     char path[PATH_MAX];
-    size_t i = index_of(s, id);
-    if (i == SIZE_MAX) return false;
-    if (input_store_path(s, &s->items[i], path, NULL)) unlink(path);
-    drop(s, i);
-    return true;
+    if (input_store_path(s, &s->items[index], path, NULL)) unlink(path);
+    drop(s, index);
+}
+
+bool input_store_remove(input_store *s, const char *key, const char *id) {
+    bool found = false;
+    for (size_t i; (i = index_for(s, key, id)) != SIZE_MAX; found = true) remove_at(s, i);
+    return found;
 }
 
 void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms, bool (*held)(const void *context, const char *id), const void *context) {
@@ -169,13 +199,8 @@ void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms
     while (at < s->count) {
         bool too_old = limits->age_ms > 0 && now_ms - s->items[at].created_ms > limits->age_ms;
         if (!too_old && s->count <= INPUTS_MAX && (limits->bytes == 0 || s->bytes <= limits->bytes)) return;
-        char path[PATH_MAX];
-        if (held != NULL && held(context, s->items[at].id)) {
-            at++;
-            continue;
-        }
-        if (input_store_path(s, &s->items[at], path, NULL)) unlink(path);
-        drop(s, at);
+        if (held != NULL && held(context, s->items[at].id)) at++;
+        else remove_at(s, at);
     }
 }
 

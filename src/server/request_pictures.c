@@ -36,7 +36,7 @@ static bool read_name(services *s, const http_exchange *x, json body, const char
     name = id_in(name);
     const char *adopted = adopted_as(p, name);
     *id = adopted != NULL ? adopted : input_id_valid(name) ? name : NULL;
-    if (*id != NULL) return input_store_find(s->inputs, *id) != NULL || no_such_picture(body, field, e);
+    if (*id != NULL) return input_store_find(s->inputs, http_caller(x), *id) != NULL || no_such_picture(body, field, e);
     if (!owner_sees_picture(x, s->queue, name) || !picture_store_path(s->pictures, name, path, NULL) || !file_exists(path)) return no_such_picture(body, field, e);
     snprintf(p->wanted, sizeof p->wanted, "%s", name); /* it has the form of an id */
     return true;
@@ -62,7 +62,7 @@ bool request_pictures_read(services *s, const http_exchange *x, json body, const
         !read_mask_source(body, &io->mask_is_alpha, e) || !read_strength(body, &io->strength, e))
         return false;
     if (io->mask != NULL && !has_image) return json_complain(body, "mask", e, "needs an 'image' whose parts it can say are to stay");
-    const input *begins = io->image != NULL && !has_size ? input_store_find(s->inputs, io->image) : NULL;
+    const input *begins = io->image != NULL && !has_size ? input_store_find(s->inputs, http_caller(x), io->image) : NULL;
     if (begins != NULL) model_size_for_picture(model, begins->info.width, begins->info.height, &io->width, &io->height);
     return true;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "server/input_holds.h"
+#include "server/owner.h"
 #include "server/services.h"
 
 enum { TRIM_EACH_MS = 60 * 1000 };
@@ -19,6 +21,7 @@ typedef struct upload {
     http_exchange *exchange; /* the loop's; NULL: the client has left */
     upload_answer answer;
     void *context; /* the answer's */
+    char key[OWNER_BYTES]; /* of whose it is to be; "": nobody's */
     upload_looked looked; /* not NULL: in place of the answer, and nothing is stored */
     char *path;           /* NULL, or the file that `body` is read from */
     buffer body;
@@ -70,13 +73,15 @@ static void upload_free(upload *u) {
     free(u);
 }
 
+static const char *key_of(const upload *u) { return u->key[0] != '\0' ? u->key : NULL; }
+
 /* On the worker's thread. */
 static void store(const input_store *s, upload *u) {
     if (u->path != NULL && !file_read(u->path, UPLOADS_MAX_BYTES, &u->body, &u->fault)) return;
     if (u->prepare != NULL && !u->prepare(&u->body, &u->fault)) return;
     if (u->path != NULL || u->prepare != NULL) u->size = u->body.size;
     if (u->looked != NULL) return;
-    input_store_write(s, u->body.data + u->offset, u->size, &u->result, &u->fault);
+    input_store_write(s, key_of(u), u->body.data + u->offset, u->size, &u->result, &u->fault);
 }
 
 static void *run(void *context) {
@@ -119,7 +124,7 @@ static void finish(uploads *m, upload *u) {
     }
     bool ok = u->fault.code == ERROR_NONE && input_store_add(s->inputs, &u->result, &u->fault);
     if (ok) trim(m);
-    const input *stored = ok ? input_store_find(s->inputs, u->result.id) : NULL;
+    const input *stored = ok ? input_store_find(s->inputs, key_of(u), u->result.id) : NULL;
     if (ok && stored == NULL) error_set(&u->fault, ERROR_TOO_LARGE, "the picture alone is more than IMAGINED_KEEP_IMAGES_GB");
     if (stored != NULL) log_line(LOG_DEBUG, "input %s is stored: %d × %d, bytes: %llu", stored->id, stored->info.width, stored->info.height,
                                  (unsigned long long)stored->bytes);
@@ -198,6 +203,8 @@ static void left(void *context, http_exchange *x) {
 }
 
 static void hand_over(uploads *m, upload *u) {
+    const char *key = http_caller(u->exchange);
+    snprintf(u->key, sizeof u->key, "%s", key != NULL ? key : "");
     m->waiting_bytes += u->charged;
     http_when_left(u->exchange, left, u);
     pthread_mutex_lock(&m->mutex);

@@ -220,12 +220,12 @@ static bool inputs_work(void *context, error *e) {
     input_store *s = NULL;
     buffer file = {0};
     input i;
-    bool ok = png_encode(pixels, 2, 2, NULL, 0, &file, e) && input_store_new(folder, &s, e) && input_store_write(s, file.data, file.size, &i, e) &&
+    bool ok = png_encode(pixels, 2, 2, NULL, 0, &file, e) && input_store_new(folder, &s, e) && input_store_write(s, NULL, file.data, file.size, &i, e) &&
               input_store_add(s, &i, e);
     input_store_free(s);
     s = NULL;
     ok = ok && input_store_new(folder, &s, e);
-    if (ok) assert_true(input_store_count(s) == 1 && input_store_remove(s, i.id));
+    if (ok) assert_true(input_store_count(s) == 1 && input_store_remove(s, NULL, i.id));
     input_store_free(s);
     buffer_free(&file);
     return ok;

@@ -1,4 +1,5 @@
 """The gate: names, pages, keys, and whose tasks are whose. A request "from elsewhere" is one that a proxy says it passes on."""
+import io
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import httpx
 import openai
 import pytest
+from PIL import Image
 
 from conftest import BINARY, until
 
@@ -294,6 +296,45 @@ def test_allowed_pages_get_their_headers_and_preflights(guarded):
     good = server.post("/api/tasks", json={"prompt": "x"}, headers=bearer(server.anna, Origin="https://pictures.example"))
     assert good.status_code == 202 and good.headers["access-control-allow-origin"] == "https://pictures.example"
     assert "location" in good.headers["access-control-expose-headers"]
+
+
+def png(shade):
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), (shade, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_inputs_are_those_of_the_key_that_brought_them(guarded, make_server, tmp_path):
+    """Anna's inputs are not there for Ben: not to see, list, delete or begin from; the same bytes are an input of each. After a restart it is still so."""
+    state = tmp_path / "state"
+    server = guarded(STATE=state)
+    anna, ben = bearer(server.anna), bearer(server.ben)
+    hers = server.post("/api/images", content=png(1), headers=anna).json()["id"]
+    both = server.post("/api/images", content=png(2), headers=anna).json()["id"]
+    assert server.post("/api/images", content=png(2), headers=ben).json()["id"] == both
+    nobodys = server.post("/api/images", content=png(3)).json()["id"]
+
+    def listed(headers):
+        return {i["id"] for i in server.get("/api/images?kind=input", headers=headers).json()["images"]}
+
+    def check():
+        assert listed(anna) == {hers, both} and listed(ben) == {both} and listed({}) == {hers, both, nobodys}
+        assert server.get(f"/api/images/{hers}", headers=anna).status_code == 200
+        assert server.get(f"/api/images/{hers}").status_code == 200  # this machine sees all
+        for image in (hers, nobodys):
+            assert server.get(f"/api/images/{image}", headers=ben).status_code == 404
+            assert server.client.delete(f"/api/images/{image}", headers=ben).status_code == 404
+            refused = server.post("/api/tasks", json={"prompt": "x", "image": image}, headers=ben)
+            assert refused.status_code == 422 and refused.json()["field"] == "image"
+        assert server.get(f"/api/images/{both}", headers=ben).status_code == 200
+
+    check()
+    assert server.stop() == 0
+    server = make_server(IMAGINED_API_KEYS_FILE=server.keys_file, STATE=state)
+    check()
+    assert server.client.delete(f"/api/images/{both}", headers=ben).status_code == 204
+    assert server.get(f"/api/images/{both}", headers=ben).status_code == 404
+    assert server.get(f"/api/images/{both}", headers=anna).status_code == 200
 
 
 # --- bodies ---

@@ -162,7 +162,7 @@ static input bring(input_store *s, int width, image_format format) {
     assert_true(image_new(width, 8, 3, &i, &e));
     memset(i.pixels, width, (size_t)width * 8 * 3);
     assert_true(image_encode(&i, format, 80, NULL, &file, &e));
-    if (!input_store_write(s, file.data, file.size, &made, &e) || !input_store_add(s, &made, &e)) fail_msg("%s", e.text);
+    if (!input_store_write(s, NULL, file.data, file.size, &made, &e) || !input_store_add(s, &made, &e)) fail_msg("%s", e.text);
     assert_int_equal(made.bytes, file.size);
     buffer_free(&file);
     image_free(&i);
@@ -183,21 +183,21 @@ static void inputs_are_found_again(void **state) {
     input_store_free(f->store);
     assert_true(input_store_new(f->folder, &f->store, &e));
     assert_int_equal(input_store_count(f->store), 3);
-    const input *found = input_store_find(f->store, third.id);
+    const input *found = input_store_find(f->store, NULL, third.id);
     assert_non_null(found);
     assert_true(found->info.width == 7 && found->info.height == 8 && found->info.format == IMAGE_WEBP && found->bytes == third.bytes);
     assert_true(input_store_path(f->store, found, path, &e) && file_exists(path));
-    assert_true(input_store_remove(f->store, third.id));
+    assert_true(input_store_remove(f->store, NULL, third.id));
     assert_false(file_exists(path));
-    assert_false(input_store_remove(f->store, third.id));
-    assert_null(input_store_find(f->store, third.id));
+    assert_false(input_store_remove(f->store, NULL, third.id));
+    assert_null(input_store_find(f->store, NULL, third.id));
 }
 
 static void what_was_deleted_meanwhile_is_not_taken(void **state) {
     fixture *f = *state;
     error e = {0};
     input made = bring(f->store, 9, IMAGE_PNG);
-    assert_true(input_store_remove(f->store, made.id));
+    assert_true(input_store_remove(f->store, NULL, made.id));
     assert_false(input_store_add(f->store, &made, &e));
     assert_int_equal(e.code, ERROR_NOT_FOUND);
     assert_int_equal(input_store_count(f->store), 0);
@@ -212,7 +212,7 @@ static void the_oldest_go_first(void **state) {
     assert_int_equal(input_store_count(f->store), 4);
     input_store_trim(f->store, &(input_limits){.bytes = made[2].bytes + made[3].bytes}, now, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 2);
-    assert_non_null(input_store_find(f->store, made[2].id));
+    assert_non_null(input_store_find(f->store, NULL, made[2].id));
     input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 2);
     input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now + 100000, NULL, NULL);
@@ -234,12 +234,12 @@ static void held_ones_stay(void **state) {
     int64_t now = clock_unix_ms();
     input_store_trim(f->store, &(input_limits){.bytes = made[0].bytes + made[2].bytes + made[3].bytes}, now, is_one_of, held);
     assert_int_equal(input_store_count(f->store), 3);
-    assert_null(input_store_find(f->store, made[1].id));
+    assert_null(input_store_find(f->store, NULL, made[1].id));
     input_store_trim(f->store, &(input_limits){.bytes = 1}, now, is_one_of, held);
     input_store_trim(f->store, &(input_limits){.age_ms = 1000}, now + 100000, is_one_of, held);
     assert_int_equal(input_store_count(f->store), 2);
-    assert_non_null(input_store_find(f->store, made[0].id));
-    assert_non_null(input_store_find(f->store, made[2].id));
+    assert_non_null(input_store_find(f->store, NULL, made[0].id));
+    assert_non_null(input_store_find(f->store, NULL, made[2].id));
     input_store_trim(f->store, &(input_limits){.bytes = 1}, now, NULL, NULL);
     assert_int_equal(input_store_count(f->store), 0);
 }

@@ -42,7 +42,7 @@ static void brought(struct services *s, http_exchange *x, const input *pictures,
     if (x == NULL) return;
     char text[256] = "";
     for (int i = 0; i < count; i++) {
-        const input *kept = input_store_find(s->inputs, pictures[i].id);
+        const input *kept = input_store_find(s->inputs, NULL, pictures[i].id);
         assert_non_null(kept);
         snprintf(text + strlen(text), sizeof text - strlen(text), "%d ", kept->info.width);
     }

@@ -44,7 +44,7 @@ static void answer(struct services *s, http_exchange *x, const input *i, const e
     assert_true((i == NULL) == (why != NULL));
     if (i != NULL) running->stored++;
     else running->refused++;
-    if (i != NULL) assert_ptr_equal(input_store_find(s->inputs, i->id), i);
+    if (i != NULL) assert_ptr_equal(input_store_find(s->inputs, NULL, i->id), i);
     answer_text(x, i != NULL ? 201 : 422, "text/plain", i != NULL ? i->id : why->text);
 }
 

@@ -164,7 +164,7 @@ static const input *next_input(listing *l, place *p) {
     for (; l->inputs && l->input < input_store_count(store); l->input++) {
         const input *i = input_store_at(store, l->input);
         *p = input_place(i);
-        if (is_before(&l->from, p)) return i;
+        if (is_before(&l->from, p) && input_is_of(i, http_caller(l->exchange))) return i;
     }
     return NULL;
 }
@@ -204,8 +204,6 @@ static bool read_list_query(const http_exchange *x, listing *l, error *e) {
     l->pictures = kind == NULL || strcmp(kind, "picture") == 0;
     l->inputs = kind == NULL || strcmp(kind, "input") == 0;
     if (!l->pictures && !l->inputs) return error_field(e, ERROR_INVALID, "kind", "'%.32s' is no kind: it must be picture or input", kind);
-    /* The same bytes are one input, whoever brought them: it is nobody's to list or remove, but whoever knows their hash has them. */
-    l->inputs = l->inputs && http_caller(x) == NULL;
     l->left = count != NULL ? strtol(count, &end, 10) : LIST_DEFAULT;
     if (count != NULL && (count[0] < '0' || count[0] > '9' || *end != '\0' || l->left < 1 || l->left > LIST_MAX))
         return error_field(e, ERROR_INVALID, "limit", "'%.32s' is no limit: it must be from 1 to %d", count, LIST_MAX);
@@ -244,8 +242,8 @@ void native_list_images(services *s, http_exchange *x, const char *id) {
 /* --- /api/images/{id} --- */
 
 /* The file and its format; ERROR_NOT_FOUND. */
-static bool find_path(const services *s, const char *id, char path[PATH_MAX], image_format *format, error *e) {
-    const input *i = input_id_valid(id) ? input_store_find(s->inputs, id) : NULL;
+static bool find_path(const services *s, const http_exchange *x, const char *id, char path[PATH_MAX], image_format *format, error *e) {
+    const input *i = input_id_valid(id) ? input_store_find(s->inputs, http_caller(x), id) : NULL;
     *format = i != NULL ? i->info.format : IMAGE_PNG;
     return i != NULL ? input_store_path(s->inputs, i, path, e) : picture_store_path(s->pictures, id, path, e);
 }
@@ -346,7 +344,7 @@ void native_get_image(services *s, http_exchange *x, const char *id) {
     bool converted;
     transcode job = {.path = path};
     bool seen = input_id_valid(id) || owner_sees_picture(x, s->queue, id);
-    if (!seen || !find_path(s, id, path, &format, &why) || !file_exists(path)) {
+    if (!seen || !find_path(s, x, id, path, &format, &why) || !file_exists(path)) {
         if (!seen || why.code == ERROR_NONE || why.code == ERROR_NOT_FOUND) answer_no_image(x, id);
         else problem_answer(x, 0, &why);
     } else if (!read_conversion(x, format, &converted, &job, &why)) {
@@ -375,13 +373,13 @@ void native_delete_image(services *s, http_exchange *x, const char *id) {
     int index;
     error why = {0};
     if (input_id_valid(id)) {
-        if (http_caller(x) != NULL || input_store_find(s->inputs, id) == NULL) {
+        if (input_store_find(s->inputs, http_caller(x), id) == NULL) {
             answer_no_image(x, id);
         } else if (input_is_held(s->keeper, id)) {
             error_set(&why, ERROR_INVALID, "a task that is not over names image '%s': cancel it first", id);
             problem_answer(x, 409, &why);
         } else {
-            input_store_remove(s->inputs, id);
+            input_store_remove(s->inputs, http_caller(x), id);
             answer_empty(x, 204);
         }
         return;
