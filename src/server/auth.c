@@ -7,6 +7,7 @@
 #include "server/answer.h"
 #include "server/api_keys.h"
 #include "server/auth_header.h"
+#include "server/http_socket.h"
 
 struct auth {
     const auth_options *options;
@@ -98,7 +99,8 @@ static int judge(const auth *a, const http_exchange *x, const char **name, error
         error_set(why, ERROR_FORBIDDEN, "this server does not answer to the name '%.100s': name it in IMAGINED_ALLOWED_HOSTS, or use the address", host);
         return 421;
     }
-    if (!auth_origin_allowed(a, x) && (!only_reads(x) || is_preflight(x))) {
+    /* A socket is no mere reading: no preflight precedes it, and the page could read what comes. */
+    if (!auth_origin_allowed(a, x) && (!only_reads(x) || is_preflight(x) || http_wants_socket(x))) {
         error_set(why, ERROR_FORBIDDEN, "a page of '%.100s' may not do this: name it in IMAGINED_ALLOWED_ORIGINS", http_header(x, "origin"));
         return 403;
     }

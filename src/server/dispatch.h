@@ -8,6 +8,7 @@
 #include "engine/engine_client.h"
 #include "queue/queue_manager.h"
 #include "server/catalog.h"
+#include "server/encoder.h"
 #include "server/engine_profiles.h"
 #include "server/engine_view.h"
 #include "server/input_store.h"
@@ -39,6 +40,8 @@ typedef struct dispatch_options {
     /* Anything happened to a task, its end included (told before `finished`). Borrowed for the call. */
     void (*changed)(void *context, const task *t, task_change what);
     void *context;
+    /* Adds what else a task's pictures are to say of themselves. May be NULL. */
+    void (*picture_texts)(const task *t, encoder_job *job);
 } dispatch_options;
 
 /* Starts the engine and the encoder. */

@@ -130,6 +130,7 @@ static void on_image(void *context, const engine_message *m, int memfd) {
                        .height = m->image.height,
                        .parameters = parameters_text(s->task, index)};
     memcpy(job.task, s->task->id, sizeof job.task);
+    if (d->options.picture_texts != NULL) d->options.picture_texts(s->task, &job);
     s->received[index] = true;
     if (!encoder_submit(d->encoder, &job, &fault)) dispatch_fail(d, s, &fault);
 }

@@ -54,13 +54,22 @@ static item *pop(fifo *f) {
 static void drop_job(encoder_job *job) {
     if (job->memfd >= 0) close(job->memfd);
     free(job->parameters);
+    for (int i = 0; i < job->text_count; i++) free(job->texts[i].text);
     job->memfd = -1;
     job->parameters = NULL;
+    job->text_count = 0;
+}
+
+void encoder_job_add_text(encoder_job *job, const char *keyword, char *text) {
+    bool fits = text != NULL && job->text_count < ENCODER_TEXTS && strlen(text) <= ENCODER_TEXT_BYTES;
+    if (fits) job->texts[job->text_count++] = (encoder_text){keyword, text};
+    else free(text);
 }
 
 static bool encode_mapped(const encoder_job *job, const uint8_t *rgb, buffer *png, error *e) {
-    const png_text_entry text = {"parameters", job->parameters};
-    return png_encode(rgb, job->width, job->height, &text, 1, png, e);
+    png_text_entry texts[1 + ENCODER_TEXTS] = {{"parameters", job->parameters}};
+    for (int i = 0; i < job->text_count; i++) texts[1 + i] = (png_text_entry){job->texts[i].keyword, job->texts[i].text};
+    return png_encode(rgb, job->width, job->height, texts, (size_t)(1 + job->text_count), png, e);
 }
 
 static bool encode(const encoder_job *job, buffer *png, error *e) {

@@ -11,6 +11,13 @@
 
 typedef struct encoder encoder;
 
+enum { ENCODER_TEXTS = 4, ENCODER_TEXT_BYTES = 512 << 10 };
+
+typedef struct encoder_text {
+    const char *keyword; /* of png_text_entry; a literal */
+    char *text;
+} encoder_text;
+
 typedef struct encoder_job {
     char task[TASK_ID_BYTES];
     int index;
@@ -18,7 +25,12 @@ typedef struct encoder_job {
     int memfd;    /* width × height × 3 bytes of RGB */
     int width, height;
     char *parameters; /* the text that goes into the file; malloc'ed */
+    encoder_text texts[ENCODER_TEXTS]; /* further ones: encoder_job_add_text */
+    int text_count;
 } encoder_job;
+
+/* Takes the text, which is malloc'ed UTF-8 (NULL: none); one over ENCODER_TEXT_BYTES, or beyond ENCODER_TEXTS, is left out. */
+void encoder_job_add_text(encoder_job *job, const char *keyword, char *text);
 
 typedef struct encoder_result {
     char task[TASK_ID_BYTES];

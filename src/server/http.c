@@ -116,6 +116,7 @@ void http_server_free(http_server *s) {
         http_exchange_leave(x);
         http_exchange_free(x);
     }
+    http_sockets_end(s);
     loop_set_connection_context(s->loop, NULL);
     free(s);
 }

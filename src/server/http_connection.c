@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "server/http_internal.h"
+#include "server/http_socket.h"
 #include "server/random_id.h"
 
 /* The headers that are kept. `token` −1: one that the library does not know by itself. */
@@ -76,10 +77,14 @@ static bool is_forwarded(struct lws *wsi) {
            lws_hdr_custom_length(wsi, "forwarded:", 10) >= 0;
 }
 
-static void read_queries(http_exchange *x) {
-    for (int i = 0; i < HTTP_QUERIES; i++)
-        /* One that is too long is left out and hides none of those after it. */
-        if (lws_hdr_copy_fragment(x->wsi, x->queries[i], HTTP_QUERY_BYTES, WSI_TOKEN_HTTP_URI_ARGS, i) < 0) x->queries[i][0] = '\0';
+/* Of any length that the library takes. True in *lost when there was no memory for one. */
+static void read_queries(http_exchange *x, bool *lost) {
+    for (int i = 0; i < HTTP_QUERIES; i++) {
+        int n = lws_hdr_fragment_length(x->wsi, WSI_TOKEN_HTTP_URI_ARGS, i);
+        if (n <= 0) continue;
+        x->queries[i] = calloc(1, (size_t)n + 1);
+        if (x->queries[i] == NULL || lws_hdr_copy_fragment(x->wsi, x->queries[i], n + 1, WSI_TOKEN_HTTP_URI_ARGS, i) < 0) *lost = true;
+    }
 }
 
 static void choose_request_id(http_exchange *x) {
@@ -102,10 +107,11 @@ static int send_now(http_exchange *x) {
 }
 
 static int handle(http_exchange *x) {
+    bool upgrading = x->wants_socket;
     x->state = EXCHANGE_HANDLING;
     lws_set_timeout(x->wsi, NO_PENDING_TIMEOUT, 0); /* an answer may take as long as a picture does */
     x->server->handle(x->server->context, x);
-    return send_now(x);
+    return upgrading ? 0 : send_now(x); /* x may be a socket now; an answer goes out where the library goes on with the request */
 }
 
 static void refuse(http_exchange *x, int status, const char *text) {
@@ -147,18 +153,19 @@ static bool admit_body(http_exchange *x, size_t length) {
     return true;
 }
 
-static int begin(http_server *s, struct lws *wsi, const char *path, size_t size) {
+static int begin(http_server *s, struct lws *wsi, const char *path, size_t size, bool wants_socket) {
     http_exchange *x = http_exchange_new(s, wsi);
     if (x == NULL) return -1;
     lws_set_opaque_user_data(wsi, x);
     char *uri;
     int uri_size;
     x->method = lws_http_get_uri_and_method(wsi, &uri, &uri_size);
+    x->wants_socket = wants_socket;
     snprintf(x->path, sizeof x->path, "%.*s", (int)size, path);
     bool too_long = false, lost = false;
     for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long, &lost);
     x->local = peer_is_loopback(wsi) && !is_forwarded(wsi);
-    read_queries(x);
+    read_queries(x, &lost);
     choose_request_id(x);
     x->stream.chunked = speaks_1_1(wsi);
 
@@ -177,7 +184,7 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size)
         refuse(x, 431, "a header is too long: of those that mean something here at most 511 bytes are taken");
     } else if (lost) {
         x->close_after = true;
-        refuse(x, 503, "not enough memory for the request's headers");
+        refuse(x, 503, "not enough memory for the request's head");
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
         x->close_after = true;
         refuse(x, 411, "the request's body needs a Content-Length");
@@ -222,11 +229,23 @@ static void end(struct lws *wsi, http_exchange *x) {
     http_exchange_free(x);
 }
 
-int http_callback(void *server, struct lws *wsi, enum lws_callback_reasons reason, void *in, size_t size) {
-    http_exchange *x = lws_get_opaque_user_data(wsi);
+/* A request that wishes for a socket goes to its handler at once, before the library grants it. True: it has become one. */
+static bool try_upgrade(http_server *s, struct lws *wsi) {
+    char *uri;
+    int size;
+    if (s == NULL || !http_socket_wished(wsi) || lws_http_get_uri_and_method(wsi, &uri, &size) < 0) return false;
+    begin(s, wsi, uri, (size_t)size, true);
+    http_peer *peer = lws_get_opaque_user_data(wsi);
+    if (peer != NULL && !peer->is_socket) ((http_exchange *)peer)->wants_socket = false;
+    return peer != NULL && peer->is_socket;
+}
+
+static int http_event(http_server *server, struct lws *wsi, http_exchange *x, enum lws_callback_reasons reason, void *in, size_t size) {
     bool finished;
     switch (reason) {
-    case LWS_CALLBACK_HTTP: return server != NULL ? begin(server, wsi, in, size) : -1;
+    case LWS_CALLBACK_HTTP:
+        if (x != NULL) return send_now(x); /* it wished for a socket and got an answer, or will */
+        return server != NULL ? begin(server, wsi, in, size, false) : -1;
     case LWS_CALLBACK_HTTP_BODY: return x != NULL && in != NULL ? more(x, in, size) : 0;
     case LWS_CALLBACK_HTTP_BODY_COMPLETION: return x != NULL ? complete(x) : 0;
     case LWS_CALLBACK_HTTP_WRITEABLE: return x != NULL && x->state >= EXCHANGE_ANSWERED ? http_answer_write(x, &finished) : 0;
@@ -238,8 +257,14 @@ int http_callback(void *server, struct lws *wsi, enum lws_callback_reasons reaso
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         /* RFC 9110 lets a server ignore the wish for another protocol; the library can only grant or refuse, unless it does
          * not know the name. */
-        *(char *)in = '-';
+        if (!try_upgrade(server, wsi)) *(char *)in = '-';
         return 0;
     default: return 0;
     }
+}
+
+int http_callback(void *server, struct lws *wsi, enum lws_callback_reasons reason, void *in, size_t size) {
+    http_peer *peer = lws_get_opaque_user_data(wsi);
+    if (peer != NULL && peer->is_socket) return http_socket_callback((http_socket *)peer, reason, in, size);
+    return http_event(server, wsi, (http_exchange *)peer, reason, in, size);
 }

@@ -25,6 +25,7 @@ void http_exchange_free(http_exchange *x) {
     *x->link = x->next;
     if (x->next != NULL) x->next->link = x->link;
     for (int i = 0; i < HTTP_HEADERS; i++) free(x->headers[i]);
+    for (int i = 0; i < HTTP_QUERIES; i++) free(x->queries[i]);
     http_exchange_drop_body(x);
     buffer_free(&x->extra);
     http_body_free(&x->answer);
@@ -72,7 +73,7 @@ const char *http_method(const http_exchange *x) {
 const char *http_query(const http_exchange *x, const char *name) {
     size_t n = strlen(name);
     for (int i = 0; i < HTTP_QUERIES; i++)
-        if (strncmp(x->queries[i], name, n) == 0 && x->queries[i][n] == '=') return x->queries[i] + n + 1;
+        if (x->queries[i] != NULL && strncmp(x->queries[i], name, n) == 0 && x->queries[i][n] == '=') return x->queries[i] + n + 1;
     return NULL;
 }
 
@@ -123,6 +124,7 @@ const char *http_status_phrase(int status) {
         {414, "URI Too Long"},
         {421, "Misdirected Request"},
         {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
         {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},

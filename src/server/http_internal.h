@@ -5,7 +5,12 @@
 #include "server/http.h"
 #include "server/loop_lws.h"
 
-enum { HTTP_HEADERS = 20, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_QUERY_BYTES = 256, HTTP_REQUEST_ID_BYTES = 65 };
+enum { HTTP_HEADERS = 20, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_REQUEST_ID_BYTES = 65 };
+
+/* What a connection belongs to: an exchange, or a socket. First member of both. */
+typedef struct http_peer {
+    bool is_socket;
+} http_peer;
 
 struct http_server {
     loop *loop;
@@ -22,19 +27,22 @@ struct http_server {
     uint64_t answered[HTTP_STATUS_END - HTTP_STATUS_FIRST]; /* by status */
     size_t large_bytes; /* of the bodies over HTTP_BODY_BYTES that are here or on their way */
     struct http_exchange *exchanges; /* all that live */
+    struct http_socket *sockets;
 };
 
 typedef enum exchange_state { EXCHANGE_READING, EXCHANGE_HANDLING, EXCHANGE_ANSWERED, EXCHANGE_SENDING } exchange_state;
 
 struct http_exchange {
+    http_peer peer;
     http_server *server;
     struct lws *wsi; /* NULL once the connection is gone */
     exchange_state state;
     int method;    /* LWSHUMETH_… */
+    bool wants_socket; /* it may be accepted as a WebSocket, as long as it was not answered */
     bool dropping; /* the body is too large: read and forget */
     bool close_after;
     char path[HTTP_PATH_BYTES];
-    char queries[HTTP_QUERIES][HTTP_QUERY_BYTES]; /* "name=value" */
+    char *queries[HTTP_QUERIES]; /* "name=value" */
     char *headers[HTTP_HEADERS];
     char request_id[HTTP_REQUEST_ID_BYTES];
     char caller[HTTP_CALLER_BYTES]; /* "": nobody's in particular */
@@ -75,6 +83,13 @@ bool http_answer_waits(const http_exchange *x);
 /* Writes the next part of an answer that was given. Returns what the library's callback is to return; *finished: the
  * exchange is gone. */
 int http_answer_write(http_exchange *x, bool *finished);
+/* http_socket.c: whether the request can become a socket. */
+bool http_socket_wished(struct lws *wsi);
+/* What happens on a socket's connection; returns what the library's callback is to return. */
+int http_socket_callback(struct http_socket *s, enum lws_callback_reasons reason, void *in, size_t size);
+/* The connection is gone: tells its owner and frees it. */
+void http_socket_end(struct http_socket *s);
+void http_sockets_end(http_server *server); /* all of them, without a word to the clients */
 /* http_stream.c: writes the next piece of a growing answer; true in *finished after the last. */
 bool http_stream_write_piece(http_exchange *x, bool *finished);
 

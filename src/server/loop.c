@@ -52,6 +52,9 @@ static void log_library(int level, const char *line) {
     log_line(level & LLL_ERR ? LOG_ERROR : LOG_WARNING, "libwebsockets: %.*s", (int)strcspn(line, "\n"), line);
 }
 
+/* Of WebSockets, whose clients may vanish without a word. */
+static const lws_retry_bo_t keep_alive = {.secs_since_valid_ping = LOOP_PING_SECONDS, .secs_since_valid_hangup = LOOP_DEAD_SECONDS};
+
 bool loop_new(loop **out, error *e) {
     loop *l = calloc(1, sizeof *l);
     if (l == NULL) return error_no_memory(e, "the event loop", sizeof *l);
@@ -66,6 +69,7 @@ bool loop_new(loop **out, error *e) {
         .fd_limit_per_thread = LOOP_CONNECTIONS,
         .timeout_secs = LOOP_HEADER_SECONDS,
         .keepalive_timeout = LOOP_IDLE_SECONDS,
+        .retry_and_idle_policy = &keep_alive,
         .vhost_name = "imagined",
         .user = l,
     };

@@ -10,6 +10,8 @@ enum {
     LOOP_HEADER_BYTES = 16 * 1024, /* of a request's headers, all together */
     LOOP_CONNECTIONS = 4096,       /* descriptors at most */
     LOOP_IDLE_SECONDS = 60,        /* of a kept-alive connection between requests */
+    LOOP_PING_SECONDS = 15,        /* of a WebSocket's silence, until it is asked whether it is there, … */
+    LOOP_DEAD_SECONDS = 45,        /* … and given up */
     LOOP_HEADER_SECONDS = 20,      /* for a request's headers to arrive */
 };
 

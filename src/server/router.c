@@ -21,10 +21,19 @@ bool router_match(const char *pattern, const char *path, char id[ROUTE_ID_BYTES]
     return *path == '\0';
 }
 
+static bool knows(const route_table *t, const char *path) {
+    char id[ROUTE_ID_BYTES];
+    for (size_t i = 0; i < t->count; i++)
+        if (router_match(t->routes[i].pattern, path, id)) return true;
+    return false;
+}
+
 static const route_table *table_of(const route_table *const *tables, size_t count, const char *path) {
-    size_t i = 0;
-    while (i + 1 < count && strncmp(path, tables[i]->prefix, strlen(tables[i]->prefix)) != 0) i++;
-    return tables[i];
+    for (size_t i = 0; i < count; i++)
+        if (knows(tables[i], path)) return tables[i];
+    for (size_t i = 0; i < count; i++)
+        if (tables[i]->prefix != NULL && strncmp(path, tables[i]->prefix, strlen(tables[i]->prefix)) == 0) return tables[i];
+    return tables[count - 1];
 }
 
 void router_answer_error(const route_table *const *tables, size_t count, http_exchange *x, int status, const error *why) {

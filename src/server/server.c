@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "build_config.h"
 #include "server/api/apis.h"
+#include "server/api/comfy.h"
 #include "server/notify.h"
 #include "server/retention.h"
 #include "server/services.h"
@@ -73,6 +74,7 @@ static void task_changed(void *context, const task *t, task_change what) {
     events_changed(s->services.events, t, what);
     watches_changed(s->services.watches, t, what);
     webhooks_changed(s->services.webhooks, t, what);
+    comfy_task_changed(s->services.comfy, t, what);
 }
 
 /* --- the end --- */
@@ -194,7 +196,7 @@ static bool start(server *s, error *e) {
     if (!task_keeper_new(&keeping, &v->keeper, e) || !retention_new(s->loop, v->queue, v->keeper, &keep, &s->retention, e)) return false;
     const input_limits keep_inputs = {.age_ms = keep.age_ms, .bytes = keep.bytes};
     if (!input_store_new(o->state_folder, &v->inputs, e) || !uploads_new(s->loop, v, &keep_inputs, &v->uploads, e) ||
-        !transcoder_new(s->loop, &v->transcoder, e))
+        !transcoder_new(s->loop, &v->transcoder, e) || !comfy_new(v, s->loop, &v->comfy, e))
         return false;
     const dispatch_options dispatching = {
         .loop = s->loop,
@@ -219,6 +221,7 @@ static bool start(server *s, error *e) {
         .max_held = o->max_active + MAX_SUSPENDED,
         .finished = task_finished,
         .changed = task_changed,
+        .picture_texts = comfy_picture_texts,
         .context = s,
     };
     if (!dispatch_new(&dispatching, &v->dispatch, e)) return false;
@@ -235,6 +238,7 @@ static void stop(server *s) {
     retention_free(s->retention);
     dispatch_free(v->dispatch);
     webhooks_free(v->webhooks);
+    comfy_free(v->comfy);
     task_keeper_free(v->keeper);
     engine_profiles_free(v->profiles);
     submissions_free(v->submissions);

@@ -38,6 +38,7 @@ typedef struct services {
     events *events;
     webhooks *webhooks;
     idempotency *idempotency;
+    struct comfy *comfy; /* server/api/comfy.h */
     machine_figures *machine;
     int vram_state; /* of engine/vram_manager, as it was shown last: it falls late */
     const http_server *http;

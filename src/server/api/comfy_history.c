@@ -1,0 +1,226 @@
+/* /queue, /history and /interrupt: what became of prompts, and what is to become of them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/answer.h"
+#include "server/api/comfy.h"
+#include "server/owner.h"
+#include "server/services.h"
+
+enum {
+    HISTORY_DEFAULT = 1000,   /* prompts that one answer tells of */
+    HISTORY_BYTES = 4 << 20,  /* of their graphs; the others are left out */
+};
+
+/* --- what a prompt is told as --- */
+
+yyjson_mut_val *comfy_number_document(yyjson_mut_doc *doc, double number) {
+    bool whole = number > -9e15 && number < 9e15 && number == (double)(int64_t)number;
+    return whole ? yyjson_mut_int(doc, (int64_t)number) : yyjson_mut_real(doc, number);
+}
+
+/* [number, id, graph, extra_data, [outputs]]: ComfyUI's tuple. */
+static yyjson_mut_val *prompt_tuple(yyjson_mut_doc *doc, const comfy_prompt *one, const task *t) {
+    yyjson_doc *data = yyjson_read(t->request.adapter_data, strlen(t->request.adapter_data), 0);
+    yyjson_val *root = yyjson_doc_get_root(data), *graph = yyjson_obj_get(root, "graph"), *extra = yyjson_obj_get(root, "extra");
+    yyjson_mut_val *tuple = yyjson_mut_arr(doc), *told = extra != NULL ? yyjson_val_mut_copy(doc, extra) : yyjson_mut_obj(doc);
+    if (one->cached) { /* the other's, but for whom it is */
+        yyjson_mut_obj_remove_key(told, "client_id");
+        if (one->client[0] != '\0') yyjson_mut_obj_add_strcpy(doc, told, "client_id", one->client);
+    }
+    yyjson_mut_arr_append(tuple, comfy_number_document(doc, one->number));
+    yyjson_mut_arr_add_strcpy(doc, tuple, one->id);
+    yyjson_mut_arr_append(tuple, graph != NULL ? yyjson_val_mut_copy(doc, graph) : yyjson_mut_obj(doc));
+    yyjson_mut_arr_append(tuple, told);
+    yyjson_mut_val *outputs = yyjson_mut_arr_add_arr(doc, tuple);
+    for (int i = 0; i < one->output_count; i++) yyjson_mut_arr_add_strcpy(doc, outputs, one->outputs[i].node);
+    yyjson_doc_free(data);
+    return tuple;
+}
+
+static void add_message(yyjson_mut_doc *doc, yyjson_mut_val *list, const comfy_prompt *one, const char *type, int64_t ms, yyjson_mut_val **data) {
+    yyjson_mut_val *pair = yyjson_mut_arr_add_arr(doc, list);
+    yyjson_mut_arr_add_str(doc, pair, type);
+    *data = yyjson_mut_arr_add_obj(doc, pair);
+    yyjson_mut_obj_add_strcpy(doc, *data, "prompt_id", one->id);
+    yyjson_mut_obj_add_int(doc, *data, "timestamp", ms);
+}
+
+static yyjson_mut_val *status_document(yyjson_mut_doc *doc, const comfy_prompt *one, const task *t) {
+    yyjson_mut_val *o = yyjson_mut_obj(doc), *data;
+    bool completed = t->status == TASK_COMPLETED;
+    int64_t begun = one->cached ? one->created_ms : t->started_ms, over = one->cached ? one->created_ms : t->finished_ms;
+    yyjson_mut_obj_add_str(doc, o, "status_str", completed ? "success" : "error");
+    yyjson_mut_obj_add_bool(doc, o, "completed", completed);
+    yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, o, "messages");
+    add_message(doc, list, one, "execution_start", begun, &data);
+    add_message(doc, list, one, "execution_cached", begun, &data);
+    yyjson_mut_val *nodes = yyjson_mut_obj_add_arr(doc, data, "nodes");
+    for (int i = 0; i < one->node_count; i++)
+        if (one->nodes[i].cached) yyjson_mut_arr_add_strcpy(doc, nodes, one->nodes[i].id);
+    add_message(doc, list, one, completed ? "execution_success" : t->status == TASK_FAILED ? "execution_error" : "execution_interrupted", over, &data);
+    if (t->status == TASK_FAILED) {
+        yyjson_mut_obj_add_strcpy(doc, data, "exception_message", t->failure.text);
+        yyjson_mut_obj_add_str(doc, data, "exception_type", error_code_name(t->failure.code));
+    }
+    return o;
+}
+
+static void add_entry(yyjson_mut_doc *doc, yyjson_mut_val *root, const comfy_prompt *one, const task *t) {
+    yyjson_mut_val *entry = yyjson_mut_obj(doc), *outputs = yyjson_mut_obj(doc), *meta = yyjson_mut_obj(doc);
+    yyjson_mut_obj_add_val(doc, entry, "prompt", prompt_tuple(doc, one, t));
+    for (int i = 0; t->status == TASK_COMPLETED && i < one->output_count; i++) {
+        const comfy_output *o = &one->outputs[i];
+        yyjson_mut_obj_add(outputs, yyjson_mut_strcpy(doc, o->node), comfy_output_document(doc, o, t->request.count));
+        yyjson_mut_val *about = yyjson_mut_obj(doc);
+        yyjson_mut_obj_add_strcpy(doc, about, "node_id", o->node);
+        yyjson_mut_obj_add_strcpy(doc, about, "display_node", o->node);
+        yyjson_mut_obj_add_null(doc, about, "parent_node");
+        yyjson_mut_obj_add_strcpy(doc, about, "real_node_id", o->node);
+        yyjson_mut_obj_add(meta, yyjson_mut_strcpy(doc, o->node), about);
+    }
+    yyjson_mut_obj_add_val(doc, entry, "outputs", outputs);
+    yyjson_mut_obj_add_val(doc, entry, "status", status_document(doc, one, t));
+    yyjson_mut_obj_add_val(doc, entry, "meta", meta);
+    yyjson_mut_obj_add(root, yyjson_mut_strcpy(doc, one->id), entry);
+}
+
+/* What ComfyUI's history holds: prompts that ran, to whatever end. */
+static bool in_history(const http_exchange *x, const comfy_prompt *one, const task *t) {
+    return !one->hidden && task_status_is_final(t->status) && (t->status != TASK_CANCELLED || t->started_ms > 0) && owner_sees(x, t);
+}
+
+/* --- /history --- */
+
+static long query_number(const http_exchange *x, const char *name, long otherwise) {
+    const char *text = http_query(x, name);
+    if (text == NULL || text[0] < '0' || text[0] > '9' || strlen(text) > 9) return otherwise;
+    return strtol(text, NULL, 10);
+}
+
+static void answer_history(services *s, http_exchange *x) {
+    long left = query_number(x, "max_items", HISTORY_DEFAULT), skip = query_number(x, "offset", 0);
+    size_t bytes = 0;
+    const comfy_prompt *found[HISTORY_DEFAULT];
+    int count = 0;
+    if (left > HISTORY_DEFAULT) left = HISTORY_DEFAULT;
+    for (comfy_prompt *one = comfy_prompts_newest(s->comfy->prompts); one != NULL && count < left; one = comfy_prompts_older(s->comfy->prompts, one)) {
+        const task *t = comfy_prompts_task(s->comfy->prompts, one);
+        if (!in_history(x, one, t) || skip-- > 0) continue;
+        bytes += strlen(t->request.adapter_data);
+        if (bytes > HISTORY_BYTES && count > 0) break;
+        found[count++] = one;
+    }
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    /* As ComfyUI's dictionary: what came last stands last. */
+    while (count > 0) {
+        const comfy_prompt *one = found[--count];
+        add_entry(doc, root, one, comfy_prompts_task(s->comfy->prompts, one));
+    }
+    answer_json(x, 200, NULL, doc);
+}
+
+void comfy_get_history(services *s, http_exchange *x, const char *id) {
+    if (id[0] == '\0') {
+        answer_history(s, x);
+        return;
+    }
+    const comfy_prompt *one = comfy_prompts_find(s->comfy->prompts, id);
+    const task *t = one != NULL ? comfy_prompts_task(s->comfy->prompts, one) : NULL;
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    if (t != NULL && in_history(x, one, t)) add_entry(doc, root, one, t);
+    answer_json(x, 200, NULL, doc);
+}
+
+static void hide(services *s, const http_exchange *x, comfy_prompt *one) {
+    task *t = comfy_prompts_task(s->comfy->prompts, one);
+    if (t == NULL || !in_history(x, one, t)) return;
+    comfy_prompts_hide(s->comfy->prompts, one);
+    if (!one->cached) task_keeper_note(s->keeper, t);
+}
+
+void comfy_post_history(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    yyjson_doc *doc;
+    size_t i, max;
+    yyjson_val *name;
+    comfy_prompts *p = s->comfy->prompts;
+    if (!comfy_read_body(x, false, &doc)) return;
+    yyjson_val *root = yyjson_doc_get_root(doc);
+    if (yyjson_get_bool(yyjson_obj_get(root, "clear")))
+        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) hide(s, x, one);
+    yyjson_arr_foreach(yyjson_obj_get(root, "delete"), i, max, name) {
+        comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
+        if (one != NULL) hide(s, x, one);
+    }
+    task_keeper_hurry(s->keeper);
+    yyjson_doc_free(doc);
+    answer_empty(x, 200);
+}
+
+/* --- /queue --- */
+
+void comfy_get_queue(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    comfy_prompts *p = s->comfy->prompts;
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_val *running = yyjson_mut_obj_add_arr(doc, root, "queue_running"), *pending = yyjson_mut_obj_add_arr(doc, root, "queue_pending");
+    size_t bytes = 0;
+    for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL && bytes <= HISTORY_BYTES; one = comfy_prompts_older(p, one)) {
+        const task *t = comfy_prompts_task(p, one);
+        if (one->cached || task_status_is_final(t->status) || !owner_sees(x, t)) continue;
+        bytes += strlen(t->request.adapter_data);
+        yyjson_mut_arr_prepend(task_status_holds_slot(t->status) ? running : pending, prompt_tuple(doc, one, t));
+    }
+    yyjson_mut_doc_set_root(doc, root);
+    answer_json(x, 200, NULL, doc);
+}
+
+static void cancel_waiting(services *s, const http_exchange *x, const comfy_prompt *one) {
+    bool at_once;
+    task *t = comfy_prompts_task(s->comfy->prompts, one);
+    if (t != NULL && !one->cached && owner_sees(x, t) && t->status == TASK_QUEUED) dispatch_cancel(s->dispatch, t, &at_once, NULL);
+}
+
+void comfy_post_queue(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    yyjson_doc *doc;
+    size_t i, max;
+    yyjson_val *name;
+    comfy_prompts *p = s->comfy->prompts;
+    if (!comfy_read_body(x, false, &doc)) return;
+    yyjson_val *root = yyjson_doc_get_root(doc);
+    if (yyjson_get_bool(yyjson_obj_get(root, "clear")))
+        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) cancel_waiting(s, x, one);
+    yyjson_arr_foreach(yyjson_obj_get(root, "delete"), i, max, name) {
+        const comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
+        if (one != NULL) cancel_waiting(s, x, one);
+    }
+    yyjson_doc_free(doc);
+    answer_empty(x, 200);
+}
+
+/* --- /interrupt --- */
+
+/* The prompt that is named, if it runs; without a name those that do. */
+void comfy_post_interrupt(services *s, http_exchange *x, const char *id) {
+    (void)id;
+    yyjson_doc *doc;
+    comfy_prompts *p = s->comfy->prompts;
+    if (!comfy_read_body(x, true, &doc)) return;
+    const char *named = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "prompt_id"));
+    for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) {
+        bool at_once;
+        task *t = comfy_prompts_task(p, one);
+        bool meant = !one->cached && owner_sees(x, t) && (named == NULL || strcmp(named, one->id) == 0);
+        if (meant && (task_status_holds_slot(t->status) || t->suspended)) dispatch_cancel(s->dispatch, t, &at_once, NULL);
+    }
+    yyjson_doc_free(doc);
+    answer_empty(x, 200);
+}
