@@ -5,9 +5,14 @@ import uuid
 from websockets.sync.client import connect
 
 
+def titled(graph):
+    """As ComfyUI exports it: each node with the title that its box has."""
+    return {name: node | {"_meta": {"title": "Save Image" if node["class_type"] == "SaveImage" else node["class_type"]}} for name, node in graph.items()}
+
+
 def text_to_image(text="a fox on a blue background", model="demo.safetensors", seed=7, steps=4, width=64, height=64, batch=1, cfg=1.0, negative="", prefix="ComfyUI"):
     """The default workflow of ComfyUI, in its API form, with its node ids."""
-    return {
+    return titled({
         "3": {"class_type": "KSampler", "inputs": {
             "seed": seed, "steps": steps, "cfg": cfg, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
             "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0]}},
@@ -16,8 +21,8 @@ def text_to_image(text="a fox on a blue background", model="demo.safetensors", s
         "6": {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["4", 1]}},
         "7": {"class_type": "CLIPTextEncode", "inputs": {"text": negative, "clip": ["4", 1]}},
         "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
-        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": prefix, "images": ["8", 0]}, "_meta": {"title": "Save Image"}},
-    }
+        "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": prefix, "images": ["8", 0]}},
+    })
 
 
 def flux(text="a fox on a blue background", model="demo", seed=7, steps=4, width=64, height=64, guidance=3.5):
@@ -50,7 +55,7 @@ def image_to_image(name, denoise=0.5, mask=False, **how):
     del graph["5"]
     if mask:
         graph["12"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["11", 0], "mask": ["10", 1]}}
-    return graph
+    return titled(graph)
 
 
 class Listener:

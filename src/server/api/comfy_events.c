@@ -18,8 +18,8 @@ enum {
     PREVIEW_IMAGE = 1, /* kinds of binary messages, and of pictures in them, as ComfyUI numbers them */
     PREVIEW_IMAGE_WITH_METADATA = 4,
     PREVIEW_JPEG = 1,
-    REPEAT_MS = 20,
-    REPEATS = 64, /* prompts that run nothing and are still to be told; of more at once the oldest are told at once */
+    HELD_MS = 20,
+    HELD_BYTES = 256 << 10,
 };
 
 typedef struct client {
@@ -27,6 +27,8 @@ typedef struct client {
     http_socket *socket;
     char id[COMFY_ID_BYTES];
     bool takes_metadata; /* about previews */
+    bool held;           /* it has just sent a prompt, and hears of it a moment later: many clients listen for what they have the answer of only */
+    buffer waiting;      /* texts for then, each with its NUL */
     struct client *next, **link;
 } client;
 
@@ -35,11 +37,25 @@ struct comfy_events {
     comfy_prompts *prompts;
     client *clients;
     loop_timer *timer;
-    char repeats[REPEATS][COMFY_ID_BYTES];
-    int repeat_count;
 };
 
 /* --- messages --- */
+
+static void let_go(client *c) {
+    const char *end = c->waiting.data + c->waiting.size;
+    c->held = false;
+    for (const char *text = c->waiting.data; buffer_ok(&c->waiting) && text != NULL && text < end; text += strlen(text) + 1) http_socket_send(c->socket, text, strlen(text));
+    buffer_free(&c->waiting);
+}
+
+static void send_text(client *c, const char *text, size_t size) {
+    if (c->held && c->waiting.size + size < HELD_BYTES) {
+        buffer_append(&c->waiting, text, size + 1);
+        return;
+    }
+    if (c->held) let_go(c);
+    http_socket_send(c->socket, text, size);
+}
 
 /* {"type": …, "data": …}; takes the document. */
 static char *message_text(yyjson_mut_doc *doc, const char *type, yyjson_mut_val *data, size_t *size) {
@@ -64,7 +80,7 @@ static void tell(comfy_events *v, const comfy_prompt *one, const task *t, const 
     size_t size = 0;
     char *text = message_text(doc, type, data, &size);
     for (client *c = v->clients; text != NULL && c != NULL; c = c->next)
-        if (is_for(c, one, t)) http_socket_send(c->socket, text, size);
+        if (is_for(c, one, t)) send_text(c, text, size);
     free(text);
 }
 
@@ -84,7 +100,7 @@ size_t comfy_events_remaining(const comfy_events *v, const char *caller) {
     return count;
 }
 
-static void send_status(comfy_events *v, client *c, size_t remaining, bool with_sid) {
+static void send_status(client *c, size_t remaining, bool with_sid) {
     size_t size = 0;
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *data = yyjson_mut_obj(doc);
@@ -92,9 +108,8 @@ static void send_status(comfy_events *v, client *c, size_t remaining, bool with_
     yyjson_mut_obj_add_uint(doc, info, "queue_remaining", remaining);
     if (with_sid) yyjson_mut_obj_add_str(doc, data, "sid", c->id);
     char *text = message_text(doc, "status", data, &size);
-    if (text != NULL) http_socket_send(c->socket, text, size);
+    if (text != NULL) send_text(c, text, size);
     free(text);
-    (void)v;
 }
 
 static void tell_status(comfy_events *v) {
@@ -102,7 +117,7 @@ static void tell_status(comfy_events *v) {
     for (client *c = v->clients; c != NULL; c = c->next) {
         const char *caller = http_socket_caller(c->socket);
         if (caller == NULL && of_all == SIZE_MAX) of_all = comfy_events_remaining(v, NULL);
-        send_status(v, c, caller == NULL ? of_all : comfy_events_remaining(v, caller), false);
+        send_status(c, caller == NULL ? of_all : comfy_events_remaining(v, caller), false);
     }
 }
 
@@ -311,17 +326,33 @@ static void show_preview(comfy_events *v, const comfy_prompt *one, const task *t
     if (!one->previews || one->nodes == NULL || newest == NULL || !has_listener(v, one, t)) return;
     if (preview_encode(newest, PREVIEW_SIDE, IMAGE_JPEG, PREVIEW_QUALITY, &jpeg, NULL))
         for (client *c = v->clients; c != NULL; c = c->next)
-            if (is_for(c, one, t)) send_preview(c, one, &jpeg);
+            if (is_for(c, one, t) && !c->held) send_preview(c, one, &jpeg);
     buffer_free(&jpeg);
 }
 
 /* --- what the server tells --- */
 
+static void hold(comfy_events *v, const comfy_prompt *one, const task *t) {
+    bool any = false;
+    for (client *c = v->clients; c != NULL; c = c->next)
+        if (is_for(c, one, t)) any = c->held = true;
+    if (any) loop_timer_set(v->timer, HELD_MS);
+}
+
+static void let_all_go(void *context) {
+    for (client *c = ((comfy_events *)context)->clients; c != NULL; c = c->next)
+        if (c->held) let_go(c);
+}
+
 void comfy_events_changed(comfy_events *v, const task *t, task_change what) {
     comfy_prompt *one = comfy_prompts_of(v->prompts, t);
     if (one == NULL) return;
     switch (what) {
-    case CHANGE_QUEUED: tell_status(v); break;
+    case CHANGE_QUEUED:
+        if (!one->known) hold(v, one, t);
+        one->known = true;
+        tell_status(v);
+        break;
     case CHANGE_STARTED:
         tell_status(v);
         start(v, one, t);
@@ -333,29 +364,15 @@ void comfy_events_changed(comfy_events *v, const task *t, task_change what) {
     }
 }
 
-static void tell_repeat(comfy_events *v, comfy_prompt *one) {
+void comfy_events_repeat(comfy_events *v, comfy_prompt *one) {
     const task *t = comfy_prompts_task(v->prompts, one);
     if (t == NULL) return;
+    hold(v, one, t);
     start(v, one, t);
     for (int i = 0; i < one->output_count; i++) tell_executed(v, one, t, &one->outputs[i]); /* ComfyUI tells what it shows, though nothing ran */
     tell_at(v, one, t, "execution_success");
     tell_status(v);
     tell_executing(v, one, t, NULL);
-}
-
-static void tell_repeats(void *context) {
-    comfy_events *v = context;
-    for (int i = 0; i < v->repeat_count; i++) {
-        comfy_prompt *one = comfy_prompts_find(v->prompts, v->repeats[i]);
-        if (one != NULL) tell_repeat(v, one);
-    }
-    v->repeat_count = 0;
-}
-
-void comfy_events_repeat(comfy_events *v, const comfy_prompt *one) {
-    if (v->repeat_count == REPEATS) tell_repeats(v);
-    memcpy(v->repeats[v->repeat_count++], one->id, sizeof one->id);
-    loop_timer_set(v->timer, REPEAT_MS);
 }
 
 /* --- clients --- */
@@ -364,7 +381,7 @@ static void send_features(client *c) {
     size_t size = 0;
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     char *text = message_text(doc, "feature_flags", comfy_features_document(doc), &size);
-    if (text != NULL) http_socket_send(c->socket, text, size);
+    if (text != NULL) send_text(c, text, size);
     free(text);
 }
 
@@ -393,6 +410,7 @@ static void closed(void *context, http_socket *socket) {
     (void)socket;
     *c->link = c->next;
     if (c->next != NULL) c->next->link = c->link;
+    buffer_free(&c->waiting);
     free(c);
 }
 
@@ -423,7 +441,7 @@ void comfy_events_accept(comfy_events *v, http_exchange *x) {
     c->link = &v->clients;
     if (c->next != NULL) c->next->link = &c->next;
     v->clients = c;
-    send_status(v, c, comfy_events_remaining(v, http_socket_caller(c->socket)), true);
+    send_status(c, comfy_events_remaining(v, http_socket_caller(c->socket)), true);
     tell_where(v, c);
 }
 
@@ -431,7 +449,7 @@ bool comfy_events_new(services *s, loop *l, comfy_prompts *prompts, comfy_events
     comfy_events *v = calloc(1, sizeof *v);
     if (v == NULL) return error_no_memory(e, "the clients of ComfyUI's events", sizeof *v);
     *v = (comfy_events){.services = s, .prompts = prompts};
-    if (!loop_timer_new(l, tell_repeats, v, &v->timer, e)) {
+    if (!loop_timer_new(l, let_all_go, v, &v->timer, e)) {
         free(v);
         return false;
     }

@@ -4,6 +4,8 @@
  *     on a prompt      status · execution_start · execution_cached · executing (each node) · progress · executed (each output) · execution_success · status · executing (null)
  *     instead          execution_error, execution_interrupted
  *
+ * A client that sends a prompt hears of it, and of anything else, a moment later: many listen for a prompt only once they know its id.
+ *
  * One thread: the loop's. */
 #ifndef IMAGINED_SERVER_API_COMFY_EVENTS_H
 #define IMAGINED_SERVER_API_COMFY_EVENTS_H
@@ -24,8 +26,8 @@ void comfy_events_free(comfy_events *v); /* sockets were closed before. NULL is 
 void comfy_events_accept(comfy_events *v, http_exchange *x);
 /* Something happened to a task, be it a prompt's or not. */
 void comfy_events_changed(comfy_events *v, const task *t, task_change what);
-/* Tells the course of a prompt that runs nothing, soon: its client should know of it first. */
-void comfy_events_repeat(comfy_events *v, const comfy_prompt *one);
+/* Tells the course of a prompt that runs nothing. */
+void comfy_events_repeat(comfy_events *v, comfy_prompt *one);
 /* Prompts that wait or run, of those that the caller (NULL: everybody's) may see. */
 size_t comfy_events_remaining(const comfy_events *v, const char *caller);
 

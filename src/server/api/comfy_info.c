@@ -34,10 +34,19 @@ static void list_models(services *s, yyjson_mut_doc *doc, yyjson_mut_val *list) 
     }
 }
 
+/* Of what every model brings along, the names that graphs usually have: clients look for theirs in the list before they send it. */
+static void list_usual(comfy_choices c, yyjson_mut_doc *doc, yyjson_mut_val *list) {
+    static const char *const encoders[] = {"clip_l.safetensors", "clip_g.safetensors", "t5xxl_fp16.safetensors", "t5xxl_fp8_e4m3fn.safetensors",
+                                           "t5xxl_fp8_e4m3fn_scaled.safetensors", NULL};
+    static const char *const autoencoders[] = {"ae.safetensors", "sdxl_vae.safetensors", NULL};
+    for (const char *const *name = c == CHOOSE_CLIP ? encoders : autoencoders; *name != NULL; name++) yyjson_mut_arr_add_str(doc, list, *name);
+}
+
 void comfy_list_choices(void *context, comfy_choices c, yyjson_mut_doc *doc, yyjson_mut_val *list) {
     const comfy_view *v = context;
     const comfy_inputs *inputs = v->services->comfy->inputs;
     if (c == CHOOSE_MODEL || c == CHOOSE_CLIP || c == CHOOSE_VAE) list_models(v->services, doc, list);
+    if (c == CHOOSE_CLIP || c == CHOOSE_VAE) list_usual(c, doc, list);
     for (size_t i = 0; c == CHOOSE_PICTURE && i < comfy_inputs_count(inputs); i++) {
         const comfy_input_name *one = comfy_inputs_at(inputs, i);
         if (strcmp(one->owner, v->owner) == 0) yyjson_mut_arr_add_strcpy(doc, list, one->name);

@@ -49,7 +49,7 @@ typedef struct comfy_prompt {
     /* While it is not over, and always where it is cached: */
     comfy_prompt_node *nodes; /* in the order in which they run */
     int node_count, sampler, shown_steps;
-    bool started;
+    bool known, started; /* to its client */
     int told;     /* nodes that were told to run */
     int progress; /* steps that were told */
     struct comfy_prompt *newer, *older;
