@@ -174,7 +174,8 @@ void comfy_get_queue(services *s, http_exchange *x, const char *id) {
     size_t bytes = 0;
     for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL && bytes <= HISTORY_BYTES; one = comfy_prompts_older(p, one)) {
         const task *t = comfy_prompts_task(p, one);
-        if (one->cached || task_status_is_final(t->status) || !owner_sees(x, t)) continue;
+        bool leaves = t->closing && t->end == TASK_CANCELLED && t->status == TASK_QUEUED; /* once that is on disk */
+        if (one->cached || leaves || task_status_is_final(t->status) || !owner_sees(x, t)) continue;
         bytes += strlen(t->request.adapter_data);
         yyjson_mut_arr_prepend(task_status_holds_slot(t->status) ? running : pending, prompt_tuple(doc, one, t));
     }
