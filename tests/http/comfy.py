@@ -61,8 +61,8 @@ def image_to_image(name, denoise=0.5, mask=False, **how):
 class Listener:
     """A client of /ws."""
 
-    def __init__(self, server, path="/ws", **how):
-        self.id = str(uuid.uuid4())
+    def __init__(self, server, path="/ws", name=None, **how):
+        self.id = name or str(uuid.uuid4())
         self.opening = connect(f"ws://{server.address}{path}?clientId={self.id}", **how)
 
     def __enter__(self):

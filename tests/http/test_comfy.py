@@ -1,13 +1,12 @@
 """ComfyUI's API: the order of its events, its cache, queue, history and files, the shape of its errors, and what is kept over a restart."""
 import io
 import json
-import shutil
+import subprocess
 import uuid
 
-import httpx
 import pytest
 from comfy import Listener, flux, image_to_image, submit, text_to_image, titled
-from conftest import ROOT, until
+from conftest import until
 from PIL import Image, PngImagePlugin
 from sd_parsers import ParserManager
 
@@ -94,9 +93,7 @@ def test_a_client_that_comes_again_hears_where_its_prompt_is(server):
         prompt_id = submit(server, fresh("slow", steps=60), client)
         while client.next()[0] != "progress":
             pass
-        again = Listener(server)
-        again.opening = __import__("websockets.sync.client", fromlist=["connect"]).connect(f"ws://{server.address}/ws?clientId={client.id}")
-        with again:
+        with Listener(server, name=client.id) as again:
             assert again.next()[0] == "status"
             assert again.next() == ("executing", {"node": "3", "display_node": "3", "prompt_id": prompt_id})
             server.post("/interrupt", json={"prompt_id": prompt_id})
@@ -532,9 +529,7 @@ def test_models_and_memory(server):
     until(lambda: server.get("/api/system/stats").json()["models"]["cached_models"] == 0)
 
 
-@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 def test_exiftool_reads_the_graph(server, tmp_path):
-    import subprocess
     graph = fresh()
     (image,) = outputs(run(server, graph))
     file = tmp_path / "picture.png"
