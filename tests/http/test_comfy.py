@@ -113,6 +113,37 @@ def test_a_failure_is_told_with_its_node(server):
     assert entry["status"]["messages"][-1][0] == "execution_error"
 
 
+@pytest.mark.parametrize("asked", [{}, {"preview_method": "none"}, {"preview_method": "default"}])
+def test_no_previews_come_unasked(server, asked):
+    with Listener(server) as client:
+        heard = client.until_done(submit(server, fresh("slow", steps=5), client, extra_data=asked))
+    assert not any(kind == "preview" for kind, _ in heard)
+
+
+def test_previews_are_jpegs(server):
+    with Listener(server) as client:
+        prompt_id = submit(server, fresh("slow", steps=8, width=64, height=128), client, extra_data={"preview_method": "auto"})
+        frames = [data for kind, data in client.until_done(prompt_id) if kind == "preview"]
+    assert frames and all(frame[:8] == bytes([0, 0, 0, 1, 0, 0, 0, 1]) for frame in frames)
+    picture = Image.open(io.BytesIO(frames[-1][8:]))
+    assert picture.format == "JPEG" and picture.size == (128, 256)
+
+
+def test_previews_say_whose_they_are_to_those_who_understand(server):
+    with Listener(server) as client:
+        client.next()
+        client.socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+        assert client.next()[0] == "feature_flags"
+        prompt_id = submit(server, fresh("slow", steps=8), client, extra_data={"preview_method": "latent2rgb"})
+        frames = [data for kind, data in client.until_done(prompt_id) if kind == "preview"]
+    assert frames
+    size = int.from_bytes(frames[0][4:8], "big")
+    assert frames[0][:4] == bytes([0, 0, 0, 4])
+    about = json.loads(frames[0][8:8 + size])
+    assert about["prompt_id"] == prompt_id and about["node_id"] == "3" and about["image_type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(frames[0][8 + size:])).format == "JPEG"
+
+
 # --- the cache ---
 
 def test_the_same_prompt_runs_nothing(server):

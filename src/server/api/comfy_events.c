@@ -13,7 +13,7 @@
 #include "server/services.h"
 
 enum {
-    PREVIEW_SIDE = 512,
+    PREVIEW_SIDE = 256, /* a millisecond of the loop; previews come ten times a second at most */
     PREVIEW_QUALITY = 80,
     PREVIEW_IMAGE = 1, /* kinds of binary messages, and of pictures in them, as ComfyUI numbers them */
     PREVIEW_IMAGE_WITH_METADATA = 4,

@@ -39,4 +39,4 @@ console.log(JSON.stringify({
   history: Object.keys(await api.getHistories(10)).length,
   types: await api.getModelTypes(),
 }));
-process.exit(0);
+process.stdout.write("", () => process.exit(0)); // its socket would keep it

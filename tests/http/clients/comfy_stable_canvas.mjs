@@ -30,4 +30,4 @@ console.log(JSON.stringify({
   models: await client.getSDModels(), samplers: await client.getSamplers(), queue: await client.getQueue(),
   history: (await client.getHistory(5)).History.length,
 }));
-process.exit(0);
+process.stdout.write("", () => process.exit(0)); // its socket would keep it
