@@ -124,5 +124,5 @@ void http_server_free(http_server *s) {
 void http_server_allow_bodies(http_server *s, size_t (*cap)(void *context, const http_exchange *x)) { s->body_cap = cap; }
 
 const char *http_server_address(const http_server *s) { return s->address; }
-size_t http_server_sending(const http_server *s) { return s->sending; }
+size_t http_server_sending(const http_server *s) { return s->sending + http_sockets_sending(s); }
 uint64_t http_server_answered(const http_server *s, int status) { return s->answered[status - HTTP_STATUS_FIRST]; }

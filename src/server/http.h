@@ -41,7 +41,7 @@ void http_server_allow_bodies(http_server *s, size_t (*cap)(void *context, const
 void http_server_free(http_server *s);
 /* "127.0.0.1:7860", with the port that was really bound. */
 const char *http_server_address(const http_server *s);
-/* Answers that are not yet sent completely; of those that grow, the ones whose client has not taken what there is so far. */
+/* Answers that are not yet sent completely; of those that grow, and of sockets, the ones whose client has not taken what there is so far. */
 size_t http_server_sending(const http_server *s);
 /* How often `status` (HTTP_STATUS_FIRST … HTTP_STATUS_END − 1) was the answer. */
 uint64_t http_server_answered(const http_server *s, int status);

@@ -90,6 +90,7 @@ int http_socket_callback(struct http_socket *s, enum lws_callback_reasons reason
 /* The connection is gone: tells its owner and frees it. */
 void http_socket_end(struct http_socket *s);
 void http_sockets_end(http_server *server); /* all of them, without a word to the clients */
+size_t http_sockets_sending(const http_server *server); /* those that have something to send, be it a goodbye */
 /* http_stream.c: writes the next piece of a growing answer; true in *finished after the last. */
 bool http_stream_write_piece(http_exchange *x, bool *finished);
 

@@ -30,7 +30,7 @@ struct http_socket {
     size_t waiting; /* bytes of them */
     buffer received; /* a message of which more is to come */
     bool open;       /* the handshake is done */
-    bool given_up, closing;
+    bool given_up, closing, said_goodbye;
     int close_code;
     http_socket *next, **link; /* in the server's list */
 };
@@ -147,9 +147,20 @@ void http_socket_close(http_socket *s, int code) {
     begin_sending(s, s->first == NULL);
 }
 
+void http_server_close_sockets(http_server *server, int code) {
+    for (http_socket *s = server->sockets; s != NULL; s = s->next) http_socket_close(s, code);
+}
+
+size_t http_sockets_sending(const http_server *server) {
+    size_t count = 0;
+    for (const http_socket *s = server->sockets; s != NULL; s = s->next) count += !s->given_up && !s->said_goodbye && (s->first != NULL || s->closing);
+    return count;
+}
+
 /* The next message; −1 ends the connection. */
 static int write_next(http_socket *s) {
     if (s->first == NULL && s->closing) {
+        s->said_goodbye = true;
         lws_close_reason(s->wsi, (enum lws_close_status)s->close_code, NULL, 0);
         return -1;
     }

@@ -11,9 +11,7 @@
 enum {
     HTTP_SOCKET_WAITING_BYTES = 1 << 20, /* of messages that wait for a slow client, at most */
     HTTP_SOCKET_MESSAGE_BYTES = 64 << 10, /* of a message from the client; a longer one ends the socket */
-    HTTP_SOCKET_NORMAL = 1000,     /* why a socket is closed, by RFC 6455 §7.4.1 */
-    HTTP_SOCKET_GOING_AWAY = 1001,
-    HTTP_SOCKET_REPLACED = 4000, /* the same client has come again */
+    HTTP_SOCKET_GOING_AWAY = 1001, /* why a socket is closed, by RFC 6455 §7.4.1: the server stops */
 };
 
 typedef struct http_socket http_socket;
@@ -39,5 +37,7 @@ void http_socket_send_rough(http_socket *s, const void *bytes, size_t size);
 size_t http_socket_waiting(const http_socket *s); /* bytes of messages that were not handed to the system yet */
 /* Ends it once what waits is sent; `closed` follows. Nothing can be sent any more. */
 void http_socket_close(http_socket *s, int code);
+/* All of them. */
+void http_server_close_sockets(http_server *server, int code);
 
 #endif

@@ -10,6 +10,7 @@
 #include "build_config.h"
 #include "server/api/apis.h"
 #include "server/api/comfy.h"
+#include "server/http_socket.h"
 #include "server/notify.h"
 #include "server/retention.h"
 #include "server/services.h"
@@ -85,7 +86,10 @@ static void drain_further(void *context) {
     s->drain_ms += DRAIN_POLL_MS;
     waits_give_up_queued(s->services.waits); /* also those whose engine died meanwhile */
     watches_give_up_queued(s->services.watches);
-    if (dispatch_idle(s->services.dispatch)) events_end(s->services.events);
+    if (dispatch_idle(s->services.dispatch)) {
+        events_end(s->services.events);
+        http_server_close_sockets(s->http, HTTP_SOCKET_GOING_AWAY);
+    }
     bool done = dispatch_idle(s->services.dispatch) && transcoder_idle(s->services.transcoder) && http_server_sending(s->http) == 0;
     if (done) s->done_ms += DRAIN_POLL_MS;
     bool over = done && (webhooks_sending(s->services.webhooks) == 0 || s->done_ms >= DRAIN_WEBHOOKS_MS);

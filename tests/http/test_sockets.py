@@ -158,6 +158,16 @@ def test_a_silent_client_is_pinged(server):
     made.close()
 
 
+def test_a_server_that_stops_says_goodbye(make_server):
+    server = make_server()
+    with Listener(server) as client:
+        client.next()
+        assert server.stop() == 0
+        with pytest.raises(ConnectionClosed) as end:
+            client.socket.recv(timeout=30)
+        assert end.value.rcvd.code == 1001
+
+
 def test_clients_that_vanish_cost_nothing(server):
     for _ in range(50):
         made = raw(server, UPGRADE)
