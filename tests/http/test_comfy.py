@@ -353,7 +353,7 @@ def test_unknown_nodes(server):
 
 
 @pytest.mark.parametrize("node, name, value, kind, details", [
-    ("4", "ckpt_name", "none.safetensors", "value_not_in_list", "ckpt_name: 'none.safetensors' not in [\"demo.safetensors\"]"),
+    ("4", "ckpt_name", "none.safetensors", "value_not_in_list", "ckpt_name: 'none.safetensors' not in ['demo.safetensors']"),
     ("3", "sampler_name", "magic", "value_not_in_list", None),
     ("3", "steps", 0, "value_smaller_than_min", "steps"),
     ("3", "cfg", 101, "value_bigger_than_max", "cfg"),

@@ -75,7 +75,7 @@ bool comfy_new(services *s, loop *l, comfy **out, error *e) {
     comfy *c = calloc(1, sizeof *c);
     if (c == NULL) return error_no_memory(e, "ComfyUI's API", sizeof *c);
     c->services = s;
-    if (!comfy_prompts_new(s->queue, &c->prompts, e) || !comfy_inputs_new(s->keeper, s->inputs, &c->inputs, e) ||
+    if (!comfy_prompts_new(s->queue, COMFY_DATA_ALL_BYTES, &c->prompts, e) || !comfy_inputs_new(s->keeper, s->inputs, &c->inputs, e) ||
         !comfy_events_new(s, l, c->prompts, &c->events, e)) {
         comfy_free(c);
         return false;

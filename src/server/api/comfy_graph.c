@@ -10,6 +10,23 @@
 
 enum { DETAIL_BYTES = 256, DETAILS_BYTES = 8 << 10, PROBLEMS = 64 };
 
+/* --- values as text --- */
+
+/* The library's own allocator is another's business; what it writes for us is freed by us. */
+static void *take_memory(void *context, size_t size) { return (void)context, malloc(size); }
+static void *move_memory(void *context, void *old, size_t before, size_t size) { return (void)context, (void)before, realloc(old, size); }
+static void give_memory(void *context, void *p) { (void)context, free(p); }
+
+/* Appends the value as JSON; without memory the buffer is marked. */
+static void append_value(buffer *out, yyjson_val *v) {
+    static const yyjson_alc ours = {take_memory, move_memory, give_memory, NULL};
+    size_t size = 0;
+    char *text = yyjson_val_write_opts(v, YYJSON_WRITE_ALLOW_INVALID_UNICODE, &ours, &size, NULL);
+    if (text != NULL) buffer_append(out, text, size);
+    else out->failed = true;
+    free(text);
+}
+
 /* --- what goes wrong --- */
 
 static yyjson_mut_val *add_text(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key, const char *text) {
@@ -189,6 +206,13 @@ static bool is_choice(comfy_graph *g, const comfy_input *i, const char *text) {
     return i->choices == CHOOSE_CLIP || i->choices == CHOOSE_VAE;
 }
 
+/* "a", "b", … */
+static void append_choices(comfy_graph *g, comfy_choices c, buffer *out) {
+    yyjson_mut_val *list = comfy_choices_document(g->doc, c, g->world->list, g->world->context), *name;
+    size_t i, max;
+    yyjson_mut_arr_foreach(list, i, max, name) buffer_printf(out, "%s'%s'", i > 0 ? ", " : "", yyjson_mut_get_str(name));
+}
+
 static bool check_choice(comfy_graph *g, const comfy_node *n, const comfy_input *i, yyjson_val *v) {
     const char *text = yyjson_get_str(v);
     char details[DETAIL_BYTES];
@@ -197,14 +221,12 @@ static bool check_choice(comfy_graph *g, const comfy_node *n, const comfy_input 
         snprintf(details, sizeof details, "%s - Invalid image file: %.128s", i->name, text != NULL ? text : yyjson_get_type_desc(v));
         return comfy_problem(g, n, "custom_validation_failed", "Custom validation failed for node", details, i, v);
     }
-    yyjson_mut_val *list = comfy_choices_document(g->doc, i->choices, g->world->list, g->world->context);
-    size_t size = 0;
-    char *names = yyjson_mut_val_write(list, YYJSON_WRITE_ALLOW_INVALID_UNICODE, &size);
-    buffer said = {0};
-    buffer_printf(&said, "%s: '%.128s' not in %.1024s", i->name, text != NULL ? text : yyjson_get_type_desc(v), names != NULL ? names : "[]");
+    buffer said = {0}, names = {0};
+    append_choices(g, i->choices, &names);
+    buffer_printf(&said, "%s: '%.128s' not in [%.1024s]", i->name, text != NULL ? text : yyjson_get_type_desc(v), buffer_text(&names));
     comfy_problem(g, n, "value_not_in_list", "Value not in list", buffer_text(&said), i, v);
     buffer_free(&said);
-    free(names);
+    buffer_free(&names);
     return false;
 }
 
@@ -250,19 +272,18 @@ static bool check_input(comfy_graph *g, comfy_node *n, const comfy_input *i) {
 /* What the node makes is told by its class, its values, and what it is linked to; a picture by its bytes. */
 static bool sign(comfy_graph *g, comfy_node *n) {
     buffer text = {0};
-    buffer_printf(&text, "%s\n", n->class->name);
+    buffer_printf(&text, "%s", n->class->name);
     for (int i = 0; i < COMFY_INPUTS && n->class->inputs[i].name != NULL; i++) {
         const comfy_input *in = &n->class->inputs[i];
         yyjson_val *v = input_of(n, in->name);
         int slot;
         comfy_picture picture;
         const comfy_node *from = linked(g, v, &slot);
-        char *said = from == NULL && v != NULL ? yyjson_val_write(v, YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL) : NULL;
-        if (from != NULL) buffer_printf(&text, "%s %s %d\n", in->name, from->signature, slot);
-        else buffer_printf(&text, "%s=%s\n", in->name, said != NULL ? said : "");
+        buffer_printf(&text, "\n%s=", in->name);
+        if (from != NULL) buffer_printf(&text, "%s %d", from->signature, slot);
+        else if (v != NULL) append_value(&text, v);
         if (in->choices == CHOOSE_PICTURE && yyjson_is_str(v) && g->world->picture(g->world->context, yyjson_get_str(v), &picture))
-            buffer_printf(&text, "%s %s\n", picture.image, picture.mask);
-        free(said);
+            buffer_printf(&text, " %s %s", picture.image, picture.mask);
     }
     bool ok = buffer_ok(&text);
     sha256_text(buffer_text(&text), text.size, n->signature);

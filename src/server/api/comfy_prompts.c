@@ -11,6 +11,7 @@ enum { COUNTERS = 64 };
 
 struct comfy_prompts {
     queue_manager *queue;
+    size_t data_limit;
     comfy_prompt *newest, *oldest;
     double next_number;
     size_t data_bytes; /* of all */
@@ -67,10 +68,10 @@ comfy_prompt *comfy_prompts_older(comfy_prompts *p, comfy_prompt *than) { return
 
 /* The oldest that is over goes for good where all take too much. */
 static void trim(comfy_prompts *p) {
-    for (comfy_prompt *one = p->oldest, *newer; one != NULL && (p->data_bytes > COMFY_DATA_ALL_BYTES || p->cached > COMFY_CACHED_MAX); one = newer) {
+    for (comfy_prompt *one = p->oldest, *newer; one != NULL && (p->data_bytes > p->data_limit || p->cached > COMFY_CACHED_MAX); one = newer) {
         newer = one->newer;
         task *t = comfy_prompts_task(p, one);
-        if (one->cached ? p->cached <= COMFY_CACHED_MAX : p->data_bytes <= COMFY_DATA_ALL_BYTES) continue;
+        if (one->cached ? p->cached <= COMFY_CACHED_MAX : p->data_bytes <= p->data_limit) continue;
         if (t != NULL && !task_status_is_final(t->status)) continue;
         if (t != NULL && !one->cached) queue_manager_forget_task(p->queue, t);
         drop(p, one);
@@ -151,10 +152,11 @@ comfy_prompt *comfy_prompts_of(comfy_prompts *p, const task *t) {
     return one;
 }
 
-bool comfy_prompts_new(queue_manager *q, comfy_prompts **out, error *e) {
+bool comfy_prompts_new(queue_manager *q, size_t data_limit, comfy_prompts **out, error *e) {
     comfy_prompts *p = calloc(1, sizeof *p);
     if (p == NULL) return error_no_memory(e, "the prompts", sizeof *p);
     p->queue = q;
+    p->data_limit = data_limit;
     /* The queue's list falls; this one's newest is the last that is added. */
     size_t count = 0, i = 0;
     for (task *t = queue_manager_first(q); t != NULL; t = queue_manager_after(t)) count++;

@@ -57,8 +57,8 @@ typedef struct comfy_prompt {
 
 typedef struct comfy_prompts comfy_prompts;
 
-/* Takes those of the queue's tasks. */
-bool comfy_prompts_new(queue_manager *q, comfy_prompts **out, error *e);
+/* Takes those of the queue's tasks. data_limit: bytes of adapter_data that all may take, COMFY_DATA_ALL_BYTES. */
+bool comfy_prompts_new(queue_manager *q, size_t data_limit, comfy_prompts **out, error *e);
 void comfy_prompts_free(comfy_prompts *p); /* NULL is fine */
 
 /* The prompt of a task, made of its adapter_data where it is new; NULL: it is no prompt, or there is no memory. */
