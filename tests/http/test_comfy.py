@@ -487,12 +487,32 @@ def test_a_picture_can_begin_from_one_that_was_brought(server):
     assert problem["type"] == "custom_validation_failed" and problem["details"] == "image - Invalid image file: none.png"
 
 
-def test_a_mask_belongs_to_its_picture(server):
+def test_pictures_and_masks_reach_the_engine(server):
+    """The gradients' colours depend on every byte of what they are given."""
+    red, blue, holes = (f"{uuid.uuid4().hex}.png" for _ in range(3))
+    upload(server, red, png(64, 64, (255, 0, 0, 255)))
+    upload(server, blue, png(64, 64, (0, 0, 255, 255)))
+    masked = upload(server, holes, png(64, 64, (0, 0, 0, 0)), "/upload/mask", original_ref=json.dumps({"filename": red, "type": "input"})).json()
+    assert masked == {"name": holes, "subfolder": "", "type": "input"}
+    assert server.get("/view", params={"filename": holes, "type": "input"}).content == png(64, 64, (255, 0, 0, 255))  # the original
+    seed, made = next(seeds), []
+    for graph in (text_to_image(seed=seed), image_to_image(red, seed=seed), image_to_image(blue, seed=seed), image_to_image(red, mask=True, seed=seed),
+                  image_to_image(holes, mask=True, seed=seed)):
+        (image,) = outputs(run(server, graph))
+        made.append(Image.open(io.BytesIO(view(server, image).content)).tobytes())
+    assert len(set(made)) == 5
+    request = server.get("/api/tasks?limit=1").json()["tasks"][0]["request"]
+    assert request["strength"] == 0.5 and request["num_inference_steps"] == 8 and request["mask"] != request["image"] and request["mask_source"] == "alpha"
+
+
+def test_the_same_name_for_another_picture_runs_again(server):
     name = f"{uuid.uuid4().hex}.png"
-    upload(server, name, png(64, 64))
-    masked = upload(server, f"mask-{name}", png(64, 64, (0, 0, 0, 0)), "/upload/mask", original_ref=json.dumps({"filename": name, "type": "input"})).json()
-    entry = run(server, image_to_image(masked["name"], mask=True, seed=next(seeds)))
-    assert entry["status"]["completed"]
+    upload(server, name, png(colour=(255, 0, 0, 255)))
+    graph = image_to_image(name, seed=next(seeds))
+    first = run(server, graph)
+    assert outputs(run(server, graph)) == outputs(first)
+    upload(server, name, png(colour=(0, 255, 0, 255)), overwrite="1")
+    assert outputs(run(server, graph)) != outputs(first)
 
 
 def ui_workflow(server, graph):

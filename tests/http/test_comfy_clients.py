@@ -11,7 +11,7 @@ from comfy import flux, image_to_image, text_to_image
 from comfy_api_simplified import ComfyApiWrapper, ComfyWorkflowWrapper
 from comfy_api_simplified.exceptions import ComfyApiError
 from node_clients import run_client
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 COMFY = os.path.join(os.path.dirname(sys.executable), "comfy")
 
@@ -77,9 +77,14 @@ def test_comfy_api_simplified(server, tmp_path):
     named = api.upload_image(brought, "from/here")
     assert named == {"name": "brought.png", "subfolder": "from/here", "type": "input"}
     assert api.get_image("brought.png", "from/here", "input") == brought.read_bytes()
-    graph = image_to_image("from/here/brought.png", seed=22)
-    (changed,) = api.queue_and_wait_images(ComfyWorkflowWrapper(graph), "Save Image").values()
-    assert opened(changed).size == (128, 128)
+    # The less is denoised, the more stays.
+    before = opened(files["simplified_00001_.png"])
+    change = []
+    for denoise in (0.1, 1.0):
+        graph = image_to_image("from/here/brought.png", denoise, seed=22, text="a red apple on a green background", prefix="changed")
+        (changed,) = api.queue_and_wait_images(ComfyWorkflowWrapper(graph), "Save Image").values()
+        change.append(sum(ImageStat.Stat(ImageChops.difference(opened(changed), before)).mean))
+    assert change[0] < change[1] / 3, change
     assert "KSampler" in api.get_object_info() and api.get_embeddings() == [] and api.get_system_stats()["devices"]
     api.interrupt()
 

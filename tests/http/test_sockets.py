@@ -36,6 +36,26 @@ def read_head(made):
     return data.decode()
 
 
+def read_exactly(made, size):
+    data = b""
+    while len(data) < size:
+        piece = made.recv(size - len(data))
+        assert piece, data
+        data += piece
+    return data
+
+
+def read_frame(made):
+    """(kind, bytes) of a whole message: the server sends none in fragments."""
+    first, size = read_exactly(made, 2)
+    if size == 126:
+        size = int.from_bytes(read_exactly(made, 2), "big")
+    elif size == 127:
+        size = int.from_bytes(read_exactly(made, 8), "big")
+    assert first & 0x80
+    return first & 0x0F, read_exactly(made, size)
+
+
 def refused_with(server, **how):
     with pytest.raises(InvalidStatus) as refusal, connect(f"ws://{server.address}/ws", **how):
         pass
@@ -176,6 +196,33 @@ def test_clients_that_vanish_cost_nothing(server):
     with Listener(server) as client:
         client.next()
         client.until_done(submit(server, text_to_image(seed=77), client))
+
+
+def test_a_client_that_reads_late_misses_previews_and_nothing_else(server):
+    """Two sockets of one client: the one that does not read while the picture is made hears every word of it later, but sees fewer of its previews than the other."""
+    name = str(uuid.uuid4())
+    late = socket.socket()
+    late.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, port = server.address.rsplit(":", 1)
+    late.connect((host, int(port)))
+    late.settimeout(60)
+    late.sendall(f"GET /ws?clientId={name} HTTP/1.1\r\nHost: {server.address}\r\n{UPGRADE}\r\n".encode())
+    read_head(late)
+    with Listener(server, name=name) as soon:
+        soon.next()
+        prompt_id = submit(server, text_to_image("slow", seed=4712, steps=150), soon, extra_data={"preview_method": "auto"})
+        heard = soon.until_done(prompt_id)
+    texts, previews = [], 0
+    while not texts or texts[-1][0] != "executing" or texts[-1][1]["node"] is not None:
+        kind, message = read_frame(late)
+        if kind == 2:
+            previews += 1
+        else:
+            texts.append((json.loads(message)["type"], json.loads(message)["data"]))
+    late.close()
+    own = [entry for entry in heard if entry[0] not in ("preview", "status")]
+    assert [entry for entry in texts if entry[0] != "status"] == own
+    assert 0 < previews < len([entry for entry in heard if entry[0] == "preview"])
 
 
 def test_a_client_that_does_not_read_is_given_up(server):

@@ -50,8 +50,9 @@ void comfy_get_view(services *s, http_exchange *x, const char *id) {
         return;
     }
     char disposition[COMFY_NAME_BYTES + 16];
-    snprintf(disposition, sizeof disposition, "filename=\"%s\"", query_or(x, "filename", ""));
-    http_add_header(x, "content-disposition", disposition);
+    const char *name = query_or(x, "filename", "");
+    snprintf(disposition, sizeof disposition, "filename=\"%s\"", name);
+    if (strchr(name, '"') == NULL) http_add_header(x, "content-disposition", disposition);
     http_add_header(x, "x-content-type-options", "nosniff"); /* strangers' bytes: a picture, and never a page */
     http_respond(x, 200, image_format_type(format), &body);
 }
