@@ -472,6 +472,15 @@ def test_pictures_that_are_not_there(server):
         assert server.get("/view", params={"filename": wrong}).status_code == 404
 
 
+@pytest.mark.parametrize("preview, kind", [("webp;90", "WEBP"), ("jpeg;50", "JPEG"), ("jpeg", "JPEG"), ("webp;0", "WEBP"), ("png;80", "WEBP"), ("jpeg;999", "JPEG"), (";", "WEBP")])
+def test_pictures_are_shown_smaller(server, preview, kind):
+    (image,) = outputs(run(server, text_to_image(seed=5)))
+    got = view(server, image | {"preview": preview})
+    picture = Image.open(io.BytesIO(got.content))
+    assert got.status_code == 200 and picture.format == kind and picture.size == (64, 64) and got.headers["content-type"] == f"image/{kind.lower()}"
+    assert view(server, {"filename": "none_00001_.png", "preview": preview}).status_code == 404
+
+
 def test_a_picture_can_begin_from_one_that_was_brought(server):
     name = f"{uuid.uuid4().hex}.png"
     upload(server, name, png(96, 80))

@@ -8,6 +8,7 @@
 #include "server/multipart.h"
 #include "server/owner.h"
 #include "server/problem.h"
+#include "server/renditions.h"
 #include "server/services.h"
 
 /* --- GET /view --- */
@@ -39,13 +40,51 @@ static bool find_picture(services *s, const http_exchange *x, char path[PATH_MAX
     return input_store_path(s->inputs, i, path, e);
 }
 
+/* "webp;90": the picture smaller, as those want it who show many. Only webp and jpeg; what else is named becomes the former, as with ComfyUI. */
+static void read_preview(const char *text, transcode *job) {
+    const char *last = strrchr(text, ';');
+    job->format = strncmp(text, "jpeg", 4) == 0 && (text[4] == '\0' || text[4] == ';') ? IMAGE_JPEG : IMAGE_WEBP;
+    last = last != NULL ? last + 1 : text;
+    bool digits = last[0] != '\0' && strlen(last) <= 3 && strspn(last, "0123456789") == strlen(last);
+    int quality = digits ? atoi(last) : TRANSCODE_QUALITY;
+    job->quality = quality < 1 ? 1 : quality > 100 ? 100 : quality;
+}
+
+static void answer_preview(services *s, http_exchange *x, buffer *files, int count, const error *why, void *context) {
+    http_body body = {0};
+    image_info info;
+    error lost = {0};
+    (void)s, (void)count, (void)context;
+    if (x == NULL) return;
+    if (files == NULL) {
+        comfy_answer_error(x, why->code == ERROR_BUSY ? 503 : 0, why);
+    } else if (!image_probe(files[0].data, files[0].size, &info, &lost) || !http_body_add(&body, &files[0], &lost)) {
+        comfy_answer_error(x, 0, &lost);
+    } else {
+        http_respond(x, 200, image_format_type(info.format), &body);
+    }
+}
+
+static void convert(services *s, http_exchange *x, const char *path, const char *asked) {
+    transcode job = {.path = path};
+    error why = {0};
+    read_preview(asked, &job);
+    if (!renditions_add(s, x, &job, 1, answer_preview, NULL, &why)) comfy_answer_error(x, why.code == ERROR_BUSY ? 503 : 0, &why);
+}
+
 void comfy_get_view(services *s, http_exchange *x, const char *id) {
     char path[PATH_MAX];
     image_format format = IMAGE_PNG;
     error why = {0};
     http_body body = {0};
     (void)id;
-    if (!find_picture(s, x, path, &format, &why) || !http_body_add_file(&body, path, false, &why)) {
+    const char *preview_as = http_query(x, "preview");
+    bool found = find_picture(s, x, path, &format, &why);
+    if (found && preview_as != NULL) {
+        convert(s, x, path, preview_as);
+        return;
+    }
+    if (!found || !http_body_add_file(&body, path, false, &why)) {
         comfy_answer_error(x, why.code == ERROR_INVALID ? 400 : 0, &why);
         return;
     }
