@@ -28,14 +28,14 @@ bool input_id_valid(const char *id) { return strlen(id) == INPUT_ID_BYTES - 1 &&
 /* Names of keys may hold what a file's name may not, so a digest stands for them. */
 static void owner_tag(const char *key, char out[INPUT_OWNER_BYTES]) {
     char digest[SHA256_TEXT_BYTES] = "";
-    if (key != NULL) sha256_text(key, strlen(key), digest);
+    if (key != NULL && key[0] != '\0') sha256_text(key, strlen(key), digest);
     snprintf(out, INPUT_OWNER_BYTES, "%.*s", INPUT_OWNER_BYTES - 1, digest);
 }
 
 bool input_is_of(const input *i, const char *key) {
     char tag[INPUT_OWNER_BYTES];
     owner_tag(key, tag);
-    return key == NULL || strcmp(i->owner, tag) == 0;
+    return tag[0] == '\0' || strcmp(i->owner, tag) == 0;
 }
 
 /* --- names --- */
@@ -174,7 +174,7 @@ bool input_store_add(input_store *s, const input *i, error *e) {
 static size_t index_for(const input_store *s, const char *key, const char *id) {
     char tag[INPUT_OWNER_BYTES];
     owner_tag(key, tag);
-    return index_of(s, id, key != NULL ? tag : NULL);
+    return index_of(s, id, tag[0] != '\0' ? tag : NULL);
 }
 
 const input *input_store_find(const input_store *s, const char *key, const char *id) {

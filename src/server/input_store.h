@@ -36,7 +36,7 @@ bool input_store_new(const char *state_folder, input_store **out, error *e);
 void input_store_free(input_store *s); /* NULL is fine */
 
 bool input_id_valid(const char *id);
-/* Below, `key` is the name of an API key, NULL of who needs none. */
+/* Below, `key` is the name of an API key, NULL or "" of who needs none. */
 bool input_is_of(const input *i, const char *key); /* whether that key may see it */
 /* Writes the file (temporary, fsync, rename) and fills what is known of it; bytes that do not decode are refused. Of the store, only the folder's
  * name is used. */

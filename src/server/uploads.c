@@ -73,15 +73,13 @@ static void upload_free(upload *u) {
     free(u);
 }
 
-static const char *key_of(const upload *u) { return u->key[0] != '\0' ? u->key : NULL; }
-
 /* On the worker's thread. */
 static void store(const input_store *s, upload *u) {
     if (u->path != NULL && !file_read(u->path, UPLOADS_MAX_BYTES, &u->body, &u->fault)) return;
     if (u->prepare != NULL && !u->prepare(&u->body, &u->fault)) return;
     if (u->path != NULL || u->prepare != NULL) u->size = u->body.size;
     if (u->looked != NULL) return;
-    input_store_write(s, key_of(u), u->body.data + u->offset, u->size, &u->result, &u->fault);
+    input_store_write(s, u->key, u->body.data + u->offset, u->size, &u->result, &u->fault);
 }
 
 static void *run(void *context) {
@@ -124,7 +122,7 @@ static void finish(uploads *m, upload *u) {
     }
     bool ok = u->fault.code == ERROR_NONE && input_store_add(s->inputs, &u->result, &u->fault);
     if (ok) trim(m);
-    const input *stored = ok ? input_store_find(s->inputs, key_of(u), u->result.id) : NULL;
+    const input *stored = ok ? input_store_find(s->inputs, u->key, u->result.id) : NULL;
     if (ok && stored == NULL) error_set(&u->fault, ERROR_TOO_LARGE, "the picture alone is more than IMAGINED_KEEP_IMAGES_GB");
     if (stored != NULL) log_line(LOG_DEBUG, "input %s is stored: %d × %d, bytes: %llu", stored->id, stored->info.width, stored->info.height,
                                  (unsigned long long)stored->bytes);

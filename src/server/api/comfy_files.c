@@ -34,7 +34,7 @@ static bool find_picture(services *s, const http_exchange *x, char path[PATH_MAX
         return picture_store_path(s->pictures, id, path, e);
     }
     const comfy_input_name *one = brought || temporary ? comfy_inputs_find(s->comfy->inputs, comfy_owner(x), whole) : NULL;
-    const input *i = one != NULL ? input_store_find(s->inputs, one->image) : NULL;
+    const input *i = one != NULL ? input_store_find(s->inputs, comfy_owner(x), one->image) : NULL;
     if (i == NULL) return error_set(e, ERROR_NOT_FOUND, "there is no picture '%.160s'", whole);
     *format = i->info.format;
     return input_store_path(s->inputs, i, path, e);

@@ -117,7 +117,7 @@ static comfy_input_name *find(const comfy_inputs *n, const char *owner, const ch
 
 const comfy_input_name *comfy_inputs_find(const comfy_inputs *n, const char *owner, const char *name) {
     const comfy_input_name *one = find(n, owner, name);
-    return one != NULL && input_store_find(n->store, one->image) != NULL ? one : NULL;
+    return one != NULL && input_store_find(n->store, owner, one->image) != NULL ? one : NULL;
 }
 
 /* "a/fox.png", 2 → "a/fox (2).png". */
@@ -134,7 +134,7 @@ const comfy_input_name *comfy_inputs_add(comfy_inputs *n, const comfy_input_name
         comfy_input_name *there = find(n, one.owner, one.name);
         if (there == NULL) break;
         bool same = strcmp(there->image, one.image) == 0 && strcmp(there->mask, one.mask) == 0;
-        if (!same && !overwrite && input_store_find(n->store, there->image) != NULL) continue;
+        if (!same && !overwrite && input_store_find(n->store, one.owner, there->image) != NULL) continue;
         /* It becomes the newest. */
         memmove(there, there + 1, (size_t)(n->names + n->count - there - 1) * sizeof *there);
         n->count--;
@@ -145,8 +145,8 @@ const comfy_input_name *comfy_inputs_add(comfy_inputs *n, const comfy_input_name
     return &n->names[n->count - 1];
 }
 
-static bool fill(const comfy_inputs *n, const char *id, const char *mask_id, comfy_picture *out) {
-    const input *i = input_store_find(n->store, id), *mask = input_store_find(n->store, mask_id);
+static bool fill(const comfy_inputs *n, const char *owner, const char *id, const char *mask_id, comfy_picture *out) {
+    const input *i = input_store_find(n->store, owner, id), *mask = input_store_find(n->store, owner, mask_id);
     if (i == NULL || mask == NULL) return false;
     memcpy(out->image, i->id, sizeof out->image);
     memcpy(out->mask, mask->id, sizeof out->mask);
@@ -163,8 +163,8 @@ bool comfy_inputs_picture(const comfy_inputs *n, const char *owner, const char *
     if (size >= sizeof name) return false;
     snprintf(name, sizeof name, "%.*s", (int)size, said);
     const comfy_input_name *one = find(n, owner, name);
-    if (one != NULL) return fill(n, one->image, one->mask, out);
-    return input_id_valid(name) && fill(n, name, name, out);
+    if (one != NULL) return fill(n, owner, one->image, one->mask, out);
+    return input_id_valid(name) && fill(n, owner, name, name, out);
 }
 
 size_t comfy_inputs_count(const comfy_inputs *n) { return n->count; }
