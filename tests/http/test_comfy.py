@@ -9,6 +9,7 @@ from comfy import Listener, flux, image_to_image, submit, text_to_image, titled
 from conftest import until
 from PIL import Image, PngImagePlugin
 from sd_parsers import ParserManager
+from test_auth import add_key
 
 
 @pytest.fixture
@@ -448,6 +449,25 @@ def test_uploads_have_names(server):
     assert got.content == png(colour=(5, 5, 5, 255)) and got.headers["content-type"] == "image/png"
     assert upload(server, name, subfolder="deep/er").json() == {"name": name, "subfolder": "deep/er", "type": "input"}
     assert f"deep/er/{name}" in server.get("/object_info/LoadImage").json()["LoadImage"]["input"]["required"]["image"][0]
+
+
+def test_names_and_pictures_are_each_keys_own(make_server, tmp_path):
+    keys = tmp_path / "keys"
+    made = {name: {"Authorization": f"Bearer {add_key(keys, name)}"} for name in ("ann", "bob")}
+    server = make_server(IMAGINED_API_KEYS_FILE=keys, IMAGINED_LOOPBACK_NEEDS_KEY="true")
+    pictures = {"ann": png(colour=(255, 0, 0, 255)), "bob": png(colour=(0, 255, 0, 255))}
+    for name in made:
+        server.client.headers = made[name]
+        assert upload(server, "mine.png", pictures[name]).json()["name"] == "mine.png"
+    for name in made:
+        server.client.headers = made[name]
+        assert server.get("/view", params={"filename": "mine.png", "type": "input"}).content == pictures[name]
+    (stored,) = server.get("/api/images?kind=input").json()["images"]
+    graph = image_to_image(stored["id"], seed=1)  # Bob's own, by its id
+    (image,) = outputs(run(server, graph))
+    server.client.headers = made["ann"]
+    assert refused(server, graph)["node_errors"]["10"]["errors"][0]["type"] == "custom_validation_failed"
+    assert view(server, image).status_code == 404 and server.get("/history").json() == {}
 
 
 @pytest.mark.parametrize("how, status", [
