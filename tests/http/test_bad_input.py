@@ -34,7 +34,7 @@ NATIVE = FIELDS + [
 OPENAI = FIELDS + [
     ("size", "64"), ("size", "64x"), ("size", "x64"), ("size", "64x64x64"), ("size", "-64x64"), ("size", "0x0"), ("size", "17x64"),
     ("size", 64),
-    ("size", "99999999x64"), ("n", 11), ("response_format", "png"), ("output_format", "webp"), ("stream", True), ("stream", "yes"),
+    ("size", "99999999x64"), ("n", 11), ("response_format", "png"), ("output_format", "gif"), ("output_compression", 101), ("partial_images", 4), ("stream", "yes"),
 ]
 
 
