@@ -77,8 +77,13 @@ static void answer_preflight(http_exchange *x) {
 
 /* --- keys --- */
 
+/* The page's files are the same for everybody, and the page is where people enter their key. */
 static bool is_open(const http_exchange *x) {
-    return only_reads(x) && (strcmp(http_path(x), "/health") == 0 || strcmp(http_path(x), "/health/ready") == 0);
+    static const char *const open[] = {"/health", "/health/ready", "/"};
+    if (!only_reads(x)) return false;
+    for (size_t i = 0; i < sizeof open / sizeof *open; i++)
+        if (strcmp(http_path(x), open[i]) == 0) return true;
+    return strncmp(http_path(x), "/ui/", 4) == 0;
 }
 
 /* Whether it may pass as far as keys go. *name: whose key it sends; NULL: nobody's. */

@@ -60,13 +60,17 @@ def test_from_elsewhere_a_key_is_needed_and_health_is_open(guarded):
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["code"] == "unauthorized" and answer.json()["status"] == 401
         assert "Bearer" in answer.headers["www-authenticate"] and "Basic" in answer.headers["www-authenticate"]
-    for path in ("/", "/api/system/stats", "/nothing", "/metrics"):
+    for path in ("/api/system/stats", "/nothing", "/metrics", "/uix", "/api/ui/app.js"):
         assert server.get(path, headers=AWAY).status_code == 401
     assert server.post("/api/tasks", json={"prompt": "x"}, headers=AWAY).status_code == 401
     assert server.post("/api/system/cleanup", headers=AWAY).status_code == 401
     assert server.get("/health", headers=AWAY).status_code == 200
     assert server.get("/health/ready", headers=AWAY).status_code in (200, 503)
     assert server.get("/health/", headers=AWAY).status_code == 401
+    # The page's files are open, and nothing else that is named like them.
+    assert server.get("/", headers=AWAY).status_code == server.get("/ui/app.js", headers=AWAY).status_code == 200
+    assert server.get("/ui/../api/tasks", headers=AWAY).status_code in (401, 404)
+    assert server.post("/", headers=AWAY).status_code == 401
     assert server.get("/api/tasks", headers=bearer(server.anna)).status_code == 200
 
 
