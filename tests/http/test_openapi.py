@@ -146,7 +146,8 @@ def test_previews(server, schema):
     conforms(schema, server.get(url, headers={"if-none-match": "*"}), path, "GET", 304)
     server.client.delete(f"/api/tasks/{task_id}")
     server.finish(task_id)
-    conforms(schema, server.get(url), path, "GET", 404)
+    conforms(schema, server.get(url), path, "GET", 204)
+    conforms(schema, server.get(url.replace(task_id, "01M85RAHCXNV0FKR44ED86FNP7")), path, "GET", 404)
 
 
 def test_models_figures_and_health(server, schema):

@@ -92,14 +92,14 @@ def test_there_is_none_before_and_after(gradients):
     until(lambda: preview(gradients, task).status_code == 200)
     waiting = [gradients.submit("slow", num_inference_steps=500) for _ in range(3)][-1]
     assert gradients.task(waiting)["preview"] is None
-    assert preview(gradients, waiting).status_code == 404
+    assert preview(gradients, waiting).status_code == 204
     listed = {t["id"]: t["preview"] for t in gradients.get("/api/tasks").json()["tasks"]}
     assert listed[task]["url"].startswith(f"/api/tasks/{task}/preview?") and listed[waiting] is None
     for t in gradients.get("/api/tasks").json()["tasks"]:
         gradients.client.delete(f"/api/tasks/{t['id']}")
     assert gradients.finish(task)["preview"] is None
     answer = preview(gradients, task)
-    assert answer.status_code == 404 and "no preview" in answer.json()["detail"]
+    assert answer.status_code == 204 and answer.content == b"" and answer.headers["cache-control"] == "no-store"
     assert preview(gradients, "01M85RAHCXNV0FKR44ED86FNP7").status_code == 404
 
 

@@ -71,9 +71,10 @@ void native_answer_preview(services *s, http_exchange *x, const task *t) {
         problem_answer(x, 0, &why);
         return;
     }
+    /* No error: whoever follows a task to its end asks once too often, and browsers complain of what they are told is not there. */
     if (v == NULL) {
-        error_set(&why, ERROR_NOT_FOUND, "there is no preview of task '%s' now: it comes with its first steps and goes with its end", t->id);
-        problem_answer(x, 0, &why);
+        http_add_header(x, "cache-control", "no-store");
+        answer_empty(x, 204);
         return;
     }
     snprintf(how.tag, sizeof how.tag, "\"%d-%d-%d-%s\"", v->image, v->step, side, image_format_name(how.format));

@@ -5,7 +5,7 @@
 #include "queue/task.h"
 #include "server/router.h"
 
-/* Answers with the newest preview of a task that the client may see; 404 while there is none. */
+/* Answers with the newest preview of a task that the client may see; 204 while there is none. */
 void native_answer_preview(struct services *s, http_exchange *x, const task *t);
 
 #endif
