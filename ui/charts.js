@@ -1,16 +1,24 @@
-// Two small charts over the last quarter of an hour: how much waited and ran, and how long each task took.
+// Two small charts over the last minutes, at most a quarter of an hour: how much waited and ran, and how long each task took.
 import { el, svg } from "./dom.js";
 import { count, seconds } from "./format.js";
 import { store } from "./store.js";
 
-const SPAN = 15 * 60 * 1000, W = 300, H = 56;
-const x = (at, now) => W * (1 - (now - at) / SPAN);
+const MINUTE = 60_000, LONGEST = 15, W = 300, H = 56;
+let span = LONGEST * MINUTE;
+const x = (at, now) => W * (1 - (now - at) / span);
+
+/** As far back as something was asked for. */
+function chooseSpan(now) {
+  const made = [...store.tasks.values()].map((t) => Date.parse(t.created_at)).filter((at) => now - at < LONGEST * MINUTE);
+  const minutes = made.length === 0 ? LONGEST : [1, 2, 5, LONGEST].find((m) => now - Math.min(...made) < m * MINUTE);
+  span = minutes * MINUTE;
+}
 
 function frame(title, summary, children, legend) {
   return el("figure", { class: "chart" },
     el("figcaption", null, el("span", null, title), el("span", { class: "fine" }, summary)),
-    svg("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}, the last 15 minutes: ${summary}` }, ...children),
-    el("p", { class: "axis", "aria-hidden": "true" }, el("span", null, "15 min ago"), legend, el("span", null, "now")));
+    svg("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}, the last ${span / MINUTE} min: ${summary}` }, ...children),
+    el("p", { class: "axis", "aria-hidden": "true" }, el("span", null, `${span / MINUTE} min ago`), legend, el("span", null, "now")));
 }
 
 const key = (kind, words) => el("span", { class: `key ${kind}` }, words);
@@ -26,13 +34,13 @@ function past(now) {
   }
   turns.sort((a, b) => a[0] - b[0]);
   let queued = 0, active = 0;
-  const out = [{ at: now - SPAN, queued: 0, active: 0 }];
+  const out = [{ at: now - span, queued: 0, active: 0 }];
   for (const [at, q, a] of turns) {
     queued += q;
     active += a;
     if (at >= first) break;
-    if (at > now - SPAN) out.push({ at, queued: Math.max(0, queued), active: Math.max(0, active) });
-    else out[0] = { at: now - SPAN, queued: Math.max(0, queued), active: Math.max(0, active) };
+    if (at > now - span) out.push({ at, queued: Math.max(0, queued), active: Math.max(0, active) });
+    else out[0] = { at: now - span, queued: Math.max(0, queued), active: Math.max(0, active) };
   }
   return out;
 }
@@ -49,7 +57,9 @@ function steps(samples, value, high, now) {
 }
 
 export function depthChart() {
-  const now = Date.now(), samples = [...past(now), ...store.samples.filter((s) => s.at > now - SPAN)];
+  const now = Date.now();
+  chooseSpan(now);
+  const samples = [...past(now), ...store.samples.filter((s) => s.at > now - span)];
   const most = Math.max(0, ...samples.map((s) => s.queued + s.active)), high = Math.max(4, most), last = samples.at(-1);
   const all = steps(samples, (s) => s.queued + s.active, high, now), ran = steps(samples, (s) => s.active, high, now);
   return frame("Queue", last ? `${last.queued} waiting, ${last.active} running, at most ${most}` : "", [
@@ -64,7 +74,7 @@ export function latencyChart() {
   const now = Date.now(), rows = [];
   for (const t of store.tasks.values()) {
     const ended = Date.parse(t.finished_at ?? "");
-    if (t.status !== "completed" || !(ended > now - SPAN)) continue;
+    if (t.status !== "completed" || !(ended > now - span)) continue;
     const began = Date.parse(t.started_at), ran = (ended - began) / 1000;
     rows.push({ at: ended, ran, whole: (ended - Date.parse(t.created_at)) / 1000 });
   }

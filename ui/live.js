@@ -1,26 +1,33 @@
 // Keeps the store true: one stream of events, lists after each (re)connection, figures every other second while the page is seen.
 import * as api from "./api.js";
-import { active, emit, forget, isFinal, present, progress, put, putStats, setState, store, waiting } from "./store.js";
+import { active, addPictures, emit, forget, isFinal, picturesOf, present, progress, put, putFirstPage, putNextPage, putStats, setState, store, waiting } from "./store.js";
+import { events } from "./stream.js";
 
-const LIST = 200, LISTED_AT_MOST = 1000;
-let limit = LIST, source, retry = 1000, relist, statsTimer, modelsAt = 0, modelsKey = "";
+const LIST = 200, PAGE = 100, PAGE_AT_MOST = 1000;
+let relist, statsTimer, modelsAt = 0, modelsKey = "";
 
-/** The finished tasks, newest first: pictures outlive the server and this page. */
+/* --- lists --- */
+
+/** Tasks that ended lately: the charts show them, the queue says what failed. */
 async function loadFinished() {
-  const [done, failed] = await Promise.all([api.tasks("completed", limit), api.tasks("failed", 20)]);
-  store.older = done.length === limit && limit < LISTED_AT_MOST;
-  if (done.length < limit) {
-    const there = new Set(done.map((t) => t.id));
-    for (const t of [...store.tasks.values()]) if (t.status === "completed" && !there.has(t.id)) forget(t.id);
-  }
+  const [done, failed] = await Promise.all([api.tasks("completed", LIST), api.tasks("failed", 20)]);
   for (const t of [...done, ...failed]) put(t, true);
-  store.loaded = true;
   emit("task", null, null, true);
 }
 
-export async function loadOlder() {
-  limit = LISTED_AT_MOST;
-  await loadFinished();
+async function loadPictures() {
+  putFirstPage(await api.pictures(PAGE));
+}
+
+let paging = null;
+
+/** The next page of pictures, or, for a search, all there are. */
+export function loadOlder(all = false) {
+  paging ??= (async () => {
+    do putNextPage(await api.pictures(all ? PAGE_AT_MOST : PAGE, store.older));
+    while (all && store.older);
+  })().catch(() => {}).finally(() => { paging = null; });
+  return paging;
 }
 
 /** Places and estimates of those that wait move with every task that starts or ends; no event says so. */
@@ -28,13 +35,13 @@ async function listWaiting() {
   relist = null;
   const known = waiting(), asked = performance.now();
   const [queued, running, loading] = await Promise.all([api.tasks("queued", LIST), api.tasks("running", 50), api.tasks("loading", 50)]);
-  const now = new Set([...queued, ...running, ...loading].map((t) => t.id));
+  const all = [...queued, ...running, ...loading], now = new Set(all.map((t) => t.id));
   const newer = (id) => store.tasks.get(id)?.received > asked; // an event overtook the answer
-  for (const t of [...queued, ...running, ...loading]) if (!newer(t.id)) put(t, true);
+  for (const t of all) if (!newer(t.id)) put(t, true);
   if (queued.length < LIST) for (const t of known) if (!now.has(t.id) && store.tasks.get(t.id)?.status === "queued" && !newer(t.id)) forget(t.id);
 }
 
-export function relistSoon(ms = 300) {
+function relistSoon(ms = 300) {
   relist ??= setTimeout(() => listWaiting().catch(() => { relist = null; }), ms);
 }
 
@@ -44,11 +51,14 @@ async function loadModels() {
   emit("models");
 }
 
+/* --- figures --- */
+
 export async function refreshStats() {
   clearTimeout(statsTimer);
   try {
     if (store.state === "on" && !document.hidden) {
       const stats = await api.stats();
+      store.trouble = stats.engine.state === "ready" ? null : (await api.health()).engine_error;
       putStats(stats);
       const key = stats.models.models.map((m) => m.id + m.state + m.leases).join();
       if (key !== modelsKey || Date.now() - modelsAt > 15000) await loadModels();
@@ -60,27 +70,6 @@ export async function refreshStats() {
   statsTimer = setTimeout(refreshStats, active().length > 0 ? 1000 : 2500);
 }
 
-function opened() {
-  retry = 1000;
-  setState("on");
-  loadFinished().catch(() => {});
-  loadModels().catch(() => {});
-  refreshStats();
-}
-
-function heard(name) {
-  return (event) => {
-    const data = JSON.parse(event.data);
-    if (name === "state") present(data.tasks, data.complete);
-    else if (name === "progress") progress(data);
-    else put(data);
-    if (name === "state" || name === "queued" || name === "started" || (data.status && isFinal(data))) {
-      relistSoon();
-      if (name !== "queued" && name !== "state") refreshStatsSoon();
-    }
-  };
-}
-
 let soon;
 function refreshStatsSoon() {
   soon ??= setTimeout(() => {
@@ -89,18 +78,61 @@ function refreshStatsSoon() {
   }, 250);
 }
 
-export function connect() {
-  source = new EventSource("/api/events");
-  source.onopen = opened;
-  source.onerror = () => {
-    setState("off");
-    if (source.readyState !== EventSource.CLOSED) return;
-    setTimeout(connect, retry);
-    retry = Math.min(retry * 1.5, 5000);
+/* --- the stream --- */
+
+function opened() {
+  setState("on");
+  for (const load of [loadFinished, loadPictures, loadModels]) load().catch(() => {});
+  refreshStats();
+}
+
+function heard({ name, data: words }) {
+  const data = JSON.parse(words);
+  if (name === "completed") addPictures(picturesOf(data));
+  if (name === "state") present(data.tasks, data.complete);
+  else if (name === "progress") progress(data);
+  else put(data);
+  if (name === "state" || name === "queued" || name === "started" || (data.status && isFinal(data))) {
+    relistSoon();
+    if (name !== "queued" && name !== "state") refreshStatsSoon();
+  }
+}
+
+let wake = () => {};
+
+/** Tries to connect at once. */
+export const hurry = () => wake();
+
+const pause = (ms) => new Promise((done) => {
+  const timer = setTimeout(done, ms);
+  wake = () => {
+    clearTimeout(timer);
+    done();
   };
-  for (const name of ["state", "queued", "started", "progress", "plan", "completed", "failed", "cancelled"]) source.addEventListener(name, heard(name));
+});
+
+/** Never returns. A key that is needed is waited for: `hurry` says that there is one. */
+export async function connect() {
+  const last = { id: null };
+  for (let retry = 1000; ; retry = Math.min(retry * 1.5, 5000)) {
+    let state = "off";
+    try {
+      const all = events("/api/events", last, () => {
+        retry = 700;
+        opened();
+      });
+      for await (const event of all) heard(event);
+    } catch (fault) {
+      if (fault.status === 401) state = "locked";
+    }
+    setState(state);
+    await pause(state === "locked" ? 3_600_000 : retry);
+  }
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) refreshStats();
+  if (document.hidden) return;
+  if (store.state === "off") hurry();
+  refreshStats();
 });
+addEventListener("online", hurry);

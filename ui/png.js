@@ -1,4 +1,6 @@
-// Settings out of a PNG: its text chunks (PNG specification 11.3.3), and the `parameters` text that image tools write (the A1111 form).
+// Settings out of a PNG: its text chunks (PNG specification 11.3.3), and the `parameters` text that image tools write (the A1111 form); where there is
+// none, the graph that ComfyUI writes.
+import { parseGraph } from "./comfy.js";
 
 const CHUNK_MAX = 1 << 20; // of text; what is larger is no settings
 const latin1 = new TextDecoder("latin1"), utf8 = new TextDecoder();
@@ -56,7 +58,7 @@ function unquote(value) {
 }
 
 /** "prompt\nNegative prompt: …\nSteps: 8, Seed: 42, …" as fields of a task; null where it is no such text. */
-export function parseParameters(text) {
+function parseParameters(text) {
   const lines = text.replaceAll("\r\n", "\n").trimEnd().split("\n");
   const last = lines.findLastIndex((line) => /^Steps: *\d+/.test(line));
   const head = last < 0 ? lines : lines.slice(0, last), given = {};
@@ -84,19 +86,8 @@ export function parseParameters(text) {
 /** The settings of a dropped picture; an Error says why there are none. */
 export async function settingsOf(blob) {
   const texts = await readTexts(blob);
-  if (!texts) throw new Error("That is not a PNG; only PNGs are read so far.");
-  const found = texts.has("parameters") ? parseParameters(texts.get("parameters")) : null;
+  if (!texts) throw new Error("Only PNGs carry settings that can be read here, and this is none.");
+  const found = parseParameters(texts.get("parameters") ?? "") ?? parseGraph(texts.get("prompt") ?? "");
   if (!found) throw new Error("This picture carries no settings.");
   return found;
-}
-
-/** The same text from a task's request. */
-export function parametersText(request, model, seed) {
-  const lines = [request.prompt];
-  if (request.negative_prompt) lines.push(`Negative prompt: ${request.negative_prompt}`);
-  const cfg = request.true_cfg_scale > 1 ? `, True CFG scale: ${request.true_cfg_scale}` : "";
-  const name = /[,:"\\\n]/.test(model) ? JSON.stringify(model) : model;
-  lines.push(`Steps: ${request.num_inference_steps}, Sampler: Euler, CFG scale: ${request.guidance_scale}${cfg}, Seed: ${seed}, ` +
-    `Size: ${request.width}x${request.height}, Model: ${name}`);
-  return lines.join("\n");
 }

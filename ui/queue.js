@@ -1,10 +1,11 @@
 // What runs, what waits, what failed. A waiting task is given another priority by dragging its handle, by its menu, or with Alt and the arrow keys.
 import * as api from "./api.js";
-import { $, eachFrame, el, icon, keep, kept, reconcile, say, show, text, toast } from "./dom.js";
+import { $, button, eachFrame, el, icon, keep, kept, reconcile, say, show, text, toast } from "./dom.js";
 import { count, seconds, title } from "./format.js";
 import { refreshStats } from "./live.js";
+import { livePicture } from "./picture.js";
 import { active, eta, fraction, isActive, on, put, store, waiting } from "./store.js";
-import { use } from "./compose.js";
+import { useTask } from "./compose.js";
 
 const priorities = ["urgent", "high", "normal", "low"];
 const SHOWN = 60;
@@ -13,13 +14,13 @@ let dismissed = kept("dismissed", []), dragging = null;
 
 /* --- what is said of a task --- */
 
-/** "step 5 of 12 · 0.42 s/it · 3 s left" */
-export function describe(task) {
+/** "step 5/12 · 0.42 s/it · 3 s left" */
+function describe(task) {
   const p = task.progress, parts = [], left = eta(task);
   if (task.cancel_requested) return "stopping";
   if (p.phase === "load") parts.push(p.bytes_total ? `loading the model, ${Math.floor((100 * p.bytes) / p.bytes_total)} %` : "loading the model");
   else if (p.phase === "encode") parts.push("reading the prompt");
-  else if (p.phase === "denoise") parts.push(`step ${p.step} of ${p.steps}`);
+  else if (p.phase === "denoise") parts.push(`step ${p.step}/${p.steps}`);
   else if (p.phase === "decode") parts.push("decoding");
   else parts.push("starting");
   if (p.n > 1 && p.image > 0) parts.push(`picture ${p.image + 1} of ${p.n}`);
@@ -41,9 +42,21 @@ function describeWaiting(task) {
   return parts.join(" · ");
 }
 
+/** What several panels show of a task under way: what it looks like by now, its prompt, a bar and a line. */
+export function watch(task) {
+  const image = el("img", { class: "glance", alt: "", hidden: true, draggable: "false" }), see = livePicture(image), done = el("i");
+  const parts = { image, words: el("span", { class: "words", title: task.request.prompt }, task.request.prompt), bar: el("span", { class: "progress" }, done), line: el("span", { class: "fine" }) };
+  parts.update = (t) => {
+    if (t.preview) see(t.preview.url);
+    done.style.setProperty("--done", fraction(t));
+    text(parts.line, describe(t));
+  };
+  return parts;
+}
+
 /* --- deeds --- */
 
-async function stop(task) {
+export async function stop(task) {
   try {
     put(await api.cancel(task.id));
     say("Cancelled.");
@@ -76,19 +89,16 @@ async function togglePause() {
 /* --- rows --- */
 
 function cancelButton(task) {
-  return el("button", { type: "button", class: "quiet icon-only", "aria-label": `Cancel: ${task.request.prompt}`, title: "Cancel", onclick: () => stop(store.tasks.get(task.id) ?? task) }, icon("close"));
+  return button(icon("close"), () => stop(store.tasks.get(task.id) ?? task), { class: "quiet icon-only", "aria-label": `Cancel: ${task.request.prompt}`, title: "Cancel" });
 }
 
 function activeRow(task) {
-  const bar = el("div", { class: "progress", role: "progressbar", "aria-label": `Progress: ${task.request.prompt}`, "aria-valuemin": 0, "aria-valuemax": 100 }, el("i"));
-  const line = el("p", { class: "fine" });
-  const node = el("li", { class: "task running", data: { id: task.id } }, el("div", { class: "what" }, el("p", { class: "words", title: task.request.prompt }, task.request.prompt), bar, line), cancelButton(task));
+  const { image, words, bar, line, update } = watch(task);
+  const node = el("li", { class: "task running", data: { id: task.id } }, image, el("div", { class: "what" }, words, bar, line), cancelButton(task));
+  Object.assign(bar, { role: "progressbar", ariaLabel: `Progress: ${task.request.prompt}`, ariaValueMin: 0, ariaValueMax: 100 });
   return { kind: "active", node, update: (t) => {
-    const done = fraction(t);
-    bar.firstChild.style.setProperty("--done", done);
-    bar.setAttribute("aria-valuenow", Math.round(100 * done));
-    bar.setAttribute("aria-valuetext", describe(t));
-    text(line, describe(t));
+    update(t);
+    Object.assign(bar, { ariaValueNow: Math.round(100 * fraction(t)), ariaValueText: describe(t) });
     node.querySelector("button").disabled = Boolean(t.cancel_requested);
   } };
 }
@@ -186,8 +196,8 @@ function failedRow(task) {
   };
   const node = el("li", { class: "task failed", data: { id: task.id } },
     el("div", { class: "what" }, el("p", { class: "words", title: task.request.prompt }, task.request.prompt), el("p", { class: "fault" }, task.error?.detail ?? "It failed."),
-      el("button", { type: "button", class: "link", onclick: () => use({ ...task.request, model: task.model }) }, "Use its settings")),
-    el("button", { type: "button", class: "quiet icon-only", "aria-label": `Dismiss: ${task.request.prompt}`, title: "Dismiss", onclick: dismiss }, icon("close")));
+      button("Use its settings", () => useTask(task), { class: "link" })),
+    button(icon("close"), dismiss, { class: "quiet icon-only", "aria-label": `Dismiss: ${task.request.prompt}`, title: "Dismiss" }));
   return { kind: "failed", node, update() {} };
 }
 
@@ -225,14 +235,29 @@ function drawNow() {
   show($("queue-badge"), total > 0);
 }
 
+/* --- on a phone: what is being made, above the button that asked for it --- */
+
+let strip = null;
+
+function drawStrip() {
+  const [task] = active();
+  show($("now"), Boolean(task));
+  if (!task) return void (strip = null);
+  if (strip?.id !== task.id) {
+    strip = { id: task.id, ...watch(task) };
+    $("now").replaceChildren(strip.image, el("span", { class: "what" }, strip.words, strip.line));
+  }
+  strip.update(task);
+}
+
 const draw = eachFrame(drawNow);
 draw.now = drawNow;
 
 function drawPause() {
-  const q = store.stats?.queue, button = $("pause");
-  button.disabled = !q || store.state !== "on";
-  text(button, q?.paused ? "Resume" : "Pause");
-  button.classList.toggle("strong", Boolean(q?.paused));
+  const q = store.stats?.queue, toggle = $("pause");
+  toggle.disabled = !q || store.state !== "on";
+  text(toggle, q?.paused ? "Resume" : "Pause");
+  toggle.classList.toggle("strong", Boolean(q?.paused));
   show($("paused"), Boolean(q?.paused));
   if (q?.paused) text($("paused"), `Paused: ${q.pause_reason}.`);
 }
@@ -242,6 +267,8 @@ export function start() {
   on("task", draw);
   on("stats", draw);
   on("progress", (task) => rows.get(task.id)?.update(task));
+  on("task progress", eachFrame(drawStrip));
+  $("now").addEventListener("click", () => document.dispatchEvent(new CustomEvent("view", { detail: "pictures" })));
   on("stats state", drawPause);
   on("task", (task, before, quietly) => {
     if (!task || quietly || before === task.status) return;

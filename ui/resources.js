@@ -27,6 +27,7 @@ function uses(s) {
   more("compute", (ledger.compute ?? 0) + (ledger.staging ?? 0), "compute");
   more("prompt cache", ledger.cache ?? 0, "cache");
   more("everything else", s.vram.limited ? 0 : (ledger.foreign ?? 0), "foreign");
+  if (onCpu) more("mapped weights, reclaimable", s.models.models.reduce((sum, m) => sum + m.mapped_bytes, 0), "mapped");
   return out;
 }
 
@@ -34,7 +35,6 @@ let memory;
 
 function drawMemory() {
   const s = store.stats, v = s.vram, total = v.total_vram_mb * MB, list = uses(s);
-  const mapped = v.device === "cpu" ? s.models.models.reduce((sum, m) => sum + m.mapped_bytes, 0) : 0;
   if (!memory) {
     memory = { head: el("p", { class: "figure" }), bar: el("div", { class: "memory", role: "img" }), legend: el("ul", { class: "legend", role: "list" }) };
     $("memory").append(memory.head, memory.bar, memory.legend);
@@ -43,11 +43,10 @@ function drawMemory() {
   memory.head.replaceChildren(el("strong", null, bytes(v.used_vram_mb * MB)), ` of ${bytes(total)}${v.limited ? " allowed" : ""}`, el("span", { class: "level", data: { state: v.state } }, `${v.state} · ${Math.round(v.utilization_percent)} %`));
   memory.bar.dataset.state = v.state;
   memory.bar.setAttribute("aria-label", `${Math.round(v.utilization_percent)} percent used, ${v.state}. ${list.map((u) => `${u.name} ${bytes(u.bytes)}`).join(", ")}`);
-  const part = (u) => el("i", { class: u.kind, title: `${u.name}: ${bytes(u.bytes)}`, vars: { "--part": u.bytes / total, "--shade": `${u.shade ?? 100}%` } });
-  memory.bar.replaceChildren(...list.map(part), ...(mapped > 0 ? [part({ name: "mapped weights, reclaimable", bytes: mapped, kind: "mapped" })] : []));
-  const entry = (u) => el("li", null, el("i", { class: `swatch ${u.kind}`, vars: { "--shade": `${u.shade ?? 100}%` } }), el("span", null, u.name), el("span", { class: "amount" }, bytes(u.bytes)));
+  const shade = (u) => ({ "--part": u.bytes / total, "--shade": `${u.shade ?? 100}%` });
+  memory.bar.replaceChildren(...list.map((u) => el("i", { class: u.kind, title: `${u.name}: ${bytes(u.bytes)}`, vars: shade(u) })));
   memory.legend.dataset.state = v.state;
-  memory.legend.replaceChildren(...list.map(entry), ...(mapped > 0 ? [entry({ name: "mapped weights, reclaimable", bytes: mapped, kind: "mapped" })] : []));
+  memory.legend.replaceChildren(...list.map((u) => el("li", null, el("i", { class: `swatch ${u.kind}`, vars: shade(u) }), el("span", null, u.name), el("span", { class: "amount" }, bytes(u.bytes)))));
 }
 
 /* --- models --- */
@@ -78,7 +77,7 @@ function tellFreed(answer) {
 function load(m, button) {
   return deed(button, async () => {
     say(`Loading ${m.id}.`);
-    await api.preload(m.id);
+    await api.load(m.id);
     say(`${m.id} is loaded.`);
   });
 }

@@ -5,17 +5,20 @@ const KEPT_SAMPLES = 900;
 
 export const store = {
   tasks: new Map(),
+  pictures: [], // made ones, newest first: {id, url, task, model, prompt, seed, width, height}; `task` is an id
   models: [],
   stats: null,
   samples: [], // {at, queued, active}, oldest first
   evicted: new Map(), // model → {cause, at}, where it could be told
-  state: "wait", // wait, on, off
-  older: false, // the server has more finished tasks than are here
+  state: "wait", // wait, on, off, locked: a key is needed
+  trouble: null, // what the last engine died of, while there is no other
+  older: null, // the server has pictures older than these: where they begin
+  loaded: false, // the first pictures were listed
 };
 
 const listeners = {};
 
-/** `what`: task (with the task and its status before), progress, models, stats, state. */
+/** `what`: task (with the task and its status before), progress, pictures, models, stats, state. */
 export function on(what, f) {
   for (const w of what.split(" ")) (listeners[w] ??= []).push(f);
 }
@@ -54,6 +57,7 @@ export function progress(p) {
   const task = store.tasks.get(p.id);
   if (!task || isFinal(task)) return;
   task.progress = p;
+  if (p.preview) task.preview = p.preview;
   const changed = task.status !== p.status;
   task.status = p.status;
   measure(task);
@@ -100,8 +104,54 @@ export function active() {
   return [...store.tasks.values()].filter(isActive).sort((a, b) => (a.started_at < b.started_at ? -1 : 1));
 }
 
-export function finished() {
-  return [...store.tasks.values()].filter((t) => t.status === "completed").sort((a, b) => (a.finished_at < b.finished_at ? 1 : -1));
+/* --- pictures --- */
+
+/** Task ids rise with time, so this is the server's order: by submission, then by the picture's number, the newest first. */
+function place(id) {
+  const at = id.lastIndexOf("-");
+  return [id.slice(0, at), Number(id.slice(at + 1))];
+}
+
+function isBefore(a, b) {
+  const [aTask, aNumber] = place(a.id), [bTask, bNumber] = place(b.id);
+  return aTask === bTask ? aNumber > bNumber : aTask > bTask;
+}
+
+export function picturesOf(task) {
+  const { prompt, width, height } = task.request;
+  return task.images.map((i) => ({ id: i.id, url: i.url, seed: i.seed, task: task.id, model: task.model, prompt, width, height }));
+}
+
+/** Pictures that were just made. What is older than all that is listed comes with its page, or it would seem that nothing lies between. */
+export function addPictures(list) {
+  if (!store.loaded) return;
+  const known = new Set(store.pictures.map((p) => p.id)), last = store.older ? store.pictures.at(-1) : null;
+  const fresh = list.filter((p) => !known.has(p.id) && (!last || isBefore(p, last)));
+  store.pictures = [...store.pictures, ...fresh].sort((a, b) => (isBefore(a, b) ? -1 : 1));
+  emit("pictures");
+}
+
+/** The list's first page, again after each reconnection. What was listed behind it stays where it still follows on. */
+export function putFirstPage({ images, next }) {
+  const named = new Set(images.map((p) => p.id)), last = images.at(-1), before = store.pictures;
+  const behind = next && before.some((p) => named.has(p.id)) ? before.filter((p) => isBefore(last, p)) : [];
+  const newer = before.filter((p) => !named.has(p.id) && last && isBefore(p, images[0])); // made while the answer was on its way
+  store.pictures = [...newer, ...images, ...behind];
+  if (behind.length === 0) store.older = next;
+  store.loaded = true;
+  emit("pictures");
+}
+
+export function putNextPage({ images, next }) {
+  const known = new Set(store.pictures.map((p) => p.id));
+  store.pictures.push(...images.filter((p) => !known.has(p.id)));
+  store.older = next;
+  emit("pictures");
+}
+
+export function removePicture(id) {
+  store.pictures = store.pictures.filter((p) => p.id !== id);
+  emit("pictures");
 }
 
 /** Where a model left between two figures and one cause alone was counted, that was it. */

@@ -12,7 +12,9 @@ def server(gradients):
 
 
 def files(server):
-    return ["/"] + sorted(set(re.findall(r'(?:src|href)="(/ui/[^"]+)"', server.get("/").text)))
+    """The page, what it names, and what its first module imports; the deeper modules are named too, so that they load beside it."""
+    named = re.findall(r'(?:src|href)="(/ui/[^"]+)"', server.get("/").text)
+    return ["/"] + sorted({*named, *("/ui/" + name for name in re.findall(r'from "./([^"]+)"', server.get("/ui/app.js").text))})
 
 
 def test_all_files_are_there_with_their_types(server):

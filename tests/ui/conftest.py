@@ -27,9 +27,10 @@ def browser():
 def make_server(tmp_path_factory):
     made = []
 
-    def make(**how):
+    def make(ready=True, **how):
         made.append(servers.Server(how.pop("folder", None) or tmp_path_factory.mktemp("server"), **how))
-        made[-1].wait_ready()
+        if ready:
+            made[-1].wait_ready()
         return made[-1]
 
     yield make
@@ -77,3 +78,27 @@ def pages(browser, make_server):
 @pytest.fixture
 def page(pages, server):
     return pages.open(server)
+
+
+# --- what people do ---
+
+DROP = """([bytes, x]) => {
+    const transfer = new DataTransfer(), how = {dataTransfer: transfer, bubbles: true, cancelable: true, clientX: x, clientY: 300};
+    transfer.items.add(new File([new Uint8Array(bytes)], "picture.png", {type: "image/png"}));
+    for (const type of ["dragenter", "dragover", "drop"]) document.body.dispatchEvent(new DragEvent(type, how));
+}"""
+
+
+def drop(page, data, x=1):
+    """A file dropped at `x`: the left half of the page takes its settings, the right half starts from it."""
+    page.evaluate(DROP, [list(data), x])
+
+
+def generate(page, prompt):
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.keyboard.press("Control+Enter")
+
+
+def tiles(page):
+    """Those of finished pictures."""
+    return page.locator("#tiles li:not(.making) button.tile")

@@ -4,36 +4,16 @@ import re
 import signal
 
 import pytest
-from conftest import servers
+from conftest import drop, generate, servers, tiles
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import expect
-
-DROP = """([bytes, name]) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
-    for (const type of ["dragenter", "dragover", "drop"]) document.body.dispatchEvent(new DragEvent(type, {dataTransfer: transfer, bubbles: true, cancelable: true}));
-}"""
-
-
-def drop(page, data, name="picture.png"):
-    page.evaluate(DROP, [list(data), name])
-
-
-def generate(page, prompt):
-    page.get_by_label("Prompt", exact=True).fill(prompt)
-    page.keyboard.press("Control+Enter")
-
-
-def tiles(page):
-    return page.locator("#tiles button.tile")
-
 
 def test_a_prompt_becomes_a_picture_with_its_progress_told(page):
     page.get_by_label("Steps", exact=True).fill("30")
     generate(page, "a slow fox")
     bar = page.get_by_role("progressbar", name="Progress: a slow fox")
     expect(bar).to_be_visible()
-    expect(page.locator("#queue-body .fine")).to_have_text(re.compile(r"step \d+ of 30 · .*(s/it|it/s)"))
+    expect(page.locator("#queue-body .fine")).to_have_text(re.compile(r"step \d+/30 · .*(s/it|it/s)"))
     expect(page).to_have_title(re.compile(r"^\d+ % · imagined"))
     first = int(bar.get_attribute("aria-valuenow"))
     # No wait_for_function: it evaluates text in the page, which the page's policy forbids.
@@ -53,7 +33,7 @@ def test_what_is_asked_for_is_what_the_server_gets(page, server):
     page.get_by_label("Priority", exact=True).select_option("high")
     page.get_by_text("Negative prompt").click()
     page.get_by_label("Negative prompt").fill("grey")
-    page.get_by_label("Strength", exact=True).fill("2.5")
+    page.get_by_label("Weight", exact=True).fill("2.5")
     generate(page, "a fox")
     expect(tiles(page)).to_have_count(2)
     task = server.get("/api/tasks").json()["tasks"][0]
@@ -103,11 +83,11 @@ def test_a_dropped_picture_gives_its_settings_back(page, server):
     drop(page, server.image(done["images"][0]["id"]))
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a fox, „quoted”\nand a second line")
     expect(page.locator("#negative_prompt")).to_have_value("grey")
-    expect(page.get_by_label("Strength", exact=True)).to_have_value("2")
+    expect(page.get_by_label("Weight", exact=True)).to_have_value("2")
     expect(page.get_by_label("Steps", exact=True)).to_have_value("7")
     expect(page.get_by_label("Seed", exact=True)).to_have_value(str(2**64 - 1))
     expect(page.locator("#size-text")).to_have_text("160 × 96")
-    expect(page.locator("#toasts")).to_have_text("Settings taken over.")
+    expect(page.locator("#toasts")).to_contain_text("Settings taken over.")
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -131,9 +111,9 @@ def test_pictures_without_settings_say_so(page):
     page.get_by_label("Prompt", exact=True).fill("it stays")
     for data in (out.getvalue(), out.getvalue()[:30]):
         drop(page, data)
-        expect(page.locator(".toast").last).to_have_text("This picture carries no settings.")
+        expect(page.locator(".toast").last).to_contain_text("This picture carries no settings.")
     drop(page, b"GIF89a")
-    expect(page.locator(".toast").last).to_contain_text("not a PNG")
+    expect(page.locator(".toast").last).to_contain_text("Only PNGs carry settings")
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("it stays")
 
 
@@ -161,9 +141,15 @@ def test_the_keyboard_is_enough(make_server, pages):
         raise AssertionError(f"the Tab key never came to {selector}")
 
     tab_to("button.tile")
-    page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     viewer = page.get_by_role("dialog", name="Picture")
+    expect(viewer.locator(".prompt")).to_have_text("a slow fourth")
+    expect(viewer.locator(".way")).to_contain_text(re.compile(r"step \d+/1000"))
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Watch: a slow fourth")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
     expect(viewer.locator(".prompt")).to_have_text("second")
     page.keyboard.press("ArrowRight")
     expect(viewer.locator(".prompt")).to_have_text("first")
@@ -173,6 +159,8 @@ def test_the_keyboard_is_enough(make_server, pages):
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
     expect(tiles(page).first).to_be_focused()
+    page.keyboard.press("i")
+    expect(page.locator("#input-shown img")).to_have_js_property("naturalWidth", 128)
     tab_to("li.task[tabindex]")
     page.keyboard.press("Alt+ArrowUp")
     servers.until(lambda: server.task(waiting)["priority"] == "high")
@@ -185,6 +173,7 @@ def test_waiting_tasks_are_dragged_to_another_priority(page, server):
     server.post("/api/system/queue/pause")
     a, b = server.submit("a fox"), server.submit("an owl")
     row = page.locator(f"li[data-id='{b}']")
+    expect(page.locator("#paused")).to_be_visible()  # the rows move no more
     handle = row.locator(".handle").bounding_box()
     page.mouse.move(handle["x"] + 5, handle["y"] + 5)
     page.mouse.down()

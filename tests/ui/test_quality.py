@@ -27,12 +27,12 @@ def test_axe_finds_nothing_serious(pages, make_server, theme, width):
         assert serious(page) == []
 
     look("pictures")
-    server.finish(server.submit("a fox"))
+    done = server.finish(server.submit("a fox"))
     server.finish(server.submit("fail"))
     server.submit("a slow whale", num_inference_steps=1000)
     server.submit("a tiger")
     server.post("/api/system/queue/pause")
-    expect(page.locator("#tiles button.tile")).to_have_count(1)
+    expect(page.locator("#tiles li:not(.making) button.tile")).to_have_count(1)
     expect(page.locator("#paused")).to_have_count(1)
     if width >= 760:
         page.locator("#negative-box summary").click()
@@ -41,13 +41,28 @@ def test_axe_finds_nothing_serious(pages, make_server, theme, width):
         look(section)
     if width < 760:
         page.locator(".tabs [data-view=pictures]").click()
-    page.locator("#tiles button.tile").click()
+    for tile in ("#tiles li:not(.making) button.tile", "#tiles .making button.tile"):
+        page.locator(tile).click()
+        expect(page.locator("#viewer")).to_be_visible()
+        assert serious(page) == []
+        page.keyboard.press("Escape")
+    page.locator("#image-file").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": server.image(done["images"][0]["id"])})
+    if width < 760:
+        page.locator(".tabs [data-view=compose]").click()
+    expect(page.locator("#input-shown img")).to_be_visible()
+    assert serious(page) == []
+    page.get_by_role("button", name="Paint a mask").click()
+    expect(page.locator("#painter")).to_be_visible()
+    assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("document.dispatchEvent(new CustomEvent('unauthorized', {detail: true}))")
+    expect(page.locator("#key-fault")).to_be_visible()
     assert serious(page) == []
 
 
 def test_the_page_is_light_and_its_own(server):
     page = server.get("/")
-    files = sorted(set(re.findall(r'(?:src|href)="(/ui/[^"]+)"', page.text)))
+    files = sorted({*re.findall(r'(?:src|href)="(/ui/[^"]+)"', page.text), *("/ui/" + name for name in re.findall(r'from "./([^"]+)"', server.get("/ui/app.js").text))})
     assert {f.name for f in (ROOT / "ui").iterdir()} == {f.rsplit("/", 1)[1] for f in files} | {"index.html"}
     total = len(page.content)
     for path in files:
