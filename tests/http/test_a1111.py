@@ -2,6 +2,7 @@
 import base64
 import io
 import json
+import shutil
 import threading
 
 import httpx
@@ -169,7 +170,9 @@ def embedded(server):
         (folder / path).write_text(json.dumps(content))
     assert server.post("/sdapi/v1/refresh-checkpoints").json() is None
     assert [m["title"] for m in server.get("/sdapi/v1/sd-models").json()] == ["demo", "Dev Model"]
-    return folder.name
+    yield folder.name
+    shutil.rmtree(folder)  # others use the server, too
+    server.post("/sdapi/v1/refresh-checkpoints")
 
 
 def guidance(server, **fields):
