@@ -1,59 +1,31 @@
 #include "server/transcoder.h"
 
-#include <errno.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "image/resample.h"
+#include "server/worker.h"
 
 enum { JPEG_TEXT_BYTES = 30000 }; /* as UTF-16 it fits into an EXIF block's 64 KiB */
 
 struct transcoding {
+    worker_job on_worker;
     transcode job; /* its path is our own */
     transcode_done done;
     void *context;
     size_t pixel_bytes; /* of job.pixels when it came */
-    bool dropped;       /* guarded by the mutex: nobody waits for it any more */
+    atomic_bool dropped; /* nobody waits for it any more */
     buffer file;
     error fault; /* code ERROR_NONE: the file is there */
-    transcoding *next;
 };
 
-typedef struct fifo {
-    transcoding *first, *last;
-} fifo;
-
-/* `mutex` guards both queues, `dropped` and `stop`; a job belongs to whoever took it out. */
 struct transcoder {
-    int jobs, dropped; /* not yet told, and those of them that never will be; the loop's, as is the next */
+    int jobs, dropped; /* not yet told, and those of them that never will be */
     size_t pixel_bytes;
-    loop_watch *watch;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    fifo waiting, finished;
-    bool stop, started;
-    int event; /* an eventfd: not 0 while some are finished */
+    worker *worker;
 };
-
-static void push(fifo *f, transcoding *job) {
-    job->next = NULL;
-    if (f->last != NULL) f->last->next = job;
-    else f->first = job;
-    f->last = job;
-}
-
-static transcoding *pop(fifo *f) {
-    transcoding *job = f->first;
-    if (job == NULL) return NULL;
-    f->first = job->next;
-    if (f->first == NULL) f->last = NULL;
-    return job;
-}
 
 static void transcoding_free(transcoding *job) {
     if (job == NULL) return;
@@ -105,35 +77,21 @@ static bool work_on_file(const transcode *job, buffer *out, error *e) {
     return ok;
 }
 
-static void work(transcoding *job) {
+static void work(void *context, worker_job *on_worker) {
+    (void)context;
+    transcoding *job = (transcoding *)on_worker;
     const buffer none = {0};
+    if (job->dropped) return;
     if (job->job.path != NULL) work_on_file(&job->job, &job->file, &job->fault);
     else encode(&job->job.pixels, &job->job, &none, &job->file, &job->fault);
 }
 
-static void *run(void *context) {
-    transcoder *t = context;
-    const uint64_t one = 1;
-    pthread_mutex_lock(&t->mutex);
-    for (;;) {
-        while (!t->stop && t->waiting.first == NULL) pthread_cond_wait(&t->wake, &t->mutex);
-        if (t->stop) break;
-        transcoding *job = pop(&t->waiting);
-        bool wanted = !job->dropped;
-        pthread_mutex_unlock(&t->mutex);
-        if (wanted) work(job);
-        pthread_mutex_lock(&t->mutex);
-        push(&t->finished, job);
-        while (write(t->event, &one, sizeof one) < 0 && errno == EINTR) continue;
-    }
-    pthread_mutex_unlock(&t->mutex);
-    return NULL;
-}
-
 /* --- the loop's side --- */
 
-static void finish(transcoder *t, transcoding *job, bool wanted) {
-    bool ok = job->fault.code == ERROR_NONE;
+static void finish(void *context, worker_job *on_worker) {
+    transcoder *t = context;
+    transcoding *job = (transcoding *)on_worker;
+    bool ok = job->fault.code == ERROR_NONE, wanted = !job->dropped;
     t->jobs--;
     t->dropped -= !wanted;
     t->pixel_bytes -= job->pixel_bytes;
@@ -141,31 +99,16 @@ static void finish(transcoder *t, transcoding *job, bool wanted) {
     transcoding_free(job);
 }
 
-static void on_finished(void *context) {
-    transcoder *t = context;
-    uint64_t count;
-    while (read(t->event, &count, sizeof count) < 0 && errno == EINTR) continue;
-    for (;;) {
-        pthread_mutex_lock(&t->mutex);
-        transcoding *job = pop(&t->finished);
-        bool wanted = job != NULL && !job->dropped;
-        pthread_mutex_unlock(&t->mutex);
-        if (job == NULL) return;
-        finish(t, job, wanted);
-    }
+static void forget(void *context, worker_job *on_worker) {
+    (void)context;
+    transcoding_free((transcoding *)on_worker);
 }
 
 bool transcoder_new(loop *l, transcoder **out, error *e) {
     transcoder *t = calloc(1, sizeof *t);
     if (t == NULL) return error_no_memory(e, "the transcoder", sizeof *t);
-    pthread_mutex_init(&t->mutex, NULL);
-    pthread_cond_init(&t->wake, NULL);
-    t->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    bool ok = t->event >= 0 || error_system(e, "make", "an eventfd");
-    ok = ok && loop_watch_new(l, t->event, on_finished, t, &t->watch, e);
-    if (ok) t->started = pthread_create(&t->thread, NULL, run, t) == 0;
-    if (ok && !t->started) ok = error_set(e, ERROR_OUT_OF_MEMORY, "the transcoder's thread could not be started");
-    if (!ok) {
+    const worker_duties duties = {t, work, finish, forget};
+    if (!worker_new(l, "the transcoder", &duties, &t->worker, e)) {
         transcoder_free(t);
         return false;
     }
@@ -175,19 +118,7 @@ bool transcoder_new(loop *l, transcoder **out, error *e) {
 
 void transcoder_free(transcoder *t) {
     if (t == NULL) return;
-    if (t->started) {
-        pthread_mutex_lock(&t->mutex);
-        t->stop = true;
-        pthread_cond_signal(&t->wake);
-        pthread_mutex_unlock(&t->mutex);
-        pthread_join(t->thread, NULL);
-    }
-    for (transcoding *job; (job = pop(&t->waiting)) != NULL;) transcoding_free(job);
-    for (transcoding *job; (job = pop(&t->finished)) != NULL;) transcoding_free(job);
-    loop_watch_free(t->watch);
-    pthread_cond_destroy(&t->wake);
-    pthread_mutex_destroy(&t->mutex);
-    if (t->event >= 0) close(t->event);
+    worker_free(t->worker);
     free(t);
 }
 
@@ -213,19 +144,14 @@ bool transcoder_add(transcoder *t, const transcode *job, transcode_done done, vo
     t->jobs++;
     t->pixel_bytes += pixel_bytes;
     if (out != NULL) *out = added;
-    pthread_mutex_lock(&t->mutex);
-    push(&t->waiting, added);
-    pthread_cond_signal(&t->wake);
-    pthread_mutex_unlock(&t->mutex);
+    worker_add(t->worker, &added->on_worker);
     return true;
 }
 
 void transcoder_drop(transcoder *t, transcoding *job) {
     if (job == NULL || job->dropped) return;
     t->dropped++;
-    pthread_mutex_lock(&t->mutex);
     job->dropped = true;
-    pthread_mutex_unlock(&t->mutex);
 }
 
 bool transcoder_idle(const transcoder *t) { return t->jobs == t->dropped; }

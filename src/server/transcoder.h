@@ -7,7 +7,7 @@
  *
  * For the pictures of one answer there is server/renditions.h, which also cares for clients that leave.
  *
- * One thread of its own, one job after another, in order. All functions are called from the loop's thread. */
+ * Its jobs go through a worker of its own (server/worker.h). All functions are called from the loop's thread. */
 #ifndef IMAGINED_SERVER_TRANSCODER_H
 #define IMAGINED_SERVER_TRANSCODER_H
 

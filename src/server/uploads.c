@@ -1,12 +1,8 @@
 #include "server/uploads.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -14,10 +10,12 @@
 #include "server/input_holds.h"
 #include "server/owner.h"
 #include "server/services.h"
+#include "server/worker.h"
 
 enum { TRIM_EACH_MS = 60 * 1000 };
 
 typedef struct upload {
+    worker_job job;
     http_exchange *exchange; /* the loop's; NULL: the client has left */
     upload_answer answer;
     void *context; /* the answer's */
@@ -30,42 +28,16 @@ typedef struct upload {
     upload_prepare prepare; /* NULL: the body is a picture as it is */
     input result;
     error fault; /* code ERROR_NONE: stored */
-    struct upload *next;
 } upload;
 
-typedef struct fifo {
-    upload *first, *last;
-} fifo;
-
-/* `mutex` guards both queues and `stop`; an upload belongs to whoever took it out, but for its exchange and answer, which are the loop's. */
+/* An upload is the worker's until it is done, but for its exchange and answer, which are the loop's. */
 struct uploads {
     struct services *services;
     input_limits limits;
     size_t waiting_bytes; /* of bodies not yet answered; the loop's */
-    loop_watch *watch;
+    worker *worker;
     loop_timer *trim;
-    pthread_t thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    fifo waiting, finished;
-    bool stop, started;
-    int event; /* an eventfd: not 0 while some are finished */
 };
-
-static void push(fifo *f, upload *u) {
-    u->next = NULL;
-    if (f->last != NULL) f->last->next = u;
-    else f->first = u;
-    f->last = u;
-}
-
-static upload *pop(fifo *f) {
-    upload *u = f->first;
-    if (u == NULL) return NULL;
-    f->first = u->next;
-    if (f->first == NULL) f->last = NULL;
-    return u;
-}
 
 static void upload_free(upload *u) {
     buffer_free(&u->body);
@@ -74,31 +46,14 @@ static void upload_free(upload *u) {
 }
 
 /* On the worker's thread. */
-static void store(const input_store *s, upload *u) {
+static void store(void *context, worker_job *job) {
+    const uploads *m = context;
+    upload *u = (upload *)job;
     if (u->path != NULL && !file_read(u->path, UPLOADS_MAX_BYTES, &u->body, &u->fault)) return;
     if (u->prepare != NULL && !u->prepare(&u->body, &u->fault)) return;
     if (u->path != NULL || u->prepare != NULL) u->size = u->body.size;
     if (u->looked != NULL) return;
-    input_store_write(s, u->key, u->body.data + u->offset, u->size, &u->result, &u->fault);
-}
-
-static void *run(void *context) {
-    uploads *m = context;
-    const input_store *inputs = m->services->inputs;
-    const uint64_t one = 1;
-    pthread_mutex_lock(&m->mutex);
-    for (;;) {
-        while (!m->stop && m->waiting.first == NULL) pthread_cond_wait(&m->wake, &m->mutex);
-        if (m->stop) break;
-        upload *u = pop(&m->waiting);
-        pthread_mutex_unlock(&m->mutex);
-        store(inputs, u);
-        pthread_mutex_lock(&m->mutex);
-        push(&m->finished, u);
-        while (write(m->event, &one, sizeof one) < 0 && errno == EINTR) continue;
-    }
-    pthread_mutex_unlock(&m->mutex);
-    return NULL;
+    input_store_write(m->services->inputs, u->key, u->body.data + u->offset, u->size, &u->result, &u->fault);
 }
 
 static void trim(void *context) {
@@ -110,7 +65,9 @@ static void trim(void *context) {
     loop_timer_set(m->trim, TRIM_EACH_MS);
 }
 
-static void finish(uploads *m, upload *u) {
+static void finish(void *context, worker_job *job) {
+    uploads *m = context;
+    upload *u = (upload *)job;
     services *s = m->services;
     http_exchange *x = u->exchange;
     m->waiting_bytes -= u->charged;
@@ -131,17 +88,15 @@ static void finish(uploads *m, upload *u) {
     upload_free(u);
 }
 
-static void on_finished(void *context) {
-    uploads *m = context;
-    uint64_t count;
-    while (read(m->event, &count, sizeof count) < 0 && errno == EINTR) continue;
-    for (;;) {
-        pthread_mutex_lock(&m->mutex);
-        upload *u = pop(&m->finished);
-        pthread_mutex_unlock(&m->mutex);
-        if (u == NULL) return;
-        finish(m, u);
-    }
+/* Its exchange was left before; the context is for the callee to free. */
+static void dropped(void *context, worker_job *job) {
+    const uploads *m = context;
+    upload *u = (upload *)job;
+    error why;
+    error_set(&why, ERROR_BUSY, "the server stops");
+    if (u->looked != NULL) u->looked(m->services, NULL, NULL, &why);
+    else u->answer(m->services, NULL, NULL, &why, u->context);
+    upload_free(u);
 }
 
 bool uploads_new(loop *l, struct services *s, const input_limits *limits, uploads **out, error *e) {
@@ -149,14 +104,8 @@ bool uploads_new(loop *l, struct services *s, const input_limits *limits, upload
     if (m == NULL) return error_no_memory(e, "the uploads", sizeof *m);
     m->services = s;
     m->limits = *limits;
-    pthread_mutex_init(&m->mutex, NULL);
-    pthread_cond_init(&m->wake, NULL);
-    m->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    bool ok = m->event >= 0 || error_system(e, "make", "an eventfd");
-    ok = ok && loop_watch_new(l, m->event, on_finished, m, &m->watch, e) && loop_timer_new(l, trim, m, &m->trim, e);
-    if (ok) m->started = pthread_create(&m->thread, NULL, run, m) == 0;
-    if (ok && !m->started) ok = error_set(e, ERROR_OUT_OF_MEMORY, "the uploads' thread could not be started");
-    if (!ok) {
+    const worker_duties duties = {m, store, finish, dropped};
+    if (!worker_new(l, "the uploads", &duties, &m->worker, e) || !loop_timer_new(l, trim, m, &m->trim, e)) {
         uploads_free(m);
         return false;
     }
@@ -165,33 +114,10 @@ bool uploads_new(loop *l, struct services *s, const input_limits *limits, upload
     return true;
 }
 
-/* Their exchanges were left before; contexts are for the callees to free. */
-static void drop_all(uploads *m, fifo *f) {
-    error why;
-    error_set(&why, ERROR_BUSY, "the server stops");
-    for (upload *u; (u = pop(f)) != NULL;) {
-        if (u->looked != NULL) u->looked(m->services, NULL, NULL, &why);
-        else u->answer(m->services, NULL, NULL, &why, u->context);
-        upload_free(u);
-    }
-}
-
 void uploads_free(uploads *m) {
     if (m == NULL) return;
-    if (m->started) {
-        pthread_mutex_lock(&m->mutex);
-        m->stop = true;
-        pthread_cond_signal(&m->wake);
-        pthread_mutex_unlock(&m->mutex);
-        pthread_join(m->thread, NULL);
-    }
-    drop_all(m, &m->waiting);
-    drop_all(m, &m->finished);
-    loop_watch_free(m->watch);
+    worker_free(m->worker);
     loop_timer_free(m->trim);
-    pthread_cond_destroy(&m->wake);
-    pthread_mutex_destroy(&m->mutex);
-    if (m->event >= 0) close(m->event);
     free(m);
 }
 
@@ -205,10 +131,7 @@ static void hand_over(uploads *m, upload *u) {
     snprintf(u->key, sizeof u->key, "%s", key != NULL ? key : "");
     m->waiting_bytes += u->charged;
     http_when_left(u->exchange, left, u);
-    pthread_mutex_lock(&m->mutex);
-    push(&m->waiting, u);
-    pthread_cond_signal(&m->wake);
-    pthread_mutex_unlock(&m->mutex);
+    worker_add(m->worker, &u->job);
 }
 
 /* Takes the body; the rest of *what is the caller's. */
