@@ -1,6 +1,7 @@
 """What both training stages share: the pace, the optimiser, the averaged weights."""
 
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,12 @@ class Pace:
     def __init__(self, hours, warmup=200, decay=0.5):
         self.start, self.seconds = time.time(), hours * 3600
         self.warmup, self.decay, self.steps = warmup, decay, 0
+        self.stopped = False
+        for number in (signal.SIGINT, signal.SIGTERM):  # end as if the time were over, with a checkpoint
+            signal.signal(number, self.stop)
+
+    def stop(self, *_):
+        self.stopped = True
 
     def elapsed(self):
         return time.time() - self.start
@@ -32,9 +39,9 @@ class Pace:
         return max(0.01, min(1.0, self.steps / self.warmup, falling))
 
     def running(self):
-        while MEASURE.exists():
+        while MEASURE.exists() and not self.stopped:
             time.sleep(1)
-        return self.fraction() < 1
+        return not self.stopped and self.fraction() < 1
 
 
 def workers():

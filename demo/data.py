@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 NAMES = "/usr/share/unicode/cldr/common/annotations/en.xml"
 SIZE = 128  # pixels a side
+LOOKS = 2  # pictures of each subject on each background; the first one is the plain one
+SIDED = ("left", "right", "first quarter", "last quarter", "waxing", "waning", "globe showing")  # wrong if mirrored
 EMOJI = (108, 102)  # pixels the subject takes at scale 1; the font's bitmaps are 136 by 128
 
 BACKGROUNDS = {
@@ -83,13 +85,9 @@ def compose(rgba, color, shift=(0, 0), scale=1.0, mirror=False):
     return np.asarray(image)
 
 
-def variant(number, subject):
-    """How compose() places a subject: number 0 is the plain picture, each other one its own fixed place."""
-    if number == 0:
-        return {}
-    chance = random.Random(f"{number} {subject}")
-    shift = (chance.randint(-8, 8), chance.randint(-8, 8))
-    return {"shift": shift, "scale": chance.uniform(0.8, 1.05), "mirror": chance.random() < 0.5}
+def look(number, name):
+    """How compose() places a subject in each of its LOOKS pictures: as it is, or mirrored where its name allows."""
+    return {"mirror": number == 1 and not any(word in name for word in SIDED)}
 
 
 def _article(word):

@@ -18,8 +18,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=common.HERE.parent / ".deps" / "train", help="checkpoints, grids")
     parser.add_argument("--hours", type=float, default=8, help="wall-clock time of the whole run")
     parser.add_argument("--stage", choices=("all", "vae", "decoder", "flux"), default="all", help="decoder: of the vae")
-    parser.add_argument("--variants", type=int, default=1, help="of each picture: place, scale, mirrored")
     parser.add_argument("--rate", type=float, default=1.0, help="of the learning rate; below 1 to go on from a trained model")
+    parser.add_argument("--deaf", action="store_true", help="the weights to go on from know one look only")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
@@ -34,4 +34,4 @@ if __name__ == "__main__":
     if options.stage in ("all", "flux"):
         import train_flux
 
-        train_flux.train(options.out, options.hours * (1 - share if share < 1 else 1), options.variants, options.rate)
+        train_flux.train(options.out, options.hours * (1 - share if share < 1 else 1), options.rate, options.deaf)

@@ -72,6 +72,7 @@ def train(out, hours, freeze_encoder=False):
     named = list(vae.named_parameters())
     if not freeze_encoder:
         vae.register_to_config(shift_factor=None)  # to be measured anew before the next stage
+        (out / "latents.pt").unlink(missing_ok=True)  # train_flux makes them anew
     if freeze_encoder:  # the latents, and so the transformer trained on them, stay valid
         vae.encoder.requires_grad_(False)
         named = [(n, p) for n, p in named if p.requires_grad]
