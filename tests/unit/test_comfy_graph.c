@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/buffer.h"
+#include "models/flux_original.h"
 #include "server/api/comfy_graph.h"
 
 static const model_info demo = {.name = "demo", .size_multiple = 16, .width = 128, .height = 128, .steps = 12, .guidance = 3.5};
@@ -76,8 +77,9 @@ static void is_refused_with(const char *text, const char *said) {
 #define TEXTS "'6':{'class_type':'CLIPTextEncode','inputs':{'text':'a fox','clip':['4',1]}},'7':{'class_type':'CLIPTextEncode','inputs':{'text':'bad','clip':['4',1]}},"
 #define EMPTY "'5':{'class_type':'EmptyLatentImage','inputs':{'width':64,'height':48,'batch_size':3}},"
 #define OUT "'8':{'class_type':'VAEDecode','inputs':{'samples':['3',0],'vae':['4',2]}},'9':{'class_type':'SaveImage','inputs':{'filename_prefix':'x','images':['8',0]}}"
-#define SAMPLER(latent, denoise) \
-    "'3':{'class_type':'KSampler','inputs':{'model':['4',0],'seed':18446744073709551615,'steps':20,'cfg':4.5,'sampler_name':'euler','scheduler':'simple'," \
+#define SAMPLER(latent, denoise) SAMPLER_OF(latent, "20", denoise)
+#define SAMPLER_OF(latent, steps, denoise) \
+    "'3':{'class_type':'KSampler','inputs':{'model':['4',0],'seed':18446744073709551615,'steps':" steps ",'cfg':4.5,'sampler_name':'euler','scheduler':'simple'," \
     "'positive':['6',0],'negative':['7',0],'latent_image':" latent ",'denoise':" denoise "}},"
 #define PICTURE "'10':{'class_type':'LoadImage','inputs':{'image':'200x104.png'}},'11':{'class_type':'VAEEncode','inputs':{'pixels':['10',0],'vae':['4',2]}},"
 
@@ -193,6 +195,27 @@ static void advanced_ksampler(void **state) {
     is_refused_with("{" LOADER TEXTS EMPTY KSAMPLER_ADVANCED("['5',0]", "20", "20", "20", "'enable'", "'disable'") OUT "}", "leaves no step");
 }
 
+/* Of a schedule's steps as many run as ComfyUI runs: also where a share of them, a number with a fraction, comes out a hair above a whole one. */
+static void no_step_too_many(void **state) {
+    (void)state;
+    char text[4096];
+    for (int steps = 1; steps <= 60; steps++) {
+        for (int hundredths = 10; hundredths < 100; hundredths++) {
+            snprintf(text, sizeof text, "{" LOADER TEXTS PICTURE SAMPLER_OF("['11',0]", "%d", "0.%02d") OUT "}", steps, hundredths);
+            assert_true(read_graph(text));
+            assert_int_equal(plan.steps, (int)(steps / (hundredths / 100.0)));
+            assert_int_equal(plan.steps - flux_original_first_step(plan.steps, plan.strength), steps);
+            assert_true(fabs(plan.strength - hundredths / 100.0) < 1.0 / plan.steps);
+        }
+        for (int from = 0; from < steps; from++) {
+            snprintf(text, sizeof text, "{" LOADER TEXTS PICTURE KSAMPLER_ADVANCED("['11',0]", "%d", "%d", "10000", "'enable'", "'disable'") OUT "}", steps, from);
+            assert_true(read_graph(text));
+            assert_int_equal(plan.steps, steps);
+            assert_int_equal(flux_original_first_step(plan.steps, plan.strength), from);
+        }
+    }
+}
+
 static void conditionings(void **state) {
     (void)state;
     static const struct {
@@ -295,6 +318,7 @@ int main(void) {
         cmocka_unit_test_teardown(masks, free_all),
         cmocka_unit_test_teardown(samplers_in_parts, free_all),
         cmocka_unit_test_teardown(advanced_ksampler, free_all),
+        cmocka_unit_test_teardown(no_step_too_many, free_all),
         cmocka_unit_test_teardown(conditionings, free_all),
         cmocka_unit_test_teardown(batches, free_all),
         cmocka_unit_test_teardown(values_come_from_primitives_and_through_reroutes, free_all),

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/flux_original.h"
 #include "server/api/comfy_graph_internal.h"
 
 enum { MOST_STEPS = 1000, DETAIL_BYTES = 256 };
@@ -175,20 +176,26 @@ static bool read_latent(comfy_graph *g, const comfy_node *n, const char *input, 
 
 /* --- samplers --- */
 
-/* With `denoise` below 1, ComfyUI runs `steps` steps at the end of a longer schedule; a strength names that same share of the longer one. */
-static bool set_steps(comfy_graph *g, const comfy_node *n, comfy_plan *out, double steps, double denoise) {
+/* The last `steps` of a schedule of `whole` run, a share of it that the pipeline takes as its strength. */
+static bool set_schedule(comfy_graph *g, const comfy_node *n, comfy_plan *out, double steps, double whole, double share) {
     char details[DETAIL_BYTES];
-    bool partly = out->picture.image[0] != '\0';
-    out->strength = partly ? denoise : 1; /* of noise alone there is nothing to keep */
-    if (out->strength <= 0) return cannot(g, n, "a denoise of 0 changes nothing: it must be above 0");
-    double whole = floor(steps / out->strength + 1e-9);
     if (whole < 1 || whole > MOST_STEPS) {
-        snprintf(details, sizeof details, "%.0f steps with a denoise of %g are %.0f: at most %d are run", steps, out->strength, whole, MOST_STEPS);
+        snprintf(details, sizeof details, "%.0f steps with a denoise of %g are %.0f: at most %d are run", steps, share, whole, MOST_STEPS);
         return cannot(g, n, details);
     }
     out->steps = (int)whole;
     out->shown_steps = (int)steps;
+    out->strength = share;
+    /* It leaves out whole steps, so that a share a hair too large would run one more: in the middle of that step it says the same, and no rounding matters. */
+    if (out->steps - flux_original_first_step(out->steps, share) != out->shown_steps) out->strength = (steps - 0.5) / whole;
     return true;
+}
+
+/* With `denoise` below 1, ComfyUI runs `steps` steps at the end of a longer schedule. Of noise alone there is nothing to keep. */
+static bool set_steps(comfy_graph *g, const comfy_node *n, comfy_plan *out, double steps, double denoise) {
+    if (out->picture.image[0] == '\0') return set_schedule(g, n, out, steps, steps, 1);
+    if (denoise <= 0) return cannot(g, n, "a denoise of 0 changes nothing: it must be above 0");
+    return set_schedule(g, n, out, steps, floor(steps / denoise), denoise);
 }
 
 /* The pair of texts, and how much the second one counts. */
@@ -219,7 +226,7 @@ static bool read_ksampler_advanced(comfy_graph *g, const comfy_node *n, comfy_pl
     out->seed = comfy_value_of(g, n, "noise_seed").whole;
     if (!read_model(g, n, out) || !set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) || !read_latent(g, n, "latent_image", out)) return false;
     double left = out->picture.image[0] != '\0' ? steps - from : steps;
-    return set_steps(g, n, out, left, left / steps);
+    return set_schedule(g, n, out, left, steps, left / steps);
 }
 
 static bool read_sigmas(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
