@@ -111,7 +111,7 @@ def test_a_failure_is_told_with_its_node(server):
     assert failure["executed"] == ["4", "6", "7", "5"] and failure["traceback"] == []
     entry = server.get(f"/history/{prompt_id}").json()[prompt_id]
     assert entry["status"]["status_str"] == "error" and not entry["status"]["completed"] and entry["outputs"] == {}
-    assert entry["status"]["messages"][-1][0] == "execution_error"
+    assert entry["status"]["messages"][-1] == ["execution_error", failure]
 
 
 @pytest.mark.parametrize("asked", [{}, {"preview_method": "none"}, {"preview_method": "default"}])
@@ -256,18 +256,20 @@ def test_waiting_prompts_are_listed_and_deleted(server):
 
 
 def test_interrupt_ends_what_runs(server):
-    for body in (None, {}, {"prompt_id": "its own"}):
+    for body in ({}, {"json": {}}, {"json": {"prompt_id": ""}}, {"content": b"no JSON"}, "its own id"):
         with Listener(server) as client:
             prompt_id = submit(server, fresh("slow", steps=200), client)
             while client.next()[0] != "progress":
                 pass
             assert [item[1] for item in server.get("/queue").json()["queue_running"]] == [prompt_id]
             server.post("/interrupt", json={"prompt_id": "another"})
-            server.post("/interrupt", **({} if body is None else {"json": {"prompt_id": prompt_id} if body else {}}))
+            assert server.post("/interrupt", **({"json": {"prompt_id": prompt_id}} if body == "its own id" else body)).status_code == 200
             heard = client.until_done(prompt_id)
             assert "execution_interrupted" in kinds(heard, prompt_id)
         entry = server.get(f"/history/{prompt_id}").json()[prompt_id]
-        assert entry["status"]["status_str"] == "error" and entry["status"]["messages"][-1][0] == "execution_interrupted"
+        (told,) = [data for kind, data in heard if kind == "execution_interrupted"]
+        assert entry["status"]["status_str"] == "error" and entry["status"]["messages"][-1] == ["execution_interrupted", told]
+        assert told["node_id"] == "3" and told["node_type"] == "KSampler"
 
 
 def test_history_is_bounded_and_can_be_deleted(make_server):
@@ -275,7 +277,10 @@ def test_history_is_bounded_and_can_be_deleted(make_server):
     ids = [run(server, fresh())["prompt"][1] for _ in range(4)]
     assert list(server.get("/history").json()) == ids
     assert list(server.get("/history?max_items=2").json()) == ids[2:]
+    assert list(server.get("/history?max_items=2&offset=0").json()) == ids[:2]  # an offset counts from the oldest
     assert list(server.get("/history?max_items=2&offset=1").json()) == ids[1:3]
+    assert list(server.get("/history?offset=3").json()) == ids[3:]
+    assert list(server.get("/history?max_items=2&offset=-1").json()) == ids[2:]
     server.post("/history", json={"delete": [ids[1]]})
     assert list(server.get("/history").json()) == [ids[0], ids[2], ids[3]] and server.get(f"/history/{ids[1]}").json() == {}
     image = {"filename": "ComfyUI_00002_.png", "type": "output"}
@@ -301,13 +306,15 @@ def test_all_of_it_outlives_a_restart(make_server, tmp_path):
     entry = run(server, graph, extra_data={"extra_pnginfo": {"workflow": {"id": "x"}}})
     gone = run(server, fresh())["prompt"][1]
     server.post("/history", json={"delete": [gone]})
+    failed = run(server, fresh("fail"))
     server.post("/api/system/queue/pause")
     waiting = submit(server, fresh(prefix="waits"))
     files = [view(server, i).content for i in outputs(entry)]
     server.stop(9)
     server = make_server(STATE=state)
     again = server.get("/history").json()
-    assert list(again) == [entry["prompt"][1]] and again[entry["prompt"][1]]["prompt"] == entry["prompt"]
+    assert list(again) == [entry["prompt"][1], failed["prompt"][1]] and again[failed["prompt"][1]]["status"]["messages"][-1] == failed["status"]["messages"][-1]
+    assert again[entry["prompt"][1]]["prompt"] == entry["prompt"]
     assert outputs(again[entry["prompt"][1]]) == outputs(entry) and [view(server, i).content for i in outputs(entry)] == files
     assert [item[1] for item in server.get("/queue").json()["queue_pending"]] == [waiting]
     server.post("/api/system/queue/resume")
@@ -381,15 +388,26 @@ def test_what_is_wrong_in_a_node_is_told_there(server, node, name, value, kind, 
     (problem,) = document["node_errors"][at]["errors"]
     assert problem["type"] == (kind or "custom_validation_failed") and (details is None or problem["details"] == details)
     assert document["node_errors"][at]["class_type"] == graph[at]["class_type"] and document["node_errors"][at]["dependent_outputs"]
+    if kind == "return_type_mismatch":
+        told = problem["extra_info"]
+        assert told.keys() == {"input_name", "input_config", "received_type", "linked_node"} and told["received_type"] == "CONDITIONING" and told["linked_node"] == value
     if kind == "value_not_in_list":
         assert problem["extra_info"]["received_value"] == value and problem["extra_info"]["input_name"] == name and problem["extra_info"]["input_config"]
+
+
+@pytest.mark.parametrize("name", ["exp_heun_2_x0", "exp_heun_2_x0_sde", "dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu", "uni_pc_bh2"])
+def test_samplers_of_comfyui_are_known_by_name(server, name):
+    graph = fresh()
+    graph["3"]["inputs"]["sampler_name"] = name
+    assert outputs(run(server, graph))
 
 
 def test_missing_inputs_are_all_told(server):
     graph = fresh()
     del graph["3"]["inputs"]["seed"], graph["3"]["inputs"]["model"], graph["6"]["inputs"]
     errors = refused(server, graph)["node_errors"]
-    assert [(e["type"], e["extra_info"], e["details"]) for e in errors["6"]["errors"]] == [("required_input_missing", {}, "text"), ("required_input_missing", {}, "clip")]
+    assert [(e["type"], e["extra_info"], e["details"]) for e in errors["6"]["errors"]] == [
+        ("required_input_missing", {"input_name": name}, name) for name in ("text", "clip")]
     assert {e["details"] for e in errors["3"]["errors"]} == {"seed", "model"}
 
 

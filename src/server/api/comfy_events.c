@@ -235,18 +235,20 @@ static void progress(comfy_events *v, comfy_prompt *one, const task *t) {
 
 static void add_executed(yyjson_mut_doc *doc, yyjson_mut_val *data, const comfy_prompt *one) {
     yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, data, "executed");
-    for (int i = 0; i + 1 < one->told; i++) yyjson_mut_arr_add_str(doc, list, one->nodes[i].id);
+    for (int i = 0; one->nodes != NULL && i + 1 < one->told; i++) yyjson_mut_arr_add_strcpy(doc, list, one->nodes[i].id);
 }
 
 /* The node at work when it ended. */
 static const comfy_prompt_node *at_work(const comfy_prompt *one) { return &one->nodes[one->told > 0 ? one->told - 1 : 0]; }
 
-static void tell_failure(comfy_events *v, const comfy_prompt *one, const task *t) {
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *data = about(doc, one);
+yyjson_mut_val *comfy_failure_document(yyjson_mut_doc *doc, const comfy_prompt *one, const task *t) {
+    yyjson_mut_val *data = yyjson_mut_obj(doc);
     char text[ERROR_TEXT_BYTES];
-    yyjson_mut_obj_add_str(doc, data, "node_id", at_work(one)->id);
-    yyjson_mut_obj_add_str(doc, data, "node_type", at_work(one)->class->name);
+    yyjson_mut_obj_add_strcpy(doc, data, "prompt_id", one->id);
+    if (one->nodes != NULL) {
+        yyjson_mut_obj_add_strcpy(doc, data, "node_id", at_work(one)->id);
+        yyjson_mut_obj_add_str(doc, data, "node_type", at_work(one)->class->name);
+    }
     add_executed(doc, data, one);
     if (t->status == TASK_FAILED) {
         yyjson_mut_obj_add_strcpy(doc, data, "exception_message", problem_text(t->failure.text, text, sizeof text));
@@ -255,8 +257,13 @@ static void tell_failure(comfy_events *v, const comfy_prompt *one, const task *t
         yyjson_mut_obj_add_obj(doc, data, "current_inputs");
         yyjson_mut_obj_add_arr(doc, data, "current_outputs");
     }
-    yyjson_mut_obj_add_int(doc, data, "timestamp", clock_unix_ms());
-    tell(v, one, t, t->status == TASK_FAILED ? "execution_error" : "execution_interrupted", doc, data);
+    yyjson_mut_obj_add_int(doc, data, "timestamp", t->finished_ms);
+    return data;
+}
+
+static void tell_failure(comfy_events *v, const comfy_prompt *one, const task *t) {
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    tell(v, one, t, t->status == TASK_FAILED ? "execution_error" : "execution_interrupted", doc, comfy_failure_document(doc, one, t));
 }
 
 /* It is over, and the history has it. */

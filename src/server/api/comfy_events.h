@@ -33,6 +33,8 @@ size_t comfy_events_remaining(const comfy_events *v, const char *caller);
 
 /* {"images": [{"filename", "subfolder", "type"}, …]} of one output. */
 yyjson_mut_val *comfy_output_document(yyjson_mut_doc *doc, const comfy_output *o, int count);
+/* What is told of one that failed or was stopped: where, what of it had run before, and why. */
+yyjson_mut_val *comfy_failure_document(yyjson_mut_doc *doc, const comfy_prompt *one, const task *t);
 /* What this server can do beyond the first ComfyUI, as /features tells it. */
 yyjson_mut_val *comfy_features_document(yyjson_mut_doc *doc);
 

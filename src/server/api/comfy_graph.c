@@ -79,16 +79,24 @@ yyjson_mut_doc *comfy_node_fault(const comfy_step *node, const char *type, const
     return doc;
 }
 
-bool comfy_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details, const comfy_input *input, yyjson_val *received) {
-    if (g->problems++ >= PROBLEMS) return false; /* more would help nobody */
+/* Notes it; the answer is its "extra_info", NULL where enough are noted. */
+static yyjson_mut_val *note_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details) {
+    if (g->problems++ >= PROBLEMS) return NULL; /* more would help nobody */
     yyjson_mut_val *list = errors_of(g->doc, g->node_errors, n->id, n->class->name, g->nodes[g->output].id);
-    yyjson_mut_val *info = add_error(g->doc, yyjson_mut_arr_add_obj(g->doc, list), type, message, details);
-    if (input != NULL) {
-        add_text(g->doc, info, "input_name", input->name);
-        yyjson_mut_obj_add_val(g->doc, info, "input_config", comfy_input_document(g->doc, input, g->world->list, g->world->context));
-        if (received != NULL) yyjson_mut_obj_add_val(g->doc, info, "received_value", yyjson_val_mut_copy(g->doc, received));
-    }
     if (g->details.size < DETAILS_BYTES) buffer_printf(&g->details, "%s%s: %s", g->details.size > 0 ? "\n" : "", message, details);
+    return add_error(g->doc, yyjson_mut_arr_add_obj(g->doc, list), type, message, details);
+}
+
+static void add_config(comfy_graph *g, yyjson_mut_val *info, const comfy_input *input) {
+    add_text(g->doc, info, "input_name", input->name);
+    yyjson_mut_obj_add_val(g->doc, info, "input_config", comfy_input_document(g->doc, input, g->world->list, g->world->context));
+}
+
+bool comfy_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details, const comfy_input *input, yyjson_val *received) {
+    yyjson_mut_val *info = note_problem(g, n, type, message, details);
+    if (info == NULL || input == NULL) return false;
+    add_config(g, info, input);
+    if (received != NULL) yyjson_mut_obj_add_val(g->doc, info, "received_value", yyjson_val_mut_copy(g->doc, received));
     return false;
 }
 
@@ -260,12 +268,21 @@ static bool check_link(comfy_graph *g, comfy_node *n, const comfy_input *i, yyjs
         return value == NULL || check_value(g, n, i, value);
     }
     snprintf(details, sizeof details, "%s, received_type(%s) mismatch input_type(%s)", i->name, comfy_type_name(made), comfy_type_name(i->type));
-    return comfy_problem(g, n, "return_type_mismatch", "Return type mismatch between linked nodes", details, i, v);
+    yyjson_mut_val *info = note_problem(g, n, "return_type_mismatch", "Return type mismatch between linked nodes", details);
+    if (info == NULL) return false;
+    add_config(g, info, i);
+    yyjson_mut_obj_add_str(g->doc, info, "received_type", comfy_type_name(made));
+    yyjson_mut_obj_add_val(g->doc, info, "linked_node", yyjson_val_mut_copy(g->doc, v));
+    return false;
 }
 
 static bool check_input(comfy_graph *g, comfy_node *n, const comfy_input *i) {
     yyjson_val *v = input_of(n, i->name);
-    if (v == NULL) return i->optional || comfy_problem(g, n, "required_input_missing", "Required input is missing", i->name, NULL, NULL);
+    if (v == NULL && !i->optional) {
+        yyjson_mut_val *info = note_problem(g, n, "required_input_missing", "Required input is missing", i->name);
+        if (info != NULL) add_text(g->doc, info, "input_name", i->name);
+    }
+    if (v == NULL) return i->optional;
     return yyjson_is_arr(v) ? check_link(g, n, i, v) : check_value(g, n, i, v);
 }
 

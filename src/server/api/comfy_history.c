@@ -59,10 +59,12 @@ static yyjson_mut_val *status_document(yyjson_mut_doc *doc, const comfy_prompt *
     yyjson_mut_val *nodes = yyjson_mut_obj_add_arr(doc, data, "nodes");
     for (int i = 0; i < one->node_count; i++)
         if (one->nodes[i].cached) yyjson_mut_arr_add_strcpy(doc, nodes, one->nodes[i].id);
-    add_message(doc, list, one, completed ? "execution_success" : t->status == TASK_FAILED ? "execution_error" : "execution_interrupted", over, &data);
-    if (t->status == TASK_FAILED) {
-        yyjson_mut_obj_add_strcpy(doc, data, "exception_message", t->failure.text);
-        yyjson_mut_obj_add_str(doc, data, "exception_type", error_code_name(t->failure.code));
+    if (completed) {
+        add_message(doc, list, one, "execution_success", over, &data);
+    } else {
+        yyjson_mut_val *pair = yyjson_mut_arr_add_arr(doc, list);
+        yyjson_mut_arr_add_str(doc, pair, t->status == TASK_FAILED ? "execution_error" : "execution_interrupted");
+        yyjson_mut_arr_append(pair, comfy_failure_document(doc, one, t));
     }
     return o;
 }
@@ -99,25 +101,42 @@ static long query_number(const http_exchange *x, const char *name, long otherwis
     return strtol(text, NULL, 10);
 }
 
-static void answer_history(services *s, http_exchange *x) {
-    long left = query_number(x, "max_items", HISTORY_DEFAULT), skip = query_number(x, "offset", 0);
-    size_t bytes = 0;
-    const comfy_prompt *found[HISTORY_DEFAULT];
+/* Those that are asked for, the newest first: the newest ones, or with an offset those from there on, counted from the oldest. */
+static int find_history(services *s, const http_exchange *x, long offset, const comfy_prompt *found[HISTORY_DEFAULT]) {
+    comfy_prompts *p = s->comfy->prompts;
+    long left = query_number(x, "max_items", HISTORY_DEFAULT), skip = 0;
     int count = 0;
     if (left > HISTORY_DEFAULT) left = HISTORY_DEFAULT;
-    for (comfy_prompt *one = comfy_prompts_newest(s->comfy->prompts); one != NULL && count < left; one = comfy_prompts_older(s->comfy->prompts, one)) {
-        const task *t = comfy_prompts_task(s->comfy->prompts, one);
-        if (!in_history(x, one, t) || skip-- > 0) continue;
-        bytes += strlen(t->request.adapter_data);
-        if (bytes > HISTORY_BYTES && count > 0) break;
-        found[count++] = one;
+    if (offset >= 0) {
+        skip = -offset - left;
+        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) skip += in_history(x, one, comfy_prompts_task(p, one));
+        if (skip < 0) left += skip;
+    }
+    for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL && count < left; one = comfy_prompts_older(p, one))
+        if (in_history(x, one, comfy_prompts_task(p, one)) && skip-- <= 0) found[count++] = one;
+    return count;
+}
+
+static void answer_history(services *s, http_exchange *x) {
+    const comfy_prompt *found[HISTORY_DEFAULT];
+    long offset = query_number(x, "offset", -1);
+    int first = 0, end = find_history(s, x, offset, found);
+    size_t bytes = 0;
+    /* What is too much is left out at the end that the client will come back for. */
+    for (int i = 0, count = end; i < count; i++) {
+        int at = offset < 0 ? i : count - 1 - i;
+        bytes += strlen(comfy_prompts_task(s->comfy->prompts, found[at])->request.adapter_data);
+        if (bytes <= HISTORY_BYTES || i == 0) continue;
+        if (offset < 0) end = at;
+        else first = at + 1;
+        break;
     }
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     yyjson_mut_doc_set_root(doc, root);
     /* As ComfyUI's dictionary: what came last stands last. */
-    while (count > 0) {
-        const comfy_prompt *one = found[--count];
+    while (end > first) {
+        const comfy_prompt *one = found[--end];
         add_entry(doc, root, one, comfy_prompts_task(s->comfy->prompts, one));
     }
     answer_json(x, 200, NULL, doc);
@@ -209,13 +228,14 @@ void comfy_post_queue(services *s, http_exchange *x, const char *id) {
 
 /* --- /interrupt --- */
 
-/* The prompt that is named, if it runs; without a name those that do. */
+/* The prompt that is named, if it runs; without a name, or with a body that is no JSON, those that do. */
 void comfy_post_interrupt(services *s, http_exchange *x, const char *id) {
     (void)id;
-    yyjson_doc *doc;
+    const buffer *body = http_request_body(x);
+    yyjson_doc *doc = yyjson_read(buffer_text(body), body->size, 0);
     comfy_prompts *p = s->comfy->prompts;
-    if (!comfy_read_body(x, true, &doc)) return;
     const char *named = yyjson_get_str(yyjson_obj_get(yyjson_doc_get_root(doc), "prompt_id"));
+    if (named != NULL && named[0] == '\0') named = NULL;
     for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) {
         bool at_once;
         task *t = comfy_prompts_task(p, one);

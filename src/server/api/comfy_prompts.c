@@ -169,7 +169,10 @@ bool comfy_prompts_new(queue_manager *q, size_t data_limit, comfy_prompts **out,
     while (i > 0) {
         const task *t = tasks[--i];
         comfy_prompt *one = comfy_prompts_of(p, t);
-        if (one != NULL && task_status_is_final(t->status)) comfy_prompts_ended(p, one, false);
+        if (one == NULL || !task_status_is_final(t->status)) continue;
+        one->started = t->status == TASK_FAILED || (t->status == TASK_CANCELLED && t->started_ms > 0);
+        one->told = one->sampler + 1; /* where it was is not on disk: mostly there */
+        comfy_prompts_ended(p, one, false);
     }
     free(tasks);
     *out = p;
@@ -201,7 +204,8 @@ void comfy_prompts_ended(comfy_prompts *p, comfy_prompt *one, bool completed) {
         p->fresh = fresh;
         p->fresh_count = one->node_count;
     }
-    if (one->cached) return;
+    /* Where it failed or was stopped, the history tells of its nodes. */
+    if (one->cached || (one->started && !completed)) return;
     free(one->nodes);
     one->nodes = NULL;
     one->node_count = 0;

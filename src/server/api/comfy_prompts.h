@@ -46,7 +46,7 @@ typedef struct comfy_prompt {
     size_t data_bytes;
     comfy_output outputs[COMFY_OUTPUTS_MAX];
     int output_count;
-    /* While it is not over, and always where it is cached: */
+    /* While it is not over, and always where it failed, was stopped while it ran, or is cached: */
     comfy_prompt_node *nodes; /* in the order in which they run */
     int node_count, sampler, shown_steps;
     bool known, started; /* to its client */
@@ -68,7 +68,7 @@ comfy_prompt *comfy_prompts_find(comfy_prompts *p, const char *id);
 comfy_prompt *comfy_prompts_newest(comfy_prompts *p);
 comfy_prompt *comfy_prompts_older(comfy_prompts *p, comfy_prompt *than);
 task *comfy_prompts_task(const comfy_prompts *p, const comfy_prompt *one); /* its own or the other's; NULL: gone */
-/* Its nodes are not needed any more: it is over. Those that made something are remembered as what the next prompt need not run again. */
+/* It is over: where it came to its end, or never began, its nodes are not needed any more. Those that made something are remembered as what the next prompt need not run again. */
 void comfy_prompts_ended(comfy_prompts *p, comfy_prompt *one, bool completed);
 
 double comfy_prompts_next_number(comfy_prompts *p);
