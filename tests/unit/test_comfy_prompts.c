@@ -159,6 +159,22 @@ static size_t count_all(const fixture *f) {
 }
 
 /* Of what is over, the oldest goes, with its task; what is not over stays. */
+/* Where those that wait take all that may be taken, one that is over goes when the next comes, and not while it is being read. */
+static void the_newest_stays(void **state) {
+    (void)state;
+    fixture f = make(1 << 20);
+    comfy_prompts_of(f.prompts, submit(&f, "waits", "s", 1, 1, 10000));
+    task *over = submit(&f, "over", "t", 2, 1, 10);
+    comfy_prompts_of(f.prompts, over);
+    complete(&f, over);
+    f.limit = 5000;
+    restart(&f);
+    assert_non_null(comfy_prompts_find(f.prompts, "over"));
+    comfy_prompts_of(f.prompts, submit(&f, "next", "u", 3, 1, 10));
+    assert_null(comfy_prompts_find(f.prompts, "over"));
+    drop(&f);
+}
+
 static void memory_is_bounded(void **state) {
     (void)state;
     fixture f = make(200 * 1000);
@@ -198,6 +214,7 @@ int main(void) {
         cmocka_unit_test(a_prompt_is_made_of_what_its_task_keeps), cmocka_unit_test(what_is_damaged_is_no_prompt),
         cmocka_unit_test(files_are_numbered_without_doubles),      cmocka_unit_test(the_same_is_found_while_its_pictures_are_there),
         cmocka_unit_test(what_is_hidden_stays_so),                 cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(the_newest_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,9 +66,9 @@ static comfy_prompt *first_alive(comfy_prompts *p, comfy_prompt *one) {
 comfy_prompt *comfy_prompts_newest(comfy_prompts *p) { return first_alive(p, p->newest); }
 comfy_prompt *comfy_prompts_older(comfy_prompts *p, comfy_prompt *than) { return first_alive(p, than->older); }
 
-/* The oldest that is over goes for good where all take too much. */
+/* The oldest that is over goes for good where all take too much; never the newest, which has just come and is its caller's. */
 static void trim(comfy_prompts *p) {
-    for (comfy_prompt *one = p->oldest, *newer; one != NULL && (p->data_bytes > p->data_limit || p->cached > COMFY_CACHED_MAX); one = newer) {
+    for (comfy_prompt *one = p->oldest, *newer; one != p->newest && (p->data_bytes > p->data_limit || p->cached > COMFY_CACHED_MAX); one = newer) {
         newer = one->newer;
         task *t = comfy_prompts_task(p, one);
         if (one->cached ? p->cached <= COMFY_CACHED_MAX : p->data_bytes <= p->data_limit) continue;
