@@ -165,6 +165,23 @@ static void masks(void **state) {
 #define BASIC(conditioning) "{'class_type':'BasicGuider','inputs':{'model':['24',0],'conditioning':" conditioning "}}"
 #define SHIFT "'24':{'class_type':'ModelSamplingFlux','inputs':{'model':['4',0],'max_shift':1.15,'base_shift':0.5,'width':64,'height':64}},"
 
+/* Seeds have 64 bits: one more is refused, not cut, and one that is no whole number as JSON is taken for what it comes to. */
+static void seeds_are_whole(void **state) {
+    static const struct {
+        const char *text;
+        uint64_t seed;
+    } cases[] = {{"0", 0}, {"18446744073709551615", UINT64_MAX}, {"'18446744073709551615'", UINT64_MAX}, {"1.83e19", 18300000000000000000u}, {"7.9", 7}, {"'12'", 12}};
+    (void)state;
+    char text[4096];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "{" LOADER TEXTS EMPTY ADVANCED(BASIC("['6',0]"), "{'class_type':'RandomNoise','inputs':{'noise_seed':%s}}", SIGMAS) SHIFT OUT "}", cases[i].text);
+        assert_true(read_graph(text));
+        assert_true(plan.seed == cases[i].seed);
+    }
+    is_refused_with("{" LOADER TEXTS EMPTY ADVANCED(BASIC("['6',0]"), "{'class_type':'RandomNoise','inputs':{'noise_seed':18446744073709551616}}", SIGMAS) SHIFT OUT "}",
+                    "value_bigger_than_max");
+}
+
 static void samplers_in_parts(void **state) {
     (void)state;
     assert_true(read_graph("{" LOADER TEXTS EMPTY SHIFT "'25':{'class_type':'FluxGuidance','inputs':{'conditioning':['6',0],'guidance':2}}," ADVANCED(BASIC("['25',0]"), NOISE, SIGMAS) OUT "}"));
@@ -319,6 +336,7 @@ int main(void) {
         cmocka_unit_test_teardown(samplers_in_parts, free_all),
         cmocka_unit_test_teardown(advanced_ksampler, free_all),
         cmocka_unit_test_teardown(no_step_too_many, free_all),
+        cmocka_unit_test_teardown(seeds_are_whole, free_all),
         cmocka_unit_test_teardown(conditionings, free_all),
         cmocka_unit_test_teardown(batches, free_all),
         cmocka_unit_test_teardown(values_come_from_primitives_and_through_reroutes, free_all),

@@ -10,6 +10,8 @@
 
 enum { DETAIL_BYTES = 256, DETAILS_BYTES = 8 << 10, PROBLEMS = 64 };
 
+static const double past_64_bits = 18446744073709551616.0; /* the bound of a seed, 2^64 − 1, is no other as a double */
+
 /* --- values as text --- */
 
 /* The library's own allocator is another's business; what it writes for us is freed by us. */
@@ -166,7 +168,7 @@ static bool to_number(yyjson_val *v, double *out) {
 static uint64_t to_whole(yyjson_val *v, double number) {
     if (yyjson_is_uint(v)) return yyjson_get_uint(v);
     if (yyjson_is_str(v) && yyjson_get_str(v)[0] != '-') return strtoull(yyjson_get_str(v), NULL, 10);
-    return number > 0 && number < 1.8e19 ? (uint64_t)number : 0;
+    return number > 0 && number < past_64_bits ? (uint64_t)number : 0;
 }
 
 comfy_value comfy_value_of(comfy_graph *g, const comfy_node *n, const char *input) {
@@ -200,7 +202,7 @@ static bool check_number(comfy_graph *g, const comfy_node *n, const comfy_input 
         return comfy_problem(g, n, "invalid_input_type", message, details, i, v);
     }
     if (number < i->low) return bad_value(g, n, i, v, "value_smaller_than_min", "Value %.15g smaller than min of %.15g", number, i->low);
-    if (number > i->high) return bad_value(g, n, i, v, "value_bigger_than_max", "Value %.15g bigger than max of %.15g", number, i->high);
+    if (number > i->high || (yyjson_is_real(v) && number >= past_64_bits)) return bad_value(g, n, i, v, "value_bigger_than_max", "Value %.15g bigger than max of %.15g", number, i->high);
     return true;
 }
 
