@@ -201,6 +201,14 @@ def test_graphs_become_requests(server):
     assert got["guidance_scale"] == 2.5 and got["seed"] == str(2**64 - 5) and got["true_cfg_scale"] == 1
 
 
+def test_a_text_that_is_null_is_empty(server):
+    """Open WebUI sends its negative prompt so where there is none."""
+    graph = fresh(cfg=2.5)
+    graph["7"]["inputs"]["text"] = None
+    got = request_of(server, graph)
+    assert got["prompt"] == "a fox" and not got.get("negative_prompt") and got["true_cfg_scale"] == 1
+
+
 def test_front_overtakes(server):
     assert server.post("/api/system/queue/pause").status_code == 200
     try:

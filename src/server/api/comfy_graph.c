@@ -246,6 +246,7 @@ static bool check_value(comfy_graph *g, const comfy_node *n, const comfy_input *
     case COMFY_FLOAT: return check_number(g, n, i, v);
     case COMFY_COMBO: return check_choice(g, n, i, v);
     case COMFY_STRING:
+        if (yyjson_is_null(v)) return true; /* as if it were not there: some clients send it for a text that they have not */
         if (yyjson_is_str(v) && strlen(yyjson_get_str(v)) == yyjson_get_len(v)) return true;
         return comfy_problem(g, n, "invalid_input_type", "Failed to convert an input value to a STRING value", i->name, i, v);
     case COMFY_BOOLEAN:
