@@ -202,7 +202,8 @@ static bool check_number(comfy_graph *g, const comfy_node *n, const comfy_input 
         return comfy_problem(g, n, "invalid_input_type", message, details, i, v);
     }
     if (number < i->low) return bad_value(g, n, i, v, "value_smaller_than_min", "Value %.15g smaller than min of %.15g", number, i->low);
-    if (number > i->high || (yyjson_is_real(v) && number >= past_64_bits)) return bad_value(g, n, i, v, "value_bigger_than_max", "Value %.15g bigger than max of %.15g", number, i->high);
+    if (number > i->high || (yyjson_is_real(v) && number >= past_64_bits))
+        return bad_value(g, n, i, v, "value_bigger_than_max", "Value %.15g bigger than max of %.15g", number, i->high);
     return true;
 }
 

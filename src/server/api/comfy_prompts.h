@@ -68,7 +68,8 @@ comfy_prompt *comfy_prompts_find(comfy_prompts *p, const char *id);
 comfy_prompt *comfy_prompts_newest(comfy_prompts *p);
 comfy_prompt *comfy_prompts_older(comfy_prompts *p, comfy_prompt *than);
 task *comfy_prompts_task(const comfy_prompts *p, const comfy_prompt *one); /* its own or the other's; NULL: gone */
-/* It is over: where it came to its end, or never began, its nodes are not needed any more. Those that made something are remembered as what the next prompt need not run again. */
+/* It is over. Where it came to its end, or never began, its nodes are not needed any more. Those that made something are remembered as
+ * what the next prompt need not run again. */
 void comfy_prompts_ended(comfy_prompts *p, comfy_prompt *one, bool completed);
 
 double comfy_prompts_next_number(comfy_prompts *p);
