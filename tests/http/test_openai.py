@@ -60,7 +60,16 @@ def test_several_pictures_and_our_own_fields(client, server):
 
 @pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-1-mini", "dall-e-2", "dall-e-3", "demo", None])
 def test_names_for_the_default_model(client, model):
-    assert client.images.generate(prompt="x", **({"model": model} if model else {})).data[0].b64_json
+    assert client.images.generate(prompt="x", response_format="b64_json", **({"model": model} if model else {})).data[0].b64_json
+
+
+def test_who_asks_for_dall_e_gets_an_address_unless_told(client, server):
+    """As OpenAI answers for these models: LibreChat's and LangChain's tools read `url` alone, and say nothing of it."""
+    for model, address in (("dall-e-2", True), ("dall-e-3", True), ("gpt-image-1", False), ("demo", False)):
+        picture = client.images.generate(prompt="x", model=model).data[0]
+        assert (picture.url is not None, picture.b64_json is None) == (address, address)
+    assert client.images.generate(prompt="x", model="dall-e-3", response_format="b64_json").data[0].url is None
+    assert server.post("/v1/images/generations", json={"prompt": "x", "model": "dall-e-3", "response_format": None}).json()["data"][0]["url"]
 
 
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp"])

@@ -11,12 +11,11 @@
  * nothing is said of what is to become of a picture, little of it is lost. */
 static const double strength_of_edit = 0.75, strength_of_masked = 1.0, strength_without_prompt = 0.3;
 
-static bool is_alias(const char *name) {
-    static const char *const families[] = {"gpt-image-", "dall-e-", "chatgpt-image-"};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (strncmp(name, families[i], strlen(families[i])) == 0) return true;
-    return false;
-}
+static const char dall_e[] = "dall-e-";
+
+static bool begins(const char *name, const char *with) { return strncmp(name, with, strlen(with)) == 0; }
+
+static bool is_alias(const char *name) { return begins(name, "gpt-image-") || begins(name, dall_e) || begins(name, "chatgpt-image-"); }
 
 bool openai_find_model(services *s, const char *name, const model_info **out, error *e) {
     bool exists = name != NULL && model_list_find(catalog_list(s->catalog), name) != NULL;
@@ -132,6 +131,8 @@ bool openai_read_request(services *s, json body, const image_info *from, bool ma
         !openai_read_choices(body, choices, e) || !read_fields(body, model, from, out, e))
         return false;
     choices->edit = from != NULL;
+    /* Of these models OpenAI answers addresses unless told, and their clients look for nothing else. */
+    if (name != NULL && begins(name, dall_e) && json_get(body, "response_format").value == NULL) choices->as_url = true;
     if (from != NULL) out->strength = masked ? strength_of_masked : out->prompt[0] == '\0' ? strength_without_prompt : strength_of_edit;
     if (from != NULL && !json_number(body, "strength", 0, 1, &out->strength, e)) return false;
     if (from != NULL && out->strength == 0) return json_complain(body, "strength", e, "is 0: it must be above 0, at most 1");
