@@ -138,19 +138,35 @@ static void refuse_body(http_exchange *x) {
     refuse(x, 503, "other large requests take the memory there is for them: come again");
 }
 
+/* Room for a large body up to this length, if there is. */
+static bool keep_room(http_exchange *x, size_t length) {
+    http_server *s = x->server;
+    size_t more = length - x->body_large;
+    if (more > HTTP_LARGE_BODIES_BYTES - s->large_bytes) return false;
+    s->large_bytes += more;
+    x->body_large = length;
+    /* Growing by doubling, it would be copied over and over, on the loop; untouched pages cost nothing. */
+    buffer_reserve(&x->request, length - x->request.size);
+    return true;
+}
+
 /* Whether a body of this length may come; the room for a large one is kept. */
 static bool admit_body(http_exchange *x, size_t length) {
     http_server *s = x->server;
     x->body_length = length;
     x->body_cap = s->body_cap != NULL ? s->body_cap(s->context, x) : HTTP_BODY_BYTES;
     x->body_until = x->started + HTTP_BODY_SECONDS + (double)length / HTTP_BODY_SLOWEST_BYTES;
-    if (length > x->body_cap) return false;
-    if (length <= HTTP_BODY_BYTES) return true;
-    if (length > HTTP_LARGE_BODIES_BYTES || s->large_bytes > HTTP_LARGE_BODIES_BYTES - length) return false;
-    s->large_bytes += x->body_large = length;
-    /* Growing by doubling, it would be copied over and over, on the loop; untouched pages cost nothing. */
-    buffer_reserve(&x->request, length);
-    return true;
+    return length <= x->body_cap && (length <= HTTP_BODY_BYTES || keep_room(x, length));
+}
+
+/* The library knows no chunks in a request: it gives them as they are, as a body without end, and so the connection can carry no other request. */
+static void begin_chunks(http_exchange *x, bool may_send, bool has_length) {
+    char coding[16] = "";
+    x->close_after = true;
+    lws_hdr_copy(x->wsi, coding, sizeof coding, WSI_TOKEN_HTTP_TRANSFER_ENCODING);
+    if (has_length) refuse(x, 400, "a request has a Content-Length or a Transfer-Encoding, not both");
+    else if (!may_send || !x->stream.chunked || strcasecmp(coding, "chunked") != 0) refuse(x, 411, "the request's body needs a Content-Length");
+    else x->body_chunked = admit_body(x, 0);
 }
 
 static int begin(http_server *s, struct lws *wsi, const char *path, size_t size, bool wants_socket) {
@@ -186,8 +202,8 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size,
         x->close_after = true;
         refuse(x, 503, "not enough memory for the request's head");
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
-        x->close_after = true;
-        refuse(x, 411, "the request's body needs a Content-Length");
+        begin_chunks(x, sends, has_length);
+        return send_now(x); /* where they are refused */
     } else if (!sane) {
         x->close_after = true;
         refuse(x, 400, "the Content-Length makes no sense");
@@ -205,21 +221,52 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size,
     return 0;
 }
 
+static int complete(http_exchange *x) {
+    if (x->dropping) refuse_body(x);
+    else if (!buffer_ok(&x->request)) refuse(x, 503, "not enough memory for the request's body");
+    else return handle(x);
+    return 0;
+}
+
+/* How much will come nobody knows: each time there is no more room, as much again is kept. */
+static bool chunk_fits(http_exchange *x) {
+    if (x->body_length > x->body_cap) return false;
+    if (x->body_length <= HTTP_BODY_BYTES || x->body_length <= x->body_large) return true;
+    return keep_room(x, 2 * x->body_length < x->body_cap ? 2 * x->body_length : x->body_cap);
+}
+
+static int more_chunks(http_exchange *x, const char *bytes, size_t size) {
+    const char *data;
+    size_t count;
+    while (http_chunks_next(&x->chunks, &bytes, &size, &data, &count)) {
+        x->body_length += count;
+        if (!x->dropping && !chunk_fits(x)) {
+            x->dropping = true;
+            http_exchange_drop_body(x);
+        }
+        if (!x->dropping) buffer_append(&x->request, data, count);
+    }
+    x->body_until = x->started + HTTP_BODY_SECONDS + (double)x->body_length / HTTP_BODY_SLOWEST_BYTES;
+    if (http_chunks_bad(&x->chunks)) refuse(x, 400, "the chunks of the request's body make no sense");
+    else if (http_chunks_done(&x->chunks)) return complete(x);
+    else if (x->body_length > 64 * (size_t)HTTP_BODY_BYTES) refuse_body(x); /* as one that says so */
+    return 0;
+}
+
 static int more(http_exchange *x, const void *bytes, size_t size) {
     if (x->state != EXCHANGE_READING) return 0;
     if (clock_seconds() > x->body_until) return -1;
+    if (x->body_chunked) return more_chunks(x, bytes, size);
     if (x->dropping) return 0;
     if (size > x->body_length - x->request.size) return -1;
     buffer_append(&x->request, bytes, size);
     return 0;
 }
 
-static int complete(http_exchange *x) {
+/* What comes in chunks ends where they do: the library has read more of them than it cares to. */
+static int at_end(http_exchange *x) {
     if (x->state != EXCHANGE_READING) return 0;
-    if (x->dropping) refuse_body(x);
-    else if (!buffer_ok(&x->request)) refuse(x, 503, "not enough memory for the request's body");
-    else return handle(x);
-    return 0;
+    return x->body_chunked ? -1 : complete(x);
 }
 
 static void end(struct lws *wsi, http_exchange *x) {
@@ -247,7 +294,7 @@ static int http_event(http_server *server, struct lws *wsi, http_exchange *x, en
         if (x != NULL) return send_now(x); /* it wished for a socket and got an answer, or will */
         return server != NULL ? begin(server, wsi, in, size, false) : -1;
     case LWS_CALLBACK_HTTP_BODY: return x != NULL && in != NULL ? more(x, in, size) : 0;
-    case LWS_CALLBACK_HTTP_BODY_COMPLETION: return x != NULL ? complete(x) : 0;
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION: return x != NULL ? at_end(x) : 0;
     case LWS_CALLBACK_HTTP_WRITEABLE: return x != NULL && x->state >= EXCHANGE_ANSWERED ? http_answer_write(x, &finished) : 0;
     case LWS_CALLBACK_CLOSED_HTTP:
     case LWS_CALLBACK_HTTP_DROP_PROTOCOL:

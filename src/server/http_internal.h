@@ -3,6 +3,7 @@
 #define IMAGINED_SERVER_HTTP_INTERNAL_H
 
 #include "server/http.h"
+#include "server/http_chunks.h"
 #include "server/loop_lws.h"
 
 enum { HTTP_HEADERS = 20, HTTP_HEADER_VALUE_BYTES = 512, HTTP_QUERIES = 16, HTTP_REQUEST_ID_BYTES = 65 };
@@ -49,7 +50,9 @@ struct http_exchange {
     bool local;
     buffer request;
     size_t body_cap;    /* bytes the body may have, … */
-    size_t body_length; /* … and has, by Content-Length */
+    size_t body_length; /* … and has, by Content-Length or so far */
+    bool body_chunked;  /* it comes in chunks: how long it is, its end will show */
+    http_chunks chunks;
     size_t body_large;  /* bytes of it that count in server->large_bytes */
     double started;    /* clock_seconds */
     double body_until; /* clock_seconds: all of it must be here */

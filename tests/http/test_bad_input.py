@@ -1,6 +1,8 @@
 """Bad requests: each is refused with a status, a sentence and the field at fault, in each API's own shape; nothing is queued and the server
 goes on."""
 import json
+import socket
+import time
 
 import pytest
 
@@ -133,9 +135,77 @@ def test_bodies_over_the_cap(server, unchanged, path):
     assert answer.status_code == 413
 
 
-def test_chunked_bodies_need_a_length(server, unchanged):
-    answer = server.client.post("/api/tasks", content=iter([b'{"prompt"', b': "a"}']))
-    assert answer.status_code == 411
+def raw(server, head, body=b""):
+    """The answer to bytes that no client library would send."""
+    host, port = server.address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=20) as s:
+        s.sendall(f"{head}\r\nHost: {server.address}\r\n\r\n".encode() + body)
+        return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+
+
+def test_bodies_in_chunks(server):
+    """As .NET's PostAsJsonAsync sends each, and others what they read from a stream."""
+    answer = server.client.post("/api/tasks", content=iter([b'{"prompt"', b': "in chu', b'nks"}']))
+    assert answer.status_code == 202 and answer.headers["connection"] == "close"
+    assert server.finish(answer.json()["id"])["request"]["prompt"] == "in chunks"
+    answer = server.client.post("/v1/images/generations", content=iter([b'{"prompt": "x"', b"}"]))
+    assert answer.status_code == 200 and answer.json()["data"][0]["b64_json"]
+
+
+def test_chunks_byte_by_byte_with_extensions_and_a_trailer(server):
+    """However they are cut on the way."""
+    host, port = server.address.rsplit(":", 1)
+    text = b'E;a="b"\r\n{"prompt": "a \r\n00c\r\nbyte each" }\r\n0\r\nX-Checksum: 1\r\n\r\n'
+    with socket.create_connection((host, int(port)), timeout=20) as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        s.sendall(f"POST /api/tasks HTTP/1.1\r\nHost: {server.address}\r\nTransfer-Encoding: Chunked\r\n\r\n".encode())
+        for i in range(len(text)):
+            s.sendall(text[i:i + 1])
+            time.sleep(0.001)
+        assert b" 202 " in s.recv(4096)
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/v1/images/generations"])
+def test_chunks_over_the_cap(server, unchanged, path):
+    answer = server.client.post(path, content=(b" " * 65536 for _ in range(17)))
+    assert answer.status_code == 413 and "1048576" in answer.text
+
+
+def test_large_bodies_in_chunks_share_the_room_there_is(server, unchanged):
+    """Each keeps about what it has, not all that it might become; and gives it back."""
+    head = f"POST /v1/images/edits HTTP/1.1\r\nHost: {server.address}\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    host, port = server.address.rsplit(":", 1)
+    for _ in range(4):
+        stalled = [socket.create_connection((host, int(port)), timeout=20) for _ in range(8)]
+        for s in stalled:
+            s.sendall(head.encode() + b"400000\r\n" + b"x" * 3_000_000)
+        answer = server.client.post("/v1/images/edits", content=iter([b"x" * 3_000_000]), headers={"Content-Type": "multipart/form-data; boundary=b"})
+        assert answer.status_code == 400 and "boundary" in answer.text
+        for s in stalled:
+            s.close()
+
+
+@pytest.mark.parametrize("head, body, status", [
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5", b"0\r\n\r\n", 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: gzip, chunked", b"0\r\n\r\n", 411),
+    ("POST /api/tasks HTTP/1.0\r\nTransfer-Encoding: chunked", b"0\r\n\r\n", 411),
+    ("GET /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"0\r\n\r\n", 411),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"x\r\n", 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"-1\r\n", 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"1\r\nab\r\n", 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"ffffffffffffffffff\r\n", 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"1;" + b"a" * 2000, 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"0\r\n\r\n", 400),
+    ("POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"2\r\n[]\r\n0\r\n\r\n", 422),
+])
+def test_chunks_that_make_no_sense(server, unchanged, head, body, status):
+    assert raw(server, head, body).split()[1] == str(status)
+
+
+def test_nothing_behind_the_last_chunk_is_a_request(server, unchanged):
+    """The connection closes instead: no proxy and no server can take the rest for different requests."""
+    answer = raw(server, "POST /api/tasks HTTP/1.1\r\nTransfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.count("HTTP/1.1 ") == 1 and " 422 " in answer.split("\r\n")[0] and "connection: close" in answer.lower()
 
 
 def test_other_fields_of_openai_are_ignored(server):

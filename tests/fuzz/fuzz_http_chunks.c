@@ -1,0 +1,98 @@
+/* Bodies in chunks, from mutated, cut and random bytes: never a byte from outside what came, and the same body, end or refusal however the bytes are cut on
+ * their way. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/buffer.h"
+#include "server/http_chunks.h"
+
+enum { ROUNDS = 200000, CAPACITY = 256 };
+
+static const char *const seeds[] = {"5\r\nhello\r\n0\r\n\r\n", "1;name=value\r\nx\r\nA \r\n0123456789\r\n00\r\nDigest: 1\r\nOther: 2\r\n\r\n", "0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+                                    "fffffffffffffff\r\nabc", ""};
+
+static uint64_t next_random(uint64_t *state) {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 2685821657736338717ULL;
+}
+
+static int complete, refused, open_ended;
+
+/* Feeds `size` bytes from exact memory, so that a sanitizer sees one byte too many; returns how many were not read. */
+static size_t feed(http_chunks *c, const char *bytes, size_t size, buffer *out) {
+    char *piece = malloc(size > 0 ? size : 1);
+    memcpy(piece, bytes, size);
+    const char *at = piece, *data;
+    size_t left = size, count;
+    while (http_chunks_next(c, &at, &left, &data, &count)) {
+        assert_true(count > 0 && data >= piece && data + count <= piece + size);
+        buffer_append(out, data, count);
+    }
+    assert_true(at + left == piece + size && (left == 0 || http_chunks_done(c) || http_chunks_bad(c)));
+    free(piece);
+    return left;
+}
+
+static void check(const char *bytes, size_t size, uint64_t *random) {
+    http_chunks whole = {0}, cut = {0};
+    buffer one = {0}, other = {0};
+    size_t behind = feed(&whole, bytes, size, &one), at = 0, unread = 0;
+    while (at < size && unread == 0) {
+        size_t piece = 1 + next_random(random) % 7;
+        if (piece > size - at) piece = size - at;
+        unread = feed(&cut, bytes + at, piece, &other);
+        at += piece - unread;
+    }
+    assert_true(at == size - behind && whole.state == cut.state && whole.left == cut.left);
+    assert_true(one.size == other.size && (one.size == 0 || memcmp(one.data, other.data, one.size) == 0));
+    if (http_chunks_done(&whole)) complete++;
+    else if (http_chunks_bad(&whole)) refused++;
+    else open_ended++;
+    buffer_free(&one);
+    buffer_free(&other);
+}
+
+static void chunks_do_no_harm(void **state) {
+    (void)state;
+    static const char letters[] = "01aF\r\n\r\n; \t:x";
+    uint64_t random = 88172645463325252u;
+    for (int round = 0; round < ROUNDS; round++) {
+        const char *seed = seeds[next_random(&random) % 5];
+        char body[CAPACITY];
+        size_t size = strlen(seed), changes = next_random(&random) % 4;
+        memcpy(body, seed, size);
+        for (size_t n = 0; n < changes && size > 0; n++) {
+            size_t at = next_random(&random) % size;
+            if (next_random(&random) % 3 == 0 && size + 1 < CAPACITY) memmove(body + at + 1, body + at, size++ - at);
+            body[at] = next_random(&random) % 4 == 0 ? (char)next_random(&random) : letters[next_random(&random) % (sizeof letters - 1)];
+        }
+        if (next_random(&random) % 4 == 0) size = next_random(&random) % (size + 1);
+        check(body, size, &random);
+    }
+    assert_true(complete > 1000 && refused > 1000 && open_ended > 1000);
+}
+
+static void bodies_are_what_was_sent(void **state) {
+    (void)state;
+    http_chunks c = {0};
+    buffer out = {0};
+    assert_int_equal(feed(&c, seeds[1], strlen(seeds[1]), &out), 0);
+    assert_true(http_chunks_done(&c));
+    assert_string_equal(buffer_text(&out), "x0123456789");
+    c = (http_chunks){0};
+    assert_int_equal(feed(&c, seeds[2], strlen(seeds[2]), &out), strlen("GET / HTTP/1.1\r\n\r\n"));
+    assert_true(http_chunks_done(&c));
+    buffer_free(&out);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(bodies_are_what_was_sent), cmocka_unit_test(chunks_do_no_harm)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
