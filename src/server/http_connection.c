@@ -27,6 +27,7 @@ static const struct {
     {"expect", WSI_TOKEN_HTTP_EXPECT},
     {"accept-encoding", WSI_TOKEN_HTTP_ACCEPT_ENCODING},
     {"origin", WSI_TOKEN_ORIGIN},
+    {"x-forwarded-proto", -1},
     {"access-control-request-method", -1},
     {"access-control-request-headers", WSI_TOKEN_HTTP_AC_REQUEST_HEADERS},
 };

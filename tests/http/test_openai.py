@@ -106,6 +106,12 @@ def test_urls(client, server, format):
         assert httpx.get(d.url, headers={"if-none-match": got.headers["etag"]}).status_code == 304
 
 
+@pytest.mark.parametrize("told, scheme", [("https", "https"), ("HTTPS", "https"), ("http", "http"), ("javascript", "http")])
+def test_urls_have_the_scheme_that_a_proxy_speaks(server, told, scheme):
+    answer = server.post("/v1/images/generations", json={"prompt": "x", "response_format": "url"}, headers={"X-Forwarded-Proto": told})
+    assert answer.json()["data"][0]["url"].startswith(f"{scheme}://{server.address}/api/images/")
+
+
 def test_stored_pictures_in_other_formats(server):
     image = server.finish(server.submit("x", width=64, height=48))["images"][0]
     plain = server.get(image["url"])

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "server/answer.h"
 #include "server/api/openai_error.h"
@@ -91,7 +92,8 @@ static void answer_converted(services *s, http_exchange *x, const result *r) {
 /* --- addresses --- */
 
 static void answer_urls(services *s, http_exchange *x, const result *r) {
-    const char *host = http_header(x, "host");
+    const char *host = http_header(x, "host"), *told = http_header(x, "x-forwarded-proto");
+    const char *scheme = told != NULL && strcasecmp(told, "https") == 0 ? "https" : "http"; /* of the proxy that the client speaks to */
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:[]";
     if (host == NULL || strspn(host, allowed) != strlen(host)) host = http_server_address(s->http);
     http_body body = {0};
@@ -101,7 +103,7 @@ static void answer_urls(services *s, http_exchange *x, const result *r) {
     for (int i = 0; i < r->count; i++) {
         char id[PICTURE_ID_BYTES];
         picture_id_format(r->task, i, id);
-        buffer_printf(&text, "%s{\"url\":\"http://%s/api/images/%s", i > 0 ? "," : "", host, id);
+        buffer_printf(&text, "%s{\"url\":\"%s://%s/api/images/%s", i > 0 ? "," : "", scheme, host, id);
         if (r->choices.format != IMAGE_PNG)
             buffer_printf(&text, "?format=%s&quality=%d", image_format_name(r->choices.format), openai_quality(&r->choices));
         buffer_append_text(&text, "\"}");
