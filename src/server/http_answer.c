@@ -24,9 +24,16 @@ static bool add_length(http_exchange *x, unsigned char **at, unsigned char *end)
     return !x->stream.chunked || add(x->wsi, "transfer-encoding", "chunked", at, end);
 }
 
+/* Not the library's own line: it has no phrase for 422, 429 and others, and clients show that as the reason. */
+static bool add_status(http_exchange *x, unsigned char **at, unsigned char *end) {
+    char line[80];
+    int n = snprintf(line, sizeof line, "HTTP/1.%d %d %s", x->stream.chunked ? 1 : 0, x->status, http_status_phrase(x->status));
+    return lws_add_http_header_by_name(x->wsi, NULL, (const unsigned char *)line, n, at, end) == 0;
+}
+
 static bool write_head(http_exchange *x) {
     unsigned char head[LWS_PRE + HEAD_BYTES], *start = head + LWS_PRE, *at = start, *end = head + sizeof head - 1;
-    bool ok = lws_add_http_header_status(x->wsi, (unsigned)x->status, &at, end) == 0 &&
+    bool ok = add_status(x, &at, end) &&
               (x->type == NULL || add(x->wsi, "content-type", x->type, &at, end)) &&
               add_length(x, &at, end) &&
               add(x->wsi, "x-request-id", x->request_id, &at, end) && (!x->close_after || add(x->wsi, "connection", "close", &at, end));

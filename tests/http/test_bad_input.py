@@ -208,6 +208,14 @@ def test_nothing_behind_the_last_chunk_is_a_request(server, unchanged):
     assert answer.count("HTTP/1.1 ") == 1 and " 422 " in answer.split("\r\n")[0] and "connection: close" in answer.lower()
 
 
+def test_each_status_has_its_phrase(server, unchanged):
+    """Clients show it as the reason: aiohttp, and with it Open WebUI, has no other."""
+    answers = [server.client.post("/api/tasks", json={"prompt": 5}), server.get("/health", headers={"Host": "elsewhere.example"}),
+               server.client.options("/api/tasks"), server.get("/health"), server.get("/nowhere")]
+    assert [(a.status_code, a.reason_phrase) for a in answers] == [
+        (422, "Unprocessable Content"), (421, "Misdirected Request"), (204, "No Content"), (200, "OK"), (404, "Not Found")]
+
+
 def test_other_fields_of_openai_are_ignored(server):
     body = {"prompt": "x", "quality": "high", "style": "vivid", "background": "auto", "user": "me", "moderation": "low", "n": None,
             "some_future_field": {"a": 1}}
