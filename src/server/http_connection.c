@@ -296,7 +296,9 @@ static int http_event(http_server *server, struct lws *wsi, http_exchange *x, en
         return server != NULL ? begin(server, wsi, in, size, false) : -1;
     case LWS_CALLBACK_HTTP_BODY: return x != NULL && in != NULL ? more(x, in, size) : 0;
     case LWS_CALLBACK_HTTP_BODY_COMPLETION: return x != NULL ? at_end(x) : 0;
-    case LWS_CALLBACK_HTTP_WRITEABLE: return x != NULL && x->state >= EXCHANGE_ANSWERED ? http_answer_write(x, &finished) : 0;
+    case LWS_CALLBACK_HTTP_WRITEABLE:
+        if (x != NULL && x->stream.given_up) return -1; /* what is written would put its end off */
+        return x != NULL && x->state >= EXCHANGE_ANSWERED ? http_answer_write(x, &finished) : 0;
     case LWS_CALLBACK_CLOSED_HTTP:
     case LWS_CALLBACK_HTTP_DROP_PROTOCOL:
     case LWS_CALLBACK_WSI_DESTROY:

@@ -226,11 +226,11 @@ int http_socket_callback(http_socket *s, enum lws_callback_reasons reason, void 
         setsockopt(lws_get_socket_fd(s->wsi), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes); /* the system would hold megabytes for a client that does not read */
         s->open = true;
         lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0);
+        if (s->given_up) return -1;
         if (s->first != NULL || s->closing) begin_sending(s, true);
-        if (s->given_up) give_up(s);
         return 0;
     case LWS_CALLBACK_RECEIVE: return receive(s, in, size);
-    case LWS_CALLBACK_SERVER_WRITEABLE: return write_next(s);
+    case LWS_CALLBACK_SERVER_WRITEABLE: return s->given_up ? -1 : write_next(s); /* what is written puts its end off */
     case LWS_CALLBACK_CLOSED:
     case LWS_CALLBACK_WSI_DESTROY:
         lws_set_opaque_user_data(s->wsi, NULL);
