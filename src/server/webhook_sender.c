@@ -249,6 +249,14 @@ static void end(job *j, CURLcode code) {
     if (r->status < 200 || r->status > 299) explain(j, code);
 }
 
+/* What waits for this address. */
+static fifo take_waiting(host *h, const char *url) {
+    fifo taken = {0}, others = {0};
+    for (job *j; (j = pop(&h->waiting)) != NULL;) push(strcmp(j->url, url) == 0 ? &taken : &others, j);
+    h->waiting = others;
+    return taken;
+}
+
 static void retire(webhook_sender *s, job *j, CURLcode code) {
     host *h = j->host;
     const webhook_target target = j->target;
@@ -258,7 +266,14 @@ static void retire(webhook_sender *s, job *j, CURLcode code) {
     s->active_count--;
     h->active--;
     end(j, code);
+    fifo unsent = j->result.status == 410 ? take_waiting(h, j->url) : (fifo){0};
     finish(s, j);
+    while ((j = pop(&unsent)) != NULL) {
+        j->result.status = 410;
+        j->result.unsent = true;
+        snprintf(j->result.error, sizeof j->result.error, "the address has answered 410 meanwhile: it gets no messages any more");
+        finish(s, j);
+    }
     settle_host(s, h, &target);
 }
 

@@ -33,6 +33,7 @@ typedef struct webhook_message {
 typedef struct webhook_result {
     void *context;
     int status;                  /* 200…299: delivered; 0: no answer */
+    bool unsent;                 /* no request was made: its address answered 410 to another meanwhile, which is the status then */
     int64_t retry_after_seconds; /* that the answer asks for; 0: nothing */
     char error[128];             /* why it was not delivered; "" where it was */
 } webhook_result;

@@ -221,16 +221,16 @@ static void attempted(webhooks *w, const webhook_result *r) {
     task *t = queue_manager_find(w->options.queue, m->kept.task);
     w->sending--;
     m->sending = false;
-    m->kept.attempts++;
-    if (t != NULL) t->webhook.attempts++;
-    if (r->status == 410) close_address(w, m->kept.url);
+    m->kept.attempts += !r->unsent;
+    if (t != NULL) t->webhook.attempts += !r->unsent;
+    if (r->status == 410 && !r->unsent) close_address(w, m->kept.url);
     if (m->progress) {
         progress_told(w, m, t, r);
     } else if (r->error[0] == '\0') {
         w->stats.delivered++;
         conclude(w, m, t, true, "");
     } else if (r->status == 410) {
-        conclude(w, m, t, false, "answered 410: this address gets no messages any more");
+        conclude(w, m, t, false, r->unsent ? r->error : "answered 410: this address gets no messages any more");
     } else {
         try_again(w, m, t, r);
     }

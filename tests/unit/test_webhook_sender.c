@@ -42,6 +42,7 @@ typedef struct fixture {
     webhook_sender *sender;
     int listeners[2], port; /* on 127.0.0.1 and 127.0.0.2 */
     pthread_t receiver;
+    atomic_bool hold; /* connections wait */
     atomic_int received, silent; /* connections on /silent that are never answered */
     atomic_bool stop;
     int open[64];
@@ -94,7 +95,7 @@ static void *receive(void *context) {
     while (!atomic_load(&f->stop)) {
         struct pollfd p[2] = {{.fd = f->listeners[0], .events = POLLIN}, {.fd = f->listeners[1], .events = POLLIN}};
         poll(p, 2, 20);
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2 && !atomic_load(&f->hold); i++) {
             int s = (p[i].revents & POLLIN) != 0 ? accept4(p[i].fd, NULL, NULL, SOCK_CLOEXEC) : -1;
             if (s >= 0) serve(f, s);
         }
@@ -205,6 +206,27 @@ static void names_that_do_not_resolve_hold_nobody_else(void **state) {
     assert_true(atomic_load(&resolving) >= 2);
 }
 
+/* What waits for an address when it answers 410; others on the same host are sent to. */
+static void what_waits_for_an_address_that_is_gone_is_not_sent(void **state) {
+    fixture *f = *state;
+    int gone, alive, unsent = 0, sent = 0;
+    atomic_store(&f->hold, true);
+    for (int i = 0; i < 20; i++) add(f, "127.0.0.1", "/410", &gone);
+    for (int i = 0; i < 5; i++) add(f, "127.0.0.1", "/200", &alive);
+    usleep(200 * 1000); /* the sender has them all */
+    atomic_store(&f->hold, false);
+    for (int i = 0; i < 25; i++) {
+        webhook_result r = next(f);
+        assert_int_equal(r.status, r.context == &gone ? 410 : 200);
+        assert_true((r.error[0] != '\0') == (r.context == &gone));
+        unsent += r.unsent;
+        sent += !r.unsent;
+        assert_true(!r.unsent || r.context == &gone);
+    }
+    assert_int_equal(sent, atomic_load(&f->received));
+    assert_in_range(unsent, 20 - WEBHOOK_SENDING_TO_ONE, 19);
+}
+
 static void endless_answers_are_cut_off(void **state) {
     fixture *f = *state;
     add(f, "127.0.0.1", "/endless", NULL);
@@ -227,6 +249,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(each_message_is_answered_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_never_answers_holds_nobody_else, set_up, tear_down),
         cmocka_unit_test_setup_teardown(names_that_do_not_resolve_hold_nobody_else, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_waits_for_an_address_that_is_gone_is_not_sent, set_up, tear_down),
         cmocka_unit_test_setup_teardown(endless_answers_are_cut_off, set_up, tear_down),
         cmocka_unit_test_setup_teardown(addresses_are_judged, set_up, tear_down),
     };
