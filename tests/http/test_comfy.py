@@ -297,6 +297,14 @@ def test_history_is_bounded_and_can_be_deleted(make_server):
     assert server.get("/history").json() == {}
 
 
+@pytest.mark.parametrize("path", ["/queue", "/history"])
+def test_one_request_deletes_so_many_at_most(server, path):
+    """Each name is looked for among all prompts, while everybody else waits."""
+    assert server.post(path, json={"delete": ["none"] * 1000}).status_code == 200
+    answer = server.post(path, json={"delete": ["none"] * 1001})
+    assert answer.status_code == 400 and answer.json()["error"]["message"] == "'delete' names 1001 prompts: at most 1000 are taken at once"
+
+
 def test_a_client_may_choose_its_prompts_id(server):
     chosen = str(uuid.uuid4())
     assert submit(server, fresh(), prompt_id=chosen) == chosen

@@ -11,7 +11,21 @@
 enum {
     HISTORY_DEFAULT = 1000,   /* prompts that one answer tells of */
     HISTORY_BYTES = 4 << 20,  /* of their graphs; the others are left out */
+    DELETE_MAX = 1000,        /* prompts that one request names: each is looked for among all, on the loop */
 };
+
+/* The body, and what its "delete" names. False: it was refused, and *doc is none. */
+static bool read_change(http_exchange *x, yyjson_doc **doc, yyjson_val **ids) {
+    error why;
+    if (!comfy_read_body(x, false, doc)) return false;
+    *ids = yyjson_obj_get(yyjson_doc_get_root(*doc), "delete");
+    if (yyjson_arr_size(*ids) <= DELETE_MAX) return true;
+    error_field(&why, ERROR_INVALID, "delete", "'delete' names %zu prompts: at most %d are taken at once", yyjson_arr_size(*ids), DELETE_MAX);
+    yyjson_doc_free(*doc);
+    *doc = NULL;
+    comfy_answer_error(x, 400, &why);
+    return false;
+}
 
 /* --- what a prompt is told as --- */
 
@@ -167,13 +181,12 @@ void comfy_post_history(services *s, http_exchange *x, const char *id) {
     (void)id;
     yyjson_doc *doc;
     size_t i, max;
-    yyjson_val *name;
+    yyjson_val *name, *ids;
     comfy_prompts *p = s->comfy->prompts;
-    if (!comfy_read_body(x, false, &doc)) return;
-    yyjson_val *root = yyjson_doc_get_root(doc);
-    if (yyjson_get_bool(yyjson_obj_get(root, "clear")))
+    if (!read_change(x, &doc, &ids)) return;
+    if (yyjson_get_bool(yyjson_obj_get(yyjson_doc_get_root(doc), "clear")))
         for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) hide(s, x, one);
-    yyjson_arr_foreach(yyjson_obj_get(root, "delete"), i, max, name) {
+    yyjson_arr_foreach(ids, i, max, name) {
         comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
         if (one != NULL) hide(s, x, one);
     }
@@ -212,13 +225,12 @@ void comfy_post_queue(services *s, http_exchange *x, const char *id) {
     (void)id;
     yyjson_doc *doc;
     size_t i, max;
-    yyjson_val *name;
+    yyjson_val *name, *ids;
     comfy_prompts *p = s->comfy->prompts;
-    if (!comfy_read_body(x, false, &doc)) return;
-    yyjson_val *root = yyjson_doc_get_root(doc);
-    if (yyjson_get_bool(yyjson_obj_get(root, "clear")))
+    if (!read_change(x, &doc, &ids)) return;
+    if (yyjson_get_bool(yyjson_obj_get(yyjson_doc_get_root(doc), "clear")))
         for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) cancel_waiting(s, x, one);
-    yyjson_arr_foreach(yyjson_obj_get(root, "delete"), i, max, name) {
+    yyjson_arr_foreach(ids, i, max, name) {
         const comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
         if (one != NULL) cancel_waiting(s, x, one);
     }
