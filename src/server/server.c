@@ -90,7 +90,8 @@ static void drain_further(void *context) {
         events_end(s->services.events);
         http_server_close_sockets(s->http, HTTP_SOCKET_GOING_AWAY);
     }
-    bool done = dispatch_idle(s->services.dispatch) && transcoder_idle(s->services.transcoder) && http_server_sending(s->http) == 0;
+    bool done = dispatch_idle(s->services.dispatch) && uploads_idle(s->services.uploads) && transcoder_idle(s->services.transcoder) &&
+                http_server_sending(s->http) == 0;
     if (done) s->done_ms += DRAIN_POLL_MS;
     bool over = done && (webhooks_sending(s->services.webhooks) == 0 || s->done_ms >= DRAIN_WEBHOOKS_MS);
     if (over || s->drain_ms >= DRAIN_MS) loop_stop(s->loop);

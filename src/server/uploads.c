@@ -34,7 +34,8 @@ typedef struct upload {
 struct uploads {
     struct services *services;
     input_limits limits;
-    size_t waiting_bytes; /* of bodies not yet answered; the loop's */
+    size_t waiting_bytes; /* of bodies not yet answered; the loop's, as is the next */
+    size_t count;         /* not yet answered */
     worker *worker;
     loop_timer *trim;
 };
@@ -71,6 +72,7 @@ static void finish(void *context, worker_job *job) {
     services *s = m->services;
     http_exchange *x = u->exchange;
     m->waiting_bytes -= u->charged;
+    m->count--;
     if (u->looked != NULL) {
         if (x != NULL) http_when_left(x, NULL, NULL);
         u->looked(s, x, &u->body, u->fault.code != ERROR_NONE ? &u->fault : NULL);
@@ -121,6 +123,8 @@ void uploads_free(uploads *m) {
     free(m);
 }
 
+bool uploads_idle(const uploads *m) { return m->count == 0; }
+
 static void left(void *context, http_exchange *x) {
     (void)x;
     ((upload *)context)->exchange = NULL;
@@ -130,6 +134,7 @@ static void hand_over(uploads *m, upload *u) {
     const char *key = http_caller(u->exchange);
     snprintf(u->key, sizeof u->key, "%s", key != NULL ? key : "");
     m->waiting_bytes += u->charged;
+    m->count++;
     http_when_left(u->exchange, left, u);
     worker_add(m->worker, &u->job);
 }

@@ -32,5 +32,6 @@ typedef void (*upload_looked)(struct services *s, http_exchange *x, const buffer
 bool uploads_look(uploads *u, http_exchange *x, buffer *body, upload_prepare look, upload_looked answer, error *e);
 /* As uploads_add, of a picture that lies in this file, which is copied: the worker reads it. */
 bool uploads_add_file(uploads *u, http_exchange *x, const char *path, upload_answer answer, void *context, error *e);
+bool uploads_idle(const uploads *u); /* nothing is on its way */
 
 #endif

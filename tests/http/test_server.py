@@ -1,4 +1,5 @@
 """The server's own life: starting, refusing to start, draining, ending; and clients that are slow or rude."""
+import io
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 import httpx
 import pytest
 from conftest import BINARY, until
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,28 @@ def test_a_drain_lets_running_tasks_end(make_server):
     assert server.task(queued)["status"] == "queued"
     assert server.process.wait(20) == 0
     assert (server.folder / "state" / "images" / f"{running}-0.png").exists()
+
+
+def bytes_on_their_way(local, remote):
+    """Of a connection's end at the first port, in the system's hands: those not yet taken by the other end, and those not yet read at this one."""
+    for line in open("/proc/net/tcp").read().splitlines()[1:]:
+        _, at, to, _, queues = line.split()[:5]
+        if (at.split(":")[1], to.split(":")[1]) == (f"{local:04X}", f"{remote:04X}"):
+            return [int(n, 16) for n in queues.split(":")]
+
+
+def test_a_drain_answers_who_brings_a_picture(make_server):
+    server = make_server()
+    out = io.BytesIO()
+    Image.effect_noise((3000, 3000), 90).convert("RGB").save(out, "PNG", compress_level=1)  # it takes the worker a while
+    port = int(server.address.split(":")[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        own = client.getsockname()[1]
+        client.sendall(b"POST /api/images HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % out.tell() + out.getvalue())
+        until(lambda: bytes_on_their_way(own, port)[0] == 0 and bytes_on_their_way(port, own)[1] == 0)  # the server has all of it
+        server.process.send_signal(signal.SIGTERM)
+        assert client.recv(4096).startswith(b"HTTP/1.1 201 ")
+    assert server.process.wait(20) == 0
 
 
 def test_a_drain_ends_when_its_engine_dies(make_server):
