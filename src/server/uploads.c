@@ -66,6 +66,12 @@ static void trim(void *context) {
     loop_timer_set(m->trim, TRIM_EACH_MS);
 }
 
+/* It was trimmed at once: what is kept in its place is held. */
+static void tell_no_room(const uploads *m, upload *u) {
+    if (m->limits.bytes > 0 && u->result.bytes > m->limits.bytes) error_set(&u->fault, ERROR_TOO_LARGE, "the picture alone is more than IMAGINED_KEEP_IMAGES_GB");
+    else error_set(&u->fault, ERROR_BUSY, "pictures of tasks that are not over take all the room that there is for pictures (IMAGINED_KEEP_IMAGES_GB): come again when some are over");
+}
+
 static void finish(void *context, worker_job *job) {
     uploads *m = context;
     upload *u = (upload *)job;
@@ -82,7 +88,7 @@ static void finish(void *context, worker_job *job) {
     bool ok = u->fault.code == ERROR_NONE && input_store_add(s->inputs, &u->result, &u->fault);
     if (ok) trim(m);
     const input *stored = ok ? input_store_find(s->inputs, u->key, u->result.id) : NULL;
-    if (ok && stored == NULL) error_set(&u->fault, ERROR_TOO_LARGE, "the picture alone is more than IMAGINED_KEEP_IMAGES_GB");
+    if (ok && stored == NULL) tell_no_room(m, u);
     if (stored != NULL) log_line(LOG_DEBUG, "input %s is stored: %d × %d, bytes: %llu", stored->id, stored->info.width, stored->info.height,
                                  (unsigned long long)stored->bytes);
     if (x != NULL) http_when_left(x, NULL, NULL);

@@ -298,6 +298,22 @@ def test_trimming_leaves_what_is_held(make_server, tmp_path):
     until(lambda: last.get(f"/api/images/{image}").status_code == 404)
 
 
+def test_a_picture_that_finds_no_room_beside_those_that_are_held(make_server):
+    """It is small enough, so that it is taken later."""
+    sizes = [len(picture(seed=n)) for n in range(2)]
+    server = make_server(IMAGINED_KEEP_IMAGES_GB=(sum(sizes) - 1) / (1 << 30))
+    image = bring_any(server, seed=0)
+    pause(server)
+    task = server.submit("x", image=image)
+    answer = upload(server, picture(seed=1))
+    assert answer.status_code == 429 and "come again" in answer.json()["detail"] and "retry-after" in answer.headers, answer.text
+    resume(server)
+    assert server.finish(task)["status"] == "completed"
+    assert upload(server, picture(seed=1)).status_code == 201
+    answer = upload(server, picture(200, 200, seed=2))
+    assert answer.status_code == 422 and "alone" in answer.json()["detail"]
+
+
 def test_a_file_that_went_or_was_damaged_fails_its_task_alone(make_server):
     server = make_server(real_engine=True)
     server.wait_ready()
