@@ -57,7 +57,8 @@ def upload(server, name="brought.png", data=None, path="/upload/image", **fields
 
 # --- events ---
 
-def test_events_come_in_comfyuis_order(server):
+def test_events_come_in_comfyuis_order(make_server):
+    server = make_server()  # whose nodes nobody has run before
     with Listener(server) as client:
         assert client.next()[0] == "status"
         graph = fresh()
