@@ -26,6 +26,14 @@ static void end(services *s, http_exchange *x, intake *in, const error *why) {
 
 static bool store_next(services *s, http_exchange *x, intake *in, error *e);
 
+/* Only tasks hold pictures: an earlier one may have been trimmed meanwhile. */
+static bool all_are_there(const services *s, const http_exchange *x, const intake *in, error *e) {
+    for (int i = 0; i < in->done; i++)
+        if (input_store_find(s->inputs, http_caller(x), in->stored[i].id) == NULL)
+            return error_set(e, ERROR_BUSY, "the request's pictures find no room beside each other now (IMAGINED_KEEP_IMAGES_GB): come again, or bring smaller ones");
+    return true;
+}
+
 static void stored(services *s, http_exchange *x, const input *picture, const error *why, void *context) {
     intake *in = context;
     error fault = {0};
@@ -38,7 +46,7 @@ static void stored(services *s, http_exchange *x, const input *picture, const er
         error_set(&fault, ERROR_CANCELLED, "the client has left");
         end(s, NULL, in, &fault);
     } else if (in->done == in->count) {
-        end(s, x, in, NULL);
+        end(s, x, in, all_are_there(s, x, in, &fault) ? NULL : &fault);
     } else if (!store_next(s, x, in, &fault)) {
         end(s, x, in, &fault);
     }

@@ -12,8 +12,8 @@
 enum { INTAKE_MAX = 18, INTAKE_PICTURE_BYTES = 32 << 20 };
 
 struct services;
-/* All are stored (why NULL), in the order in which they came, or one was not taken (pictures NULL; why->field is "" unless it says more). Borrowed for the
- * call. x is NULL where the client has left: nothing is to be answered, but `context` is the callee's to free. */
+/* All are stored (why NULL), in the order in which they came, or one was not taken or had to go for another (pictures NULL; why->field is "" unless it says more).
+ * Borrowed for the call. x is NULL where the client has left: nothing is to be answered, but `context` is the callee's to free. */
 typedef void (*intake_done)(struct services *s, http_exchange *x, const input *pictures, int count, const error *why, void *context);
 
 /* Takes the buffers' memory, whatever happens: they are empty afterwards. count may be 0. `done` is called once, perhaps before this returns; but not

@@ -203,6 +203,20 @@ static void one_that_is_refused_stops_it(void **state) {
     assert_int_equal(input_store_count(f->services.inputs), 2); /* those before; that behind it never came to be */
 }
 
+/* What is kept is bounded, and nobody holds the first while the second is stored. */
+static void those_that_found_no_room_beside_each_other_are_an_error(void **state) {
+    fixture *f = *state;
+    error e;
+    uploads_free(f->services.uploads);
+    assert_true(uploads_new(f->loop, &f->services, &(input_limits){.bytes = f->files[0].size + f->files[1].size - 1}, &f->services.uploads, &e));
+    client c = {.paths = {"01", "00"}};
+    run(f, &c);
+    assert_int_equal(c.statuses[0], 422);
+    assert_non_null(strstr(body_of(&c, 0), "room"));
+    assert_int_equal(c.statuses[1], 200); /* twice the same is one */
+    assert_int_equal(f->dones, 2);
+}
+
 static void none_is_all_of_none(void **state) {
     fixture *f = *state;
     client c = {.paths = {""}};
@@ -251,6 +265,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(all_are_stored_in_their_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(as_many_as_are_allowed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_refused_stops_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(those_that_found_no_room_beside_each_other_are_an_error, set_up, tear_down),
         cmocka_unit_test_setup_teardown(none_is_all_of_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_client_that_leaves_midway_is_not_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_servers_end_tells_once, set_up, tear_down),
