@@ -209,12 +209,31 @@ static void memory_is_bounded(void **state) {
     drop(&f);
 }
 
+/* Of those that wait; what is over makes room. */
+static void what_waits_is_bounded(void **state) {
+    (void)state;
+    fixture f = make(20 * 1000);
+    assert_true(comfy_prompts_have_room(f.prompts, 20 * 1000));
+    assert_false(comfy_prompts_have_room(f.prompts, 20 * 1000 + 1));
+    task *first = submit(&f, "first", "s", 1, 1, 10000), *second = submit(&f, "second", "s", 2, 1, 8000);
+    comfy_prompts_of(f.prompts, first);
+    comfy_prompts_of(f.prompts, second);
+    assert_false(comfy_prompts_have_room(f.prompts, 5000));
+    complete(&f, second);
+    assert_true(comfy_prompts_have_room(f.prompts, 5000));
+    assert_false(comfy_prompts_have_room(f.prompts, 10000));
+    complete(&f, first);
+    assert_true(comfy_prompts_have_room(f.prompts, 20 * 1000));
+    drop(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_prompt_is_made_of_what_its_task_keeps), cmocka_unit_test(what_is_damaged_is_no_prompt),
         cmocka_unit_test(files_are_numbered_without_doubles),      cmocka_unit_test(the_same_is_found_while_its_pictures_are_there),
         cmocka_unit_test(what_is_hidden_stays_so),                 cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(the_newest_stays),
+        cmocka_unit_test(what_waits_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,12 @@ static void trim(comfy_prompts *p) {
     }
 }
 
+bool comfy_prompts_have_room(comfy_prompts *p, size_t bytes) {
+    for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one))
+        if (!task_status_is_final(comfy_prompts_task(p, one)->status)) bytes += one->data_bytes;
+    return bytes <= p->data_limit;
+}
+
 /* --- from adapter_data --- */
 
 static bool take_text(yyjson_val *from, const char *key, char *out, size_t capacity) {

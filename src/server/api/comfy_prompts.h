@@ -59,6 +59,8 @@ typedef struct comfy_prompts comfy_prompts;
 
 /* Takes those of the queue's tasks. data_limit: bytes of adapter_data that all may take, COMFY_DATA_ALL_BYTES. */
 bool comfy_prompts_new(queue_manager *q, size_t data_limit, comfy_prompts **out, error *e);
+/* Whether one more with so many bytes of adapter_data may come: those that are not over are never forgotten. */
+bool comfy_prompts_have_room(comfy_prompts *p, size_t bytes);
 void comfy_prompts_free(comfy_prompts *p); /* NULL is fine */
 
 /* The prompt of a task, made of its adapter_data where it is new; NULL: it is no prompt, or there is no memory. */

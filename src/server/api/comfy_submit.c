@@ -284,7 +284,10 @@ static void run(submission *m, const task_request *from) {
         comfy_answer_error(m->exchange, 503, &why);
         return;
     }
-    if (strlen(data) < COMFY_DATA_BYTES) {
+    if (!comfy_prompts_have_room(m->services->comfy->prompts, strlen(data))) {
+        error_set(&why, ERROR_BUSY, "the prompts that wait take all the memory there is for them: come again when some are over");
+        answer_submitted(m->services, m->exchange, NULL, &why);
+    } else if (strlen(data) < COMFY_DATA_BYTES) {
         request.adapter = COMFY_ADAPTER;
         request.adapter_data = data;
         submissions_add(m->services->submissions, m->exchange, &request, m->front ? PRIORITY_HIGH : PRIORITY_NORMAL, false, answer_submitted);
