@@ -224,7 +224,7 @@ def test_health_and_page(server):
     health = server.client.get("/health").json()
     assert health["status"] == "ok" and health["engine"] == "ready"
     page = server.client.get("/")
-    assert page.status_code == 200 and "text/html" in page.headers["content-type"] and "curl" in page.text
+    assert page.status_code == 200 and "text/html" in page.headers["content-type"] and "<title>imagined</title>" in page.text
 
 
 def test_what_is_not_there(server):
