@@ -26,6 +26,15 @@ async function documentOf(id) {
 
 /* --- deeds --- */
 
+/** The focus goes back at once: the event of the closing comes later, when it may be elsewhere. */
+function shut() {
+  if (!current) return;
+  const { id } = current;
+  current = null;
+  dialog.close();
+  focusTile(id);
+}
+
 function leave() {
   current = null; // the focus goes to the form, not back
   dialog.close();
@@ -98,7 +107,7 @@ async function destroy() {
   say("Deleted.");
   const next = list[at + 1] ?? list[at - 1];
   if (next) look(next);
-  else dialog.close();
+  else shut();
 }
 
 /* --- drawing --- */
@@ -125,15 +134,15 @@ function build() {
   };
   parts.image.addEventListener("dragstart", (event) => current?.url && event.dataTransfer.setData("text/uri-list", new URL(current.url, location.href).href));
   dialog.append(
-    el("div", { class: "stage", onclick: (event) => { if (event.target === event.currentTarget) dialog.close(); } }, parts.before, parts.image, parts.after),
-    el("div", { class: "about" }, el("div", { class: "bar" }, parts.place, button(icon("close"), () => dialog.close(), { class: "quiet icon-only", "aria-label": "Close" })),
+    el("div", { class: "stage", onclick: (event) => { if (event.target === event.currentTarget) shut(); } }, parts.before, parts.image, parts.after),
+    el("div", { class: "about" }, el("div", { class: "bar" }, parts.place, button(icon("close"), shut, { class: "quiet icon-only", "aria-label": "Close" })),
       parts.prompt, parts.negative, parts.way, parts.facts, el("div", { class: "deeds" }, parts.use, parts.start, parts.copy, parts.save, parts.destroy, parts.stop)));
   dialog.addEventListener("keydown", keys);
-  dialog.addEventListener("close", () => {
-    const id = current?.id;
-    current = null;
-    focusTile(id);
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    shut();
   });
+  dialog.addEventListener("close", () => { if (!dialog.open) shut(); });
   swipe(dialog.firstChild);
 }
 
@@ -204,7 +213,7 @@ function follow(task) {
   }
   const made = task.status === "completed" ? picturesOf(task) : [];
   if (made.length > 0) look(made[0]);
-  else dialog.close();
+  else shut();
 }
 
 /* --- moving --- */

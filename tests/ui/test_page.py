@@ -117,6 +117,25 @@ def test_pictures_without_settings_say_so(page):
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("it stays")
 
 
+def test_who_goes_on_at_once_is_not_called_back(make_server, pages):
+    """Closing a picture gives its tile the focus then, and not a moment later, when another may have it."""
+    server = make_server()
+    for prompt in ("first", "second", "third"):
+        server.finish(server.submit(prompt))
+    page = pages.open(server)
+    expect(tiles(page)).to_have_count(3)
+    tiles(page).first.click()
+    expect(page.get_by_role("dialog", name="Picture")).to_be_visible()
+    kept = page.evaluate("""async () => {
+      document.querySelector("#viewer [aria-label=Close]").click();
+      const opened = document.activeElement.matches("button.tile"), other = document.querySelectorAll("button.tile")[2];
+      other.focus();
+      await new Promise((go) => setTimeout(go, 200));
+      return [opened, document.activeElement === other];
+    }""")
+    assert kept == [True, True]
+
+
 def test_the_keyboard_is_enough(make_server, pages):
     server = make_server(MAX_CONCURRENT_TASKS=1)
     for prompt in ("first", "second", "third"):
