@@ -158,10 +158,11 @@ def test_a_finger_paints(pages, server):
     for kind, *points in (("touchStart", (0.2, 0.5)), ("touchMove", (0.5, 0.5)), ("touchMove", (0.8, 0.5)), ("touchEnd",)):
         finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [dict(zip("xy", at(page, *p))) for p in points]})
     expect(page.locator("#painter").get_by_role("status")).to_contain_text("%")
-    page.get_by_role("button", name="Use mask").tap()
+    # Clicked, not tapped: of a tap behind strokes that came through the protocol, Chromium now and then makes no click (one in four here).
+    page.get_by_role("button", name="Use mask").click()
     expect(page.locator("#input-shown")).to_contain_text("with a mask")
     page.locator("#prompt").fill("a fox")
-    page.get_by_role("button", name="Generate").tap()
+    page.get_by_role("button", name="Generate").click()
     task = servers.until(lambda: server.get("/api/tasks").json()["tasks"])[0]
     mask = mask_of(server, server.finish(task["id"])).convert("L")
     assert [mask.getpixel(p) for p in ((20, 32), (48, 32), (76, 32), (48, 4))] == [255, 255, 255, 0]
