@@ -170,6 +170,26 @@ void comfy_get_history(services *s, http_exchange *x, const char *id) {
     answer_json(x, 200, NULL, doc);
 }
 
+/* What a request to clear or delete means for one prompt. */
+typedef void (*change)(services *s, const http_exchange *x, comfy_prompt *one);
+
+/* All prompts where the body says "clear", and those that its "delete" names. False: it was refused, and is answered. */
+static bool change_named(services *s, http_exchange *x, change each) {
+    yyjson_doc *doc;
+    size_t i, max;
+    yyjson_val *name, *ids;
+    comfy_prompts *p = s->comfy->prompts;
+    if (!read_change(x, &doc, &ids)) return false;
+    if (yyjson_get_bool(yyjson_obj_get(yyjson_doc_get_root(doc), "clear")))
+        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) each(s, x, one);
+    yyjson_arr_foreach(ids, i, max, name) {
+        comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
+        if (one != NULL) each(s, x, one);
+    }
+    yyjson_doc_free(doc);
+    return true;
+}
+
 static void hide(services *s, const http_exchange *x, comfy_prompt *one) {
     task *t = comfy_prompts_task(s->comfy->prompts, one);
     if (t == NULL || !in_history(x, one, t)) return;
@@ -179,19 +199,8 @@ static void hide(services *s, const http_exchange *x, comfy_prompt *one) {
 
 void comfy_post_history(services *s, http_exchange *x, const char *id) {
     (void)id;
-    yyjson_doc *doc;
-    size_t i, max;
-    yyjson_val *name, *ids;
-    comfy_prompts *p = s->comfy->prompts;
-    if (!read_change(x, &doc, &ids)) return;
-    if (yyjson_get_bool(yyjson_obj_get(yyjson_doc_get_root(doc), "clear")))
-        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) hide(s, x, one);
-    yyjson_arr_foreach(ids, i, max, name) {
-        comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
-        if (one != NULL) hide(s, x, one);
-    }
+    if (!change_named(s, x, hide)) return;
     task_keeper_hurry(s->keeper);
-    yyjson_doc_free(doc);
     answer_empty(x, 200);
 }
 
@@ -215,7 +224,7 @@ void comfy_get_queue(services *s, http_exchange *x, const char *id) {
     answer_json(x, 200, NULL, doc);
 }
 
-static void cancel_waiting(services *s, const http_exchange *x, const comfy_prompt *one) {
+static void cancel_waiting(services *s, const http_exchange *x, comfy_prompt *one) {
     bool at_once;
     task *t = comfy_prompts_task(s->comfy->prompts, one);
     if (t != NULL && !one->cached && owner_sees(x, t) && t->status == TASK_QUEUED) dispatch_cancel(s->dispatch, t, &at_once, NULL);
@@ -223,19 +232,7 @@ static void cancel_waiting(services *s, const http_exchange *x, const comfy_prom
 
 void comfy_post_queue(services *s, http_exchange *x, const char *id) {
     (void)id;
-    yyjson_doc *doc;
-    size_t i, max;
-    yyjson_val *name, *ids;
-    comfy_prompts *p = s->comfy->prompts;
-    if (!read_change(x, &doc, &ids)) return;
-    if (yyjson_get_bool(yyjson_obj_get(yyjson_doc_get_root(doc), "clear")))
-        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) cancel_waiting(s, x, one);
-    yyjson_arr_foreach(ids, i, max, name) {
-        const comfy_prompt *one = yyjson_is_str(name) ? comfy_prompts_find(p, yyjson_get_str(name)) : NULL;
-        if (one != NULL) cancel_waiting(s, x, one);
-    }
-    yyjson_doc_free(doc);
-    answer_empty(x, 200);
+    if (change_named(s, x, cancel_waiting)) answer_empty(x, 200);
 }
 
 /* --- /interrupt --- */
