@@ -37,6 +37,7 @@ int command_serve(int argc, char **argv) {
         .max_active = (int)config_integer(c, OPTION_MAX_CONCURRENT_TASKS),
         .preload = config_text(c, OPTION_PRELOAD),
         .engine_idle_seconds = (int)config_integer(c, OPTION_ENGINE_IDLE_SECONDS),
+        .engine_timeout_seconds = (int)config_integer(c, OPTION_ENGINE_TIMEOUT_SECONDS),
         .max_queued = (int)config_integer(c, OPTION_MAX_QUEUED),
         .aging_seconds = (int)config_integer(c, OPTION_AGING_SECONDS),
         .affinity_seconds = (int)config_integer(c, OPTION_AFFINITY_SECONDS),

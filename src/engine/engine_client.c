@@ -15,17 +15,24 @@
 
 #include "base/clock.h"
 #include "engine/engine_death.h"
+#include "engine/engine_debts.h"
 #include "engine/engine_start.h"
+#include "engine/process_time.h"
+#include "engine/watchdog.h"
 
 static const double first_pause = 0.1, longest_pause = 5.0; /* seconds before a new start */
 static const double stop_seconds = 2.0;                     /* a stopped engine gets before SIGKILL */
 static const double death_poll_seconds = 0.005;             /* between the end of the socket and the end of the process */
 static const double death_seconds = 1.0;                    /* after which the second is brought about */
+static const double abort_seconds = 5.0;                    /* a hung engine gets between SIGABRT and SIGKILL: to write a core */
+static const double stuck_seconds = 10.0;                   /* after SIGKILL, an engine that is still there cannot be ended */
+static const double stuck_poll_seconds = 1.0;               /* between two looks whether it has ended */
 static const double oom_count_seconds = 1.0;                /* between two readings of the count of OOM kills while slices run */
 enum { MESSAGES_AT_ONCE = 256 }; /* read in one service call, so that a flooding engine cannot hold the event loop */
 
 /* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. While `parked` none
- * stays none; `ending` is an engine that was told to stop. */
+ * stays none; `ending` is an engine that was told to stop; `hung` one that was aborted; `stuck` one that SIGKILL did not end: its death is told, and
+ * none follows it before its process is gone. */
 struct engine_client {
     engine_options options;
     engine_events events;
@@ -35,9 +42,11 @@ struct engine_client {
     pid_t pid;
     int socket;
     bool ready;
-    bool parked, ending;
-    double end_by;    /* clock_seconds; then an ending engine is killed */
+    bool parked, ending, hung, stuck;
+    double kill_at;   /* clock_seconds; then what there still is of it is killed; INFINITY: nothing is planned */
+    double killed_at; /* clock_seconds; 0: it was not */
     bool malformed;   /* it sent something that is no message */
+    bool on_cpu;      /* where it computes, as its hello told */
     char last_words[ERROR_TEXT_BYTES]; /* why it could not start */
     uint64_t slice;   /* its number, where one runs */
     char running[ENGINE_MAX_SLICE_TASKS][ENGINE_ID_BYTES]; /* the tasks in it */
@@ -45,8 +54,12 @@ struct engine_client {
     uint64_t oom_kills; /* when the slice of `running` began, or a little earlier: one more is the engine's own end */
     uint64_t counted;   /* read last, when the engine had nothing more to say */
     double counted_at;  /* clock_seconds */
-    double gone_since, start_at; /* clock_seconds */
+    double start_at;    /* clock_seconds */
     double pause;       /* before the start after the next death */
+    engine_debts debts;
+    bool unread; /* its socket is full */
+    bool heard;  /* a message came since the watchdog looked last */
+    watchdog watchdog;
     engine_message message; /* scratch: too large for a comfortable stack frame in callbacks that send */
     engine_message outgoing;
 };
@@ -86,10 +99,13 @@ static bool start(engine_client *c, error *e) {
     }
     c->number++;
     c->socket = ends[0];
-    c->ready = c->malformed = c->ending = false;
+    c->ready = c->malformed = c->ending = c->hung = c->on_cpu = c->unread = c->heard = false;
+    c->kill_at = INFINITY;
+    c->killed_at = 0;
     c->last_words[0] = '\0';
-    c->running_count = 0;
+    c->running_count = c->debts.count = 0;
     c->oom_kills = count_oom_kills(c);
+    watchdog_begin(&c->watchdog, clock_seconds());
     return true;
 }
 
@@ -114,11 +130,18 @@ bool engine_client_new(const engine_options *options, const engine_events *event
 
 /* --- death --- */
 
+static void kill_within(engine_client *c, double seconds) { c->kill_at = fmin(c->kill_at, clock_seconds() + seconds); }
+
+static void kill_now(engine_client *c) {
+    kill(c->pid, SIGKILL);
+    c->killed_at = clock_seconds();
+}
+
 static void close_socket(engine_client *c) {
     if (c->socket < 0) return;
     close(c->socket);
     c->socket = -1;
-    c->gone_since = clock_seconds();
+    kill_within(c, death_seconds);
 }
 
 /* The next start follows the first death at once, later ones after pauses that double; a finished task ends the series. */
@@ -136,28 +159,93 @@ static void bury_stopped(engine_client *c) {
     c->start_at = clock_seconds();
 }
 
-static void bury(engine_client *c, int status) {
-    if (c->ending) {
-        bury_stopped(c);
-        return;
-    }
+static void describe_death(const engine_client *c, int status, bool oom, char *out, size_t capacity) {
+    if (c->malformed) snprintf(out, capacity, "killed for sending something that is no message");
+    else if (c->hung && c->watchdog.still >= c->options.timeout_seconds)
+        snprintf(out, capacity, "killed because it hung: no message and no work for %.0f s", c->watchdog.still);
+    else if (c->hung) snprintf(out, capacity, "killed because it hung: no message for %.0f s", c->watchdog.silent);
+    else if (c->last_words[0] != '\0') snprintf(out, capacity, "%s", c->last_words);
+    else if (c->stuck) snprintf(out, capacity, "killed");
+    else engine_death_describe(status, oom, out, capacity);
+}
+
+static void tell_death(engine_client *c, int status) {
     bool oom = engine_oom_kills("") > c->oom_kills;
-    engine_death death = {.status = status};
-    if (c->malformed) snprintf(death.reason, sizeof death.reason, "killed for sending something that is no message");
-    else if (c->last_words[0] != '\0') memcpy(death.reason, c->last_words, sizeof death.reason);
-    else engine_death_describe(status, oom, death.reason, sizeof death.reason);
-    death.charged = !c->malformed && c->running_count > 0 && engine_death_is_charged(status, oom);
+    engine_death death = {.status = status, .hung = c->hung, .engine = c->number, .pid = c->pid};
+    describe_death(c, status, oom, death.reason, sizeof death.reason);
+    size_t n = strlen(death.reason);
+    if (c->stuck)
+        snprintf(death.reason + n, sizeof death.reason - n, ", but process %ld does not end: it waits in the kernel, for a driver or a disk",
+                 (long)c->pid);
+    death.charged = !c->malformed && c->running_count > 0 && (c->hung || engine_death_is_charged(status, oom));
     if (c->running_count > 0) {
         memcpy(death.running, c->running[0], sizeof death.running);
         death.sharing_count = c->running_count - 1;
         memcpy(death.sharing, c->running[1], (size_t)death.sharing_count * sizeof c->running[1]);
     }
     close_socket(c);
-    c->pid = 0;
-    c->ready = false;
+    if (!c->stuck) c->pid = 0;
+    c->ready = c->ending = false;
     c->running_count = 0;
     plan_start(c);
     c->events.died(c->events.context, &death);
+}
+
+static void bury(engine_client *c, int status) {
+    if (c->ending) {
+        bury_stopped(c);
+    } else if (c->stuck) { /* its death was told */
+        c->pid = 0;
+        c->stuck = false;
+    } else {
+        tell_death(c, status);
+    }
+}
+
+/* Kills what is due, and gives up waiting for what does not end of that: its tasks go on waiting for another engine. */
+static void enforce_end(engine_client *c) {
+    double now = clock_seconds();
+    if (c->stuck || now < c->kill_at) return;
+    if (c->killed_at == 0) kill_now(c);
+    if (now - c->killed_at < stuck_seconds) return;
+    c->stuck = true;
+    tell_death(c, 0);
+}
+
+/* --- hanging --- */
+
+/* Whether the engine must give a sign of life: it is to say hello, to answer something, or to read what was sent. */
+static bool is_awaited(const engine_client *c) { return !c->ready || c->unread || engine_debts_due(&c->debts); }
+
+static bool is_watched(const engine_client *c) {
+    return c->options.timeout_seconds > 0 && c->socket >= 0 && !c->ending && !c->hung && is_awaited(c);
+}
+
+static void note_full_socket(engine_client *c) {
+    if (!is_awaited(c)) watchdog_begin(&c->watchdog, clock_seconds());
+    c->unread = true;
+}
+
+static bool socket_is_full(const engine_client *c) {
+    struct pollfd p = {.fd = c->socket, .events = POLLOUT};
+    return poll(&p, 1, 0) < 1;
+}
+
+/* Looks for signs of life when it is time to; without any for too long, the engine is aborted, and killed if that does not end it. */
+static void watch(engine_client *c) {
+    double now = clock_seconds(), timeout = c->options.timeout_seconds;
+    if (!is_watched(c) || now < watchdog_due(&c->watchdog, timeout)) return;
+    c->unread = c->unread && socket_is_full(c);
+    process_time t;
+    bool told = process_time_read(c->pid, &t);
+    const watchdog_sight sight = {.now = now, .awaited = is_awaited(c), .heard = c->heard, .debugged = told && t.state == 't', .on_cpu = c->on_cpu,
+                                  .cpu = told ? t.cpu_seconds : -1};
+    c->heard = false;
+    if (watchdog_look(&c->watchdog, &sight, timeout) == WATCHDOG_ALIVE) return;
+    c->hung = true;
+    c->ready = false;
+    kill(c->pid, SIGABRT);
+    kill_within(c, abort_seconds);
 }
 
 /* Whether the process has ended. A process that somebody else waited for counts as ended, its status unknown. */
@@ -216,6 +304,7 @@ static void forget_running(engine_client *c, const char *id) {
 }
 
 static void note_finished(engine_client *c, const char *id) {
+    engine_debts_answered(&c->debts, id);
     forget_running(c, id);
     c->pause = 0;
 }
@@ -225,7 +314,8 @@ static bool dispatch(engine_client *c, const engine_message *m, engine_files *fi
     void *context = c->events.context;
     switch (m->kind) {
     case MESSAGE_HELLO:
-        c->ready = !c->ending;
+        c->ready = !c->ending && !c->hung;
+        c->on_cpu = strcmp(m->hello.device_kind, "cpu") == 0;
         if (c->ready) c->events.ready(context, m);
         return true;
     case MESSAGE_PROGRESS:
@@ -265,6 +355,7 @@ static bool dispatch(engine_client *c, const engine_message *m, engine_files *fi
         if (c->events.profile != NULL) c->events.profile(context, &m->profile);
         return true;
     case MESSAGE_ANSWER:
+        engine_debts_answered(&c->debts, m->id);
         forget_running(c, m->id);
         if (c->events.answer != NULL) c->events.answer(context, m->id, &m->answer);
         return true;
@@ -283,6 +374,7 @@ static void read_messages(engine_client *c, int limit) {
             if (c->running_count > 0 && clock_seconds() - c->counted_at >= oom_count_seconds) count_oom_kills(c);
             return;
         }
+        c->heard |= ok;
         ok = ok && (m->engine != c->number /* stale */ || dispatch(c, m, &files));
         engine_files_close(&files); /* those that nobody took */
         if (ok) continue;
@@ -293,7 +385,7 @@ static void read_messages(engine_client *c, int limit) {
         } else {
             c->malformed = true;
         }
-        if (c->malformed) kill(c->pid, SIGKILL);
+        if (c->malformed) kill_now(c);
         close_socket(c);
     }
 }
@@ -303,14 +395,12 @@ void engine_client_service(engine_client *c) {
         if (!c->parked && clock_seconds() >= c->start_at) start_again(c);
         return;
     }
-    int status;
-    if (c->ending && clock_seconds() >= c->end_by) kill(c->pid, SIGKILL);
+    int status = 0;
     bool dead = reap(c, &status); /* asked first: what it sent before is all in the socket then */
     read_messages(c, dead ? -1 : MESSAGES_AT_ONCE);
-    if (!dead && c->socket < 0) {
-        if (clock_seconds() - c->gone_since > death_seconds) kill(c->pid, SIGKILL);
-        dead = reap(c, &status);
-    }
+    if (!dead) watch(c);
+    if (!dead) enforce_end(c);
+    if (!dead && c->socket < 0) dead = reap(c, &status);
     if (dead) bury(c, status);
 }
 
@@ -319,6 +409,7 @@ void engine_client_service(engine_client *c) {
 int engine_client_fd(const engine_client *c) { return c->socket; }
 bool engine_client_ready(const engine_client *c) { return c->ready && c->socket >= 0; }
 pid_t engine_client_pid(const engine_client *c) { return c->pid; }
+bool engine_client_stuck(const engine_client *c) { return c->stuck; }
 
 static int ms_until(double at) {
     double left = at - clock_seconds();
@@ -327,10 +418,11 @@ static int ms_until(double at) {
 
 int engine_client_wait_ms(const engine_client *c) {
     if (c->pid == 0) return c->parked ? -1 : ms_until(c->start_at);
-    if (c->socket < 0) return (int)(death_poll_seconds * 1000.0);
-    if (!c->ending) return -1;
-    int left = ms_until(c->end_by);
-    return left > 0 ? left : (int)(death_poll_seconds * 1000.0); /* it was killed and is not gone yet */
+    if (c->stuck) return (int)(stuck_poll_seconds * 1000.0);
+    if (c->socket < 0 || c->killed_at > 0) return (int)(death_poll_seconds * 1000.0); /* it is about to end */
+    double due = is_watched(c) ? watchdog_due(&c->watchdog, c->options.timeout_seconds) : INFINITY;
+    due = fmin(due, c->kill_at);
+    return isinf(due) ? -1 : ms_until(due);
 }
 
 /* --- stopping and starting --- */
@@ -339,11 +431,11 @@ void engine_client_stop(engine_client *c) {
     if (c->parked) return;
     c->parked = true;
     c->ready = false;
-    if (c->pid == 0 || c->ending) return;
+    if (c->pid == 0 || c->ending || c->hung || c->stuck) return; /* the last two end without being told to */
     c->ending = true;
     c->outgoing = (engine_message){.kind = MESSAGE_STOP, .engine = c->number};
     bool told = c->socket >= 0 && engine_message_send(c->socket, &c->outgoing, -1, NULL);
-    c->end_by = clock_seconds() + (told ? stop_seconds : 0);
+    kill_within(c, told ? stop_seconds : 0);
 }
 
 void engine_client_start(engine_client *c) {
@@ -366,10 +458,17 @@ static bool send_with_files(engine_client *c, engine_message_kind kind, const ch
     memset(m->id, 0, sizeof m->id);
     memcpy(m->id, id, n);
     if (!engine_client_ready(c)) return error_set(e, ERROR_BUSY, "no engine is ready");
+    if (c->debts.count == ENGINE_DEBTS_MAX)
+        return error_set(e, ERROR_BUSY, "the engine has %d tasks and commands to answer already", ENGINE_DEBTS_MAX);
     error fault = {0};
-    if (engine_message_send_files(c->socket, m, files, &fault)) return true;
-    /* An engine that is gone is about to be replaced: the same to the caller as a busy one. */
-    return error_set(e, ERROR_BUSY, "%s", fault.text);
+    if (!engine_message_send_files(c->socket, m, files, &fault)) {
+        if (fault.code == ERROR_BUSY) note_full_socket(c);
+        /* An engine that is gone is about to be replaced: the same to the caller as a busy one. */
+        return error_set(e, ERROR_BUSY, "%s", fault.text);
+    }
+    if (c->debts.count == 0 && !c->unread) watchdog_begin(&c->watchdog, clock_seconds());
+    engine_debts_sent(&c->debts, kind, id);
+    return true;
 }
 
 static bool send_to_engine(engine_client *c, engine_message_kind kind, const char *id, error *e) {
@@ -434,7 +533,7 @@ void engine_client_free(engine_client *c) {
         bool told = c->socket >= 0 && engine_message_send(c->socket, &c->outgoing, -1, NULL);
         if (!told || !wait_for_end(c, stop_seconds)) {
             kill(c->pid, SIGKILL);
-            wait_for_end(c, INFINITY);
+            wait_for_end(c, c->stuck ? 0 : stuck_seconds); /* who does not end of that must not keep the front */
         }
     }
     close_socket(c);

@@ -3,7 +3,9 @@
  * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N
  * --max-models N --max-cache-size-gb X --[no-]memory-efficient-loading --vram-limit-mb N --log-level debug|info|warning|error --engine NUMBER`, with
  * one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees end of file when the front goes, and its
- * compute threads are niced. It may die at any instruction, and hang at any: a hang is not noticed here. The client belongs to the front's event
+ * compute threads are niced. It may die at any instruction, and hang at any: one that is to say hello, to answer or to read and gives no sign of
+ * life for timeout_seconds (watchdog.h) is aborted, killed 5 s later, and counts as dead 10 s after that even where its process stays, stuck in the
+ * kernel; then the next one waits for that to end. While nothing is awaited of the engine nobody looks. The client belongs to the front's event
  * loop thread, which must live as long as the client (the parent-death signal is the thread's): poll engine_client_fd for reading, call
  * engine_client_service when it is readable or when engine_client_wait_ms have passed. */
 #ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
@@ -19,8 +21,11 @@
 typedef struct engine_client engine_client;
 
 typedef struct engine_death {
-    int status;       /* as waitpid gives it */
-    bool charged;     /* ABRT, SEGV, BUS, FPE, ILL or the OOM killer: the task whose slice was running is to blame */
+    int status;       /* as waitpid gives it; 0 where the process is still there */
+    uint64_t engine;  /* its number */
+    pid_t pid;
+    bool hung;        /* it gave no sign of life and was ended for that */
+    bool charged;     /* ABRT, SEGV, BUS, FPE, ILL, the OOM killer or a hang: the task whose slice was running is to blame */
     char running[ENGINE_ID_BYTES]; /* that task, or the command whose model was being loaded, or "" when no slice was running */
     char sharing[ENGINE_MAX_SLICE_TASKS - 1][ENGINE_ID_BYTES]; /* the others that shared the slice */
     int sharing_count;
@@ -61,11 +66,12 @@ typedef struct engine_options {
     int batch_images;    /* that share a step at most; 0: as many as pay */
     int prompt_cache_mb; /* of encoded prompts; 0: none are kept */
     int log_level;
+    int timeout_seconds; /* the front's alone: without a sign of life for so long, an engine that is awaited has hung; 0: never */
 } engine_options;
 
 /* Starts the first engine. The options' strings are copied. */
 bool engine_client_new(const engine_options *options, const engine_events *events, engine_client **out, error *e);
-/* Stops the engine (a polite message, then SIGKILL after 2 s) and frees. NULL is fine. */
+/* Stops the engine (a polite message, then SIGKILL after 2 s; one that does not end of that is left after 10 s) and frees. NULL is fine. */
 void engine_client_free(engine_client *c);
 /* The descriptor to poll; it changes when an engine is replaced: −1 while there is none. Ask for it and for the wait before each poll. */
 int engine_client_fd(const engine_client *c);
@@ -80,6 +86,7 @@ void engine_client_stop(engine_client *c);
 void engine_client_start(engine_client *c);
 bool engine_client_stopped(const engine_client *c); /* between the two */
 pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
+bool engine_client_stuck(const engine_client *c); /* an engine was killed and does not end: there is no other until it has */
 
 /* Hands a task to the engine, with the files that the request names, which stay the caller's. ERROR_BUSY when no engine is ready or its socket is full:
  * try again later. */

@@ -447,13 +447,17 @@ void dispatch_resume(dispatch *d) {
 
 void dispatch_drain(dispatch *d) { d->draining = true; }
 bool dispatch_draining(const dispatch *d) { return d->draining; }
-bool dispatch_ready(const dispatch *d) { return engine_client_ready(d->engine) || engine_client_stopped(d->engine); }
+bool dispatch_ready(const dispatch *d) {
+    return engine_client_ready(d->engine) || (engine_client_stopped(d->engine) && !engine_client_stuck(d->engine));
+}
+
 uint64_t dispatch_engine_deaths(const dispatch *d) { return d->deaths; }
-pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_pid(d->engine); }
+pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_stuck(d->engine) ? 0 : engine_client_pid(d->engine); }
 const engine_view *dispatch_engine(const dispatch *d) { return d->view; }
 const engine_options *dispatch_engine_options(const dispatch *d) { return &d->options.engine; }
 
 const char *dispatch_engine_state(const dispatch *d) {
+    if (engine_client_stuck(d->engine)) return "stuck";
     return engine_client_stopped(d->engine) ? "stopped" : engine_client_ready(d->engine) ? "ready" : "starting";
 }
 

@@ -66,10 +66,10 @@ void dispatch_drain(dispatch *d);
 bool dispatch_draining(const dispatch *d);
 bool dispatch_idle(const dispatch *d);          /* no task holds a slot, and everything is on disk */
 bool dispatch_ready(const dispatch *d);         /* an engine is up, or starts as soon as something needs it */
-const char *dispatch_engine_state(const dispatch *d); /* "ready", "starting" or "stopped" (idle) */
+const char *dispatch_engine_state(const dispatch *d); /* "ready", "starting", "stopped" (idle) or "stuck": killed, and does not end */
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
 uint64_t dispatch_engine_deaths(const dispatch *d); /* engines that ended unasked; each was replaced, or is about to be */
-pid_t dispatch_engine_pid(const dispatch *d);   /* 0 while there is none */
+pid_t dispatch_engine_pid(const dispatch *d);   /* 0 while there is none, and where it is stuck: who asks about it in /proc might be stuck as well */
 const engine_view *dispatch_engine(const dispatch *d);
 const engine_options *dispatch_engine_options(const dispatch *d);
 /* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining. */

@@ -1,4 +1,5 @@
 /* What the engine says, put into the tasks, the queue's knowledge and the front's view of it. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -210,6 +211,19 @@ static void on_failed(void *context, const engine_message *m) {
     }
 }
 
+/* Once for each death, with whatever helps to find the cause. */
+static void log_death(const engine_death *death) {
+    const char *was_running = death->running[0] != '\0' ? "; it was running task " : "";
+    if (!death->hung) {
+        log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, was_running, death->running);
+        return;
+    }
+    log_line(LOG_ERROR,
+             "the engine (number %" PRIu64 ", process %ld) died: %s%s%s. Where such work does take so long, raise IMAGINED_ENGINE_TIMEOUT_SECONDS "
+             "(0: never); else the kernel's log may tell of the device's driver or of a disk",
+             death->engine, (long)death->pid, death->reason, was_running, death->running);
+}
+
 static void on_died(void *context, const engine_death *death) {
     dispatch *d = context;
     d->deaths++;
@@ -217,8 +231,7 @@ static void on_died(void *context, const engine_death *death) {
     snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
     engine_view_gone(d->view, death->reason);
     tell_loaded_models(d);
-    log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, death->running[0] != '\0' ? "; it was running task " : "",
-             death->running);
+    log_death(death);
     for (int i = 0; i < d->options.max_held; i++) {
         slot *s = &d->slots[i];
         if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/machine.h"
+#include "engine/process_time.h"
 #include "server/nvml.h"
 
 /* Reading smaps_rollup walks the page tables of all that the process has mapped, which for tens of gigabytes takes a while: it may take this
@@ -82,11 +83,15 @@ static uint64_t line_bytes(const char *text, const char *key) {
     return (uint64_t)kib * 1024;
 }
 
+/* A process that waits in the kernel may hold the lock of its mappings, for which whoever reads this file waits as long: its old figures must do. */
 static void read_rollup(machine_figures *m, pid_t pid) {
     double now = clock_seconds(), age = now - m->rollup.read_at;
-    bool young = m->rollup.pid == pid && (age < rollup_seconds || age < m->rollup.took * ROLLUP_SHARE);
+    bool same = m->rollup.pid == pid, young = same && (age < rollup_seconds || age < m->rollup.took * ROLLUP_SHARE);
     char text[4096];
+    process_time t;
     if (young) return;
+    if (!same) m->rollup.proportional = m->rollup.private_dirty = 0;
+    if (process_time_read(pid, &t) && t.state == 'D') return;
     m->rollup.proportional = m->rollup.private_dirty = 0;
     if (read_proc(pid, "smaps_rollup", text, sizeof text)) {
         m->rollup.proportional = line_bytes(text, "Pss:");

@@ -21,7 +21,7 @@ typedef struct device_figures {
 /* Bytes of a process. */
 typedef struct process_figures {
     uint64_t resident, anonymous, file, peak, swapped; /* of /proc/PID/status */
-    uint64_t proportional, private_dirty;              /* of smaps_rollup; may be older than the others where reading it takes long */
+    uint64_t proportional, private_dirty;              /* of smaps_rollup; may be older than the others, or 0, where reading it takes long or might wait */
 } process_figures;
 
 bool machine_figures_new(machine_figures **out, error *e);

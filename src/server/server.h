@@ -32,6 +32,7 @@ typedef struct server_options {
     double keep_images_days, keep_images_gb; /* 0: for ever; no limit */
     const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */
     int engine_idle_seconds;   /* IMAGINED_ENGINE_IDLE_SECONDS; 0: never stopped */
+    int engine_timeout_seconds; /* IMAGINED_ENGINE_TIMEOUT_SECONDS; 0: never thought to hang */
     const char *webhook_secret, *webhook_allow, *webhook_ca_file; /* IMAGINED_WEBHOOK_…; "": none said */
     auth_options auth;
     int log_level;

@@ -2,8 +2,8 @@
  * milliseconds.
  *
  * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "deaf" 4 s a step; "fail" an
- * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N" die so in the first step while this is an engine
- * below number N.
+ * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N", "hang<N" die so, or hang, in the first step while this is
+ * an engine below number N.
  *
  * After each step it sends a preview of width / 8 × height / 8 pixels: red from left to right, green from the top, and as blue the steps done × 8.
  *
@@ -11,7 +11,7 @@
  * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told, and as a task's
  * largest batch the priority that it had in the end.
  * A picture to begin from, and a mask, change all colours by the sum of their files' bytes.
- * GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. */
+ * GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. An engine below number GRADIENT_MUTE hangs before it says hello. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -191,9 +191,14 @@ static void obey(fake *f, const engine_message *m) {
 
 /* --- tasks --- */
 
-static void die_if_told(const fake *f, const job *j, const char *word, int signal_number) {
+static void hang(void) {
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    for (;;) pause();
+}
+
+static bool is_told(const fake *f, const job *j, const char *word) {
     const char *at = strstr(j->request.prompt, word);
-    if (at != NULL && f->number < strtoull(at + strlen(word), NULL, 10)) die_of(signal_number);
+    return at != NULL && f->number < strtoull(at + strlen(word), NULL, 10);
 }
 
 static void send_image(fake *f, const job *j) {
@@ -278,8 +283,9 @@ static void slice(fake *f, job *j) {
         if (says(j, "slow")) usleep(50 * 1000);
         if (says(j, "deaf")) sleep(4);
         j->seconds += clock_seconds() - start;
-        die_if_told(f, j, "segv<", SIGSEGV);
-        die_if_told(f, j, "kill<", SIGKILL);
+        if (is_told(f, j, "segv<")) die_of(SIGSEGV);
+        if (is_told(f, j, "kill<")) die_of(SIGKILL);
+        if (is_told(f, j, "hang<")) hang();
         j->step++;
         send_preview(f, j);
         if (!says(j, "fail")) return;
@@ -352,6 +358,8 @@ int main(int argc, char **argv) {
     f.message = (engine_message){.hello = {"fake", "gradients", 1}};
     const char *device = getenv("GRADIENT_DEVICE");
     if (device != NULL && sscanf(device, "%15[^:]:%127[^\n]", f.message.hello.device_kind, f.message.hello.device_name) != 2) return 1;
+    const char *mute = getenv("GRADIENT_MUTE");
+    if (mute != NULL && f.number < strtoull(mute, NULL, 10)) hang();
     tell(&f, MESSAGE_HELLO, "", -1);
     tell_snapshot(&f);
     for (;;) {

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "engine/engine_start.h"
 #include "engine/task_message.h"
 
@@ -70,6 +71,11 @@ static void die(int signal_number) {
     raise(signal_number);
 }
 
+static void compute(double seconds) {
+    double end = clock_seconds() + seconds;
+    while (clock_seconds() < end) {}
+}
+
 /* Which of descriptors 4–255 are open, which signals are blocked, and whether SIGINT is ignored and SIGUSR1 not. */
 static void report(const char *id) {
     char text[256];
@@ -118,6 +124,9 @@ static void obey(const char *id, const char *what, const engine_files *files) {
         return;
     }
     if (strcmp(what, "silent abrt") == 0) die(SIGABRT);
+    if (strcmp(what, "silent hang") == 0)
+        for (;;) pause();
+    if (strcmp(what, "nothing") == 0) return;
     progress(id, 0);
     for (size_t i = 0; i < sizeof deaths / sizeof deaths[0]; i++)
         if (strcmp(what, deaths[i].name) == 0) die(deaths[i].number);
@@ -168,6 +177,12 @@ static void obey(const char *id, const char *what, const engine_files *files) {
         for (;;) pause();
     } else if (strcmp(what, "hang") == 0) {
         for (;;) pause();
+    } else if (strcmp(what, "hang and defy") == 0) {
+        signal(SIGABRT, SIG_IGN);
+        for (;;) pause();
+    } else if (strcmp(what, "compute") == 0) {
+        compute(4);
+        done(id);
     }
 }
 

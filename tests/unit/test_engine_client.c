@@ -39,6 +39,18 @@ uint64_t __wrap_engine_oom_kills(const char *root) {
     return oom.kills;
 }
 
+/* Processes that no signal of the client ends, as if they were stuck in the kernel; and a clock that a test may put forward. */
+static bool nothing_kills;
+static double clock_offset;
+
+int __real_kill(pid_t pid, int number);
+int __wrap_kill(pid_t pid, int number);
+int __wrap_kill(pid_t pid, int number) { return nothing_kills ? 0 : __real_kill(pid, number); }
+
+double __real_clock_seconds(void);
+double __wrap_clock_seconds(void);
+double __wrap_clock_seconds(void) { return __real_clock_seconds() + clock_offset; }
+
 /* What the client told, in order. */
 typedef struct record {
     buffer told; /* "ready;progress a;image a;done a;died a;" with progress told once in a row */
@@ -101,14 +113,22 @@ static void on_died(void *context, const engine_death *d) {
 }
 
 static bool hears_no_previews; /* the next client */
+static int timeout_seconds;    /* the next client's */
+
+static void on_answer(void *context, const char *command, const engine_answer *a) {
+    (void)a;
+    buffer_printf(&((record *)context)->told, "answer %s;", command);
+}
 
 static engine_client *start(record *r, const char *behaviour) {
     *r = (record){0};
     setenv("FAKE_ENGINE", behaviour, 1);
-    engine_events events = {r, on_ready, on_progress, on_image, on_done, on_failed, on_died, .preview = hears_no_previews ? NULL : on_preview};
+    engine_events events = {r, on_ready, on_progress, on_image, on_done, on_failed, on_died, .answer = on_answer,
+                            .preview = hears_no_previews ? NULL : on_preview};
     engine_client *c = NULL;
     error e = {0};
-    if (!engine_client_new(&(engine_options){"cpu", 2, 2, 1}, &events, &c, &e)) fail_msg("%s", e.text);
+    if (!engine_client_new(&(engine_options){"cpu", 2, 2, 1, .timeout_seconds = timeout_seconds}, &events, &c, &e)) fail_msg("%s", e.text);
+    timeout_seconds = 0;
     return c;
 }
 
@@ -453,6 +473,221 @@ static void the_end_is_polite_then_not(void **state) {
     engine_client_free(NULL);
 }
 
+/* --- hanging --- */
+
+static void assert_hung(const record *r, const char *running, bool charged) {
+    assert_true(r->death.hung);
+    assert_non_null(strstr(r->death.reason, "hung"));
+    assert_string_equal(r->death.running, running);
+    assert_int_equal(r->death.charged, charged);
+}
+
+/* In a slice: its task is to blame, whether SIGABRT ends the engine or only SIGKILL does, and the next engine works. */
+static void an_engine_that_hangs_in_a_slice_is_replaced(void **state) {
+    (void)state;
+    static const struct {
+        const char *prompt;
+        int number;
+    } cases[] = {{"hang", SIGABRT}, {"hang and defy", SIGKILL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        record r;
+        timeout_seconds = 2;
+        engine_client *c = start(&r, "");
+        assert_true(run_until(c, &r.ready, 1, 10));
+        pid_t first = engine_client_pid(c);
+        assert_true(admit(c, "t", cases[i].prompt));
+        assert_true(run_until(c, &r.died, 1, 60));
+        assert_hung(&r, "t", true);
+        assert_true(WIFSIGNALED(r.death.status));
+        assert_int_equal(WTERMSIG(r.death.status), cases[i].number);
+        assert_int_equal(r.death.pid, first);
+        assert_int_equal(r.death.engine, 1);
+        assert_true(run_until(c, &r.ready, 2, 10));
+        assert_true(admit(c, "u", "done"));
+        assert_true(run_until(c, &r.done, 1, 10));
+        finish(c, &r);
+    }
+}
+
+/* Before its hello, before the first word about a task, over a command: nobody is charged where no slice ran. */
+static void an_engine_that_does_not_answer_is_replaced(void **state) {
+    (void)state;
+    record r;
+    timeout_seconds = 1;
+    engine_client *c = start(&r, "mute");
+    setenv("FAKE_ENGINE", "", 1);
+    assert_true(run_until(c, &r.died, 1, 60));
+    assert_hung(&r, "", false);
+    assert_int_equal(r.ready, 0);
+    assert_true(run_until(c, &r.ready, 1, 10));
+    assert_true(admit(c, "t", "silent hang"));
+    assert_true(run_until(c, &r.died, 2, 60));
+    assert_hung(&r, "", false);
+    assert_true(run_until(c, &r.ready, 2, 10));
+    assert_true(engine_client_command(c, MESSAGE_CLEANUP, "c", NULL, NULL)); /* which this engine knows nothing of */
+    assert_true(run_until(c, &r.died, 3, 60));
+    assert_hung(&r, "", false);
+    finish(c, &r);
+}
+
+/* It owes nothing, but does not even read what it is told. */
+static void an_engine_that_reads_nothing_is_replaced(void **state) {
+    (void)state;
+    record r;
+    timeout_seconds = 1;
+    engine_client *c = start(&r, "deaf");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    assert_int_equal(engine_client_wait_ms(c), -1);
+    setenv("FAKE_ENGINE", "", 1);
+    while (engine_client_set_priority(c, "t", 1, NULL)) {}
+    assert_true(engine_client_wait_ms(c) >= 0);
+    assert_true(run_until(c, &r.died, 1, 60));
+    assert_hung(&r, "", false);
+    finish(c, &r);
+}
+
+static void work_without_a_word_is_no_hang(void **state) {
+    (void)state;
+    record r;
+    timeout_seconds = 2;
+    engine_client *c = start(&r, "");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    assert_true(admit(c, "t", "compute"));
+    assert_true(run_until(c, &r.done, 1, 60));
+    assert_int_equal(r.died, 0);
+    finish(c, &r);
+}
+
+static bool turn_for(engine_client *c, double seconds, const record *r) {
+    double end = clock_seconds() + seconds;
+    while (clock_seconds() < end && r->died == 0) turn(c, 0.2);
+    return r->died == 0;
+}
+
+/* Nobody looks then, and nothing wakes the loop. */
+static void an_engine_that_owes_nothing_may_be_silent(void **state) {
+    (void)state;
+    record r;
+    timeout_seconds = 1;
+    engine_client *c = start(&r, "");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    assert_int_equal(engine_client_wait_ms(c), -1);
+    assert_true(admit(c, "t", "done"));
+    assert_in_range(engine_client_wait_ms(c), 0, 101);
+    assert_true(run_until(c, &r.done, 1, 10));
+    assert_int_equal(engine_client_wait_ms(c), -1);
+    assert_true(turn_for(c, 2, &r));
+    /* A task that gets no slices, then is cancelled. */
+    assert_true(admit(c, "u", "nothing"));
+    assert_true(engine_client_suspend(c, "u", NULL));
+    assert_int_equal(engine_client_wait_ms(c), -1);
+    assert_true(turn_for(c, 2, &r));
+    assert_true(engine_client_cancel(c, "u", NULL));
+    assert_true(run_until(c, &r.failed, 1, 10));
+    assert_int_equal(engine_client_wait_ms(c), -1);
+    finish(c, &r);
+}
+
+static void without_a_timeout_nothing_hangs(void **state) {
+    (void)state;
+    record r;
+    engine_client *c = start(&r, "");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    assert_true(admit(c, "t", "hang"));
+    assert_true(run_until(c, &r.progress, 1, 10));
+    assert_int_equal(engine_client_wait_ms(c), -1);
+    finish(c, &r);
+}
+
+/* The server was stopped together with its engine, for an hour: the engine gets what time it had. */
+static void an_hour_that_nobody_watched_is_no_hang(void **state) {
+    (void)state;
+    record r;
+    timeout_seconds = 20;
+    engine_client *c = start(&r, "");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    assert_true(admit(c, "t", "hang"));
+    assert_true(run_until(c, &r.progress, 1, 10));
+    for (int i = 0; i < 3; i++) {
+        clock_offset += 3600;
+        turn(c, 0);
+        assert_true(engine_client_ready(c));
+    }
+    assert_int_equal(r.died, 0);
+    finish(c, &r);
+}
+
+/* Its tasks are put back at once, and the next engine waits until it is gone. */
+static void an_engine_that_cannot_be_killed_holds_up_nothing_but_the_next(void **state) {
+    (void)state;
+    record r;
+    int before = open_descriptors();
+    timeout_seconds = 1;
+    engine_client *c = start(&r, "");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    pid_t first = engine_client_pid(c);
+    assert_true(admit(c, "t", "hang"));
+    assert_true(run_until(c, &r.progress, 1, 10));
+    nothing_kills = true;
+    double give_up = clock_seconds() + 60;
+    while (engine_client_ready(c) && clock_seconds() < give_up) turn(c, 0.2);
+    assert_false(engine_client_ready(c));
+    assert_int_equal(r.died, 0); /* it may still write its core */
+    assert_false(engine_client_stuck(c));
+    clock_offset += 6; /* SIGKILL is due */
+    turn(c, 0);
+    clock_offset += 11;
+    turn(c, 0);
+    assert_int_equal(r.died, 1);
+    assert_hung(&r, "t", true);
+    assert_non_null(strstr(r.death.reason, "does not end"));
+    assert_true(engine_client_stuck(c));
+    assert_in_range(engine_client_wait_ms(c), 500, 2000);
+    assert_int_equal(engine_client_fd(c), -1);
+    assert_false(admit(c, "t", "done"));
+    clock_offset += 100;
+    turn(c, 0.1);
+    assert_int_equal(engine_client_pid(c), first);
+    assert_int_equal(r.died, 1);
+
+    nothing_kills = false;
+    kill(first, SIGKILL);
+    assert_true(run_until(c, &r.ready, 2, 10));
+    assert_false(engine_client_stuck(c));
+    assert_int_equal(r.died, 1);
+    assert_true(admit(c, "t", "done"));
+    assert_true(run_until(c, &r.done, 1, 10));
+    finish(c, &r);
+    assert_int_equal(open_descriptors(), before);
+}
+
+/* Neither does one that was only told to stop, nor one at the server's end. */
+static void an_engine_that_does_not_stop_is_left(void **state) {
+    (void)state;
+    record r;
+    engine_client *c = start(&r, "deaf");
+    assert_true(run_until(c, &r.ready, 1, 10));
+    pid_t first = engine_client_pid(c);
+    nothing_kills = true;
+    engine_client_stop(c);
+    clock_offset += 3;
+    turn(c, 0);
+    assert_false(engine_client_stuck(c));
+    clock_offset += 11;
+    turn(c, 0);
+    assert_true(engine_client_stuck(c));
+    assert_int_equal(r.died, 1);
+    assert_false(r.death.hung);
+    engine_client_start(c);
+    turn(c, 0.1);
+    assert_int_equal(engine_client_pid(c), first);
+    engine_client_free(c); /* in no time worth mention: it was waited for already */
+    buffer_free(&r.told);
+    nothing_kills = false;
+    kill(first, SIGKILL);
+    assert_int_equal(waitpid(first, NULL, 0), first);
+}
+
 /* Turns until no process is left, at most ten seconds. */
 static bool run_until_gone(engine_client *c) {
     double deadline = clock_seconds() + 10;
@@ -603,6 +838,15 @@ int main(void) {
         cmocka_unit_test(the_engine_inherits_nothing),
         cmocka_unit_test(files_come_along),
         cmocka_unit_test(the_end_is_polite_then_not),
+        cmocka_unit_test(an_engine_that_hangs_in_a_slice_is_replaced),
+        cmocka_unit_test(an_engine_that_does_not_answer_is_replaced),
+        cmocka_unit_test(an_engine_that_reads_nothing_is_replaced),
+        cmocka_unit_test(work_without_a_word_is_no_hang),
+        cmocka_unit_test(an_engine_that_owes_nothing_may_be_silent),
+        cmocka_unit_test(without_a_timeout_nothing_hangs),
+        cmocka_unit_test(an_hour_that_nobody_watched_is_no_hang),
+        cmocka_unit_test(an_engine_that_cannot_be_killed_holds_up_nothing_but_the_next),
+        cmocka_unit_test(an_engine_that_does_not_stop_is_left),
         cmocka_unit_test(a_stopped_engine_is_gone_until_it_is_started),
         cmocka_unit_test(an_engine_does_not_outlive_its_front),
         cmocka_unit_test(nothing_leaks_over_many_engines),

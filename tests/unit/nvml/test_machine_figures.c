@@ -3,14 +3,17 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "engine/process_time.h"
 #include "server/machine_figures.h"
 #include "server/nvml.h"
 
@@ -160,11 +163,40 @@ static void a_process(void **state) {
     for (int i = 0; i < 2; i++) close(ready[i]), close(over[i]);
 }
 
+/* One that waits in the kernel: who asked for its page tables might wait as well. A parent of vfork waits so. */
+static void a_process_that_waits_in_the_kernel(void **state) {
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        if (vfork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;) pause();
+        }
+        _exit(0);
+    }
+    process_time t = {0};
+    for (int i = 0; i < 1000 && t.state != 'D'; i++) {
+        usleep(10000);
+        assert_true(process_time_read(child, &t));
+    }
+    machine_figures *m;
+    process_figures p;
+    error e;
+    assert_int_equal(t.state, 'D');
+    assert_true(machine_figures_new(&m, &e));
+    assert_true(machine_figures_process(m, child, &p));
+    assert_true(p.resident > 0);
+    assert_int_equal(p.proportional, 0);
+    machine_figures_free(m);
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_driver),          cmocka_unit_test(figures_are_those_of_now),
         cmocka_unit_test(a_device_is_found_by_its_name), cmocka_unit_test(main_memory_is_at_most_the_machines),
-        cmocka_unit_test(a_process),
+        cmocka_unit_test(a_process),                  cmocka_unit_test(a_process_that_waits_in_the_kernel),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

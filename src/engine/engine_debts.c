@@ -1,0 +1,47 @@
+#include "engine/engine_debts.h"
+
+#include <assert.h>
+#include <string.h>
+
+static engine_debt *find(engine_debts *d, const char *id) {
+    for (int i = 0; i < d->count; i++)
+        if (strcmp(d->list[i].id, id) == 0) return &d->list[i];
+    return NULL;
+}
+
+static void add(engine_debts *d, const char *id) {
+    assert(d->count < ENGINE_DEBTS_MAX);
+    engine_debt *one = &d->list[d->count++];
+    *one = (engine_debt){0};
+    memcpy(one->id, id, strnlen(id, sizeof one->id - 1));
+}
+
+static void set_suspended(engine_debts *d, const char *id, bool suspended) {
+    engine_debt *one = find(d, id);
+    if (one != NULL) one->suspended = suspended; /* else the engine was faster */
+}
+
+void engine_debts_sent(engine_debts *d, engine_message_kind kind, const char *id) {
+    switch (kind) {
+    case MESSAGE_ADMIT:
+    case MESSAGE_LOAD:
+    case MESSAGE_PRELOAD:
+    case MESSAGE_UNLOAD:
+    case MESSAGE_CLEANUP: add(d, id); break;
+    case MESSAGE_SUSPEND: set_suspended(d, id, true); break;
+    case MESSAGE_RESUME:
+    case MESSAGE_CANCEL: set_suspended(d, id, false); break;
+    default: break;
+    }
+}
+
+void engine_debts_answered(engine_debts *d, const char *id) {
+    engine_debt *one = find(d, id);
+    if (one != NULL) *one = d->list[--d->count];
+}
+
+bool engine_debts_due(const engine_debts *d) {
+    for (int i = 0; i < d->count; i++)
+        if (!d->list[i].suspended) return true;
+    return false;
+}
