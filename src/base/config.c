@@ -192,6 +192,40 @@ static bool read_environment(config *c, char **environment, error *e) {
     return true;
 }
 
+static bool is_variable(const config_table *table, const char *const *others, const char *name) {
+    for (size_t i = 0; i < table->count; i++)
+        if (table->options[i].environment != NULL && strcmp(table->options[i].environment, name) == 0) return true;
+    for (; *others != NULL; others++)
+        if (strcmp(*others, name) == 0) return true;
+    return false;
+}
+
+/* Compared without the prefix, which all have in common. */
+static const char *nearest_variable(const config_table *table, const char *name, size_t prefix_size) {
+    const char **rests = calloc(table->count, sizeof *rests), *nearest = NULL;
+    for (size_t i = 0; rests != NULL && i < table->count; i++) {
+        const char *known = table->options[i].environment;
+        if (known != NULL) rests[i] = strncmp(known, name, prefix_size) == 0 ? known + prefix_size : known;
+    }
+    if (rests != NULL) nearest = config_nearest(name + prefix_size, rests, table->count);
+    for (size_t i = 0; nearest != NULL && i < table->count; i++)
+        if (rests[i] == nearest) nearest = table->options[i].environment;
+    free(rests);
+    return nearest;
+}
+
+void config_unknown_variables(const config_table *table, char *const *environment, const char *prefix, const char *const *others,
+                              void (*tell)(void *context, const char *name, const char *nearest), void *context) {
+    size_t prefix_size = strlen(prefix);
+    for (; environment != NULL && *environment != NULL; environment++) {
+        char name[CONFIG_SHOWN_BYTES];
+        size_t size = strcspn(*environment, "=");
+        if (strncmp(*environment, prefix, prefix_size) != 0 || size < prefix_size) continue;
+        config_shown(*environment, size, name);
+        if (!is_variable(table, others, name)) tell(context, name, nearest_variable(table, name, prefix_size));
+    }
+}
+
 /* --- config file --- */
 
 static bool unknown_key(const config *c, const char *path, const config_line *line, error *e) {

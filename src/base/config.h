@@ -106,6 +106,11 @@ config_origin config_origin_of(const config *c, size_t option);
 size_t config_argument_count(const config *c);
 const char *config_argument(const config *c, size_t i); /* NULL past the last */
 
+/* Tells of each variable whose name begins with `prefix` and is neither an option's of the table nor one of `others` (NULL ends): most likely it was
+ * mistyped. `nearest`: the option's variable that may be meant, or NULL. */
+void config_unknown_variables(const config_table *table, char *const *environment, const char *prefix, const char *const *others,
+                              void (*tell)(void *context, const char *name, const char *nearest), void *context);
+
 /* What --help says of a command: usage, details, its options by section, at most 80 columns. */
 void config_print_help(const config_table *table, const config_command *command, FILE *out);
 /* Markdown: a heading and a table a section, over the options of all commands. */

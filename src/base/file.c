@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,12 +47,13 @@ bool file_read(const char *path, size_t cap, buffer *out, error *e) {
     return ok;
 }
 
-static bool write_all(int fd, const char *bytes, size_t size) {
+bool file_write_all(int fd, const char *name, const void *bytes, size_t size, error *e) {
+    const char *at = bytes;
     while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
+        ssize_t n = write(fd, at, size);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
-        bytes += n;
+        if (n < 0) return error_system(e, "write", name);
+        at += n;
         size -= (size_t)n;
     }
     return true;
@@ -80,18 +82,21 @@ static bool make_private(int fd, const struct stat *old) {
 }
 
 static bool replace(const char *path, const void *bytes, size_t size, bool private, error *e) {
-    char temporary[PATH_MAX];
+    char temporary[PATH_MAX], target[PATH_MAX];
     struct stat info;
+    const char *named = path;
     bool exists = stat(path, &info) == 0;
     if (exists && S_ISDIR(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is a folder: name a file in it", path);
+    if (exists && !S_ISREG(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is no regular file: it is not replaced; name another", path);
+    if (exists && realpath(path, target) != NULL) path = target;
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", path);
+    if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", named);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, private ? 0600 : 0644);
-    if (fd < 0) return error_system(e, "write", path);
-    bool ok = (!private || make_private(fd, exists ? &info : NULL)) && write_all(fd, bytes, size) && fsync(fd) == 0;
-    if (!ok) error_system(e, "write", path);
-    if (close(fd) != 0 && ok) ok = error_system(e, "write", path);
-    if (ok && rename(temporary, path) != 0) ok = error_system(e, "replace", path);
+    if (fd < 0) return error_system(e, "write", named);
+    bool ok = !private || make_private(fd, exists ? &info : NULL) || error_system(e, "write", named);
+    ok = ok && file_write_all(fd, named, bytes, size, e) && (fsync(fd) == 0 || error_system(e, "write", named));
+    if (close(fd) != 0 && ok) ok = error_system(e, "write", named);
+    if (ok && rename(temporary, path) != 0) ok = error_system(e, "replace", named);
     if (!ok) {
         unlink(temporary);
         return false;

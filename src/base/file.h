@@ -12,11 +12,15 @@
 bool file_read(const char *path, size_t cap, buffer *out, error *e);
 
 /* Replaces `path`: temporary file beside it, fsync, rename, fsync of the folder. On failure the old file stands and the
- * temporary is gone. */
+ * temporary is gone. Where `path` is a symbolic link, the file that it leads to is replaced and the link stays. What is there and no
+ * regular file (a device, a pipe) is left alone: ERROR_INVALID. */
 bool file_replace(const char *path, const void *bytes, size_t size, error *e);
 
 /* The same for secrets: mode 0600, and the file stays its old owner's (which only root can bring about for another). */
 bool file_replace_private(const char *path, const void *bytes, size_t size, error *e);
+
+/* Writes all of it to the descriptor; `name` is for the complaint. */
+bool file_write_all(int fd, const char *name, const void *bytes, size_t size, error *e);
 
 /* Makes the folder and its parents (mode 0700 for what it creates). True when it exists already. */
 bool file_make_folder(const char *path, error *e);

@@ -1,6 +1,10 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/config.h"
 #include "build_config.h"
@@ -31,21 +35,29 @@ static void print_help(FILE *out) {
                  "A first picture:       imagined generate \"a fox on a blue background\" -o fox.png\n");
 }
 
+/* What was printed must have arrived: a list or a help text that is cut off is no success. */
+static int end(int status) {
+    bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0; /* whoever closed it wants nothing */
+    if (fflush(stdout) == 0 || closed || status != 0) return status;
+    fprintf(stderr, "imagined: cannot write to the standard output: %s\n", strerror(errno));
+    return 1;
+}
+
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "--help";
     /* ggml starts a debugger on its own process when it aborts; the front wants to hear of the death at once. */
     setenv("GGML_NO_BACKTRACE", "1", 0);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_help(argc > 1 ? stdout : stderr);
-        return argc > 1 ? 0 : 2;
+        return end(argc > 1 ? 0 : 2);
     }
     if (strcmp(name, "--version") == 0) {
         printf("imagined %s\n", IMAGINED_VERSION);
-        return 0;
+        return end(0);
     }
     const char *names[COMMANDS];
     for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(name, commands[i].name) == 0) return end(commands[i].run(argc - 1, argv + 1));
         names[i] = commands[i].summary != NULL ? commands[i].name : NULL;
     }
     const char *near = config_nearest(name, names, COMMANDS);

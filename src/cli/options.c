@@ -83,8 +83,8 @@ static const config_option all[OPTION_COUNT] = {
                                .help = "Weights kept loaded, in units of 2^30 bytes; what models share counts once. One model is always loaded.",
                                .commands = FOR_SERVE | FOR_ENGINE},
     [OPTION_MEMORY_EFFICIENT_LOADING] = {.flag = "memory-efficient-loading", .environment = "MEMORY_EFFICIENT_LOADING",
-                                         .key = "memory_efficient_loading", .type = CONFIG_BOOLEAN, .fallback = "true", .section = COMPUTING,
-                                         .help = "Map weight files instead of reading them into memory; off, no file is held open.",
+                                         .key = "memory_efficient_loading", .type = CONFIG_BOOLEAN, .fallback = "true", .shown = "they are mapped", .section = COMPUTING,
+                                         .help = "Read weights into memory instead of mapping their files; then no file is held open.",
                                          .commands = FOR_SERVE | FOR_ENGINE},
     [OPTION_DEVICE] = {.flag = "device", .environment = "IMAGINED_DEVICE", .key = "device", .type = CONFIG_TEXT, .fallback = "auto",
                        .value = "NAME", .section = COMPUTING, .help = "auto (a GPU if there is one, else the CPU), cpu, vulkan, cuda, …",
@@ -108,7 +108,7 @@ static const config_option all[OPTION_COUNT] = {
                           .choices = "info|debug|warning|error", .section = SERVER, .help = "How much to log.",
                           .commands = FOR_SERVE | FOR_ENGINE},
     [OPTION_OUTPUT] = {.flag = "output", .letter = 'o', .type = CONFIG_TEXT, .fallback = "picture.png", .value = "FILE",
-                       .help = "The PNG to write.", .commands = FOR_GENERATE},
+                       .help = "The file to write: a PNG, or by its ending .jpg or .webp; - is the standard output.", .commands = FOR_GENERATE},
     [OPTION_MODEL] = {.flag = "model", .letter = 'm', .type = CONFIG_TEXT, .value = "NAME", .shown = "the default model",
                       .help = "A model's name (see: imagined models) or its folder.", .section = PICTURE, .commands = FOR_GENERATE},
     [OPTION_SEED] = {.flag = "seed", .letter = 's', .type = CONFIG_TEXT, .fallback = "-1", .value = "N", .shown = "random", .section = PICTURE,
@@ -119,7 +119,7 @@ static const config_option all[OPTION_COUNT] = {
                       .value = "PIXELS", .section = PICTURE, .help = "A multiple of 16 for most models.", .commands = FOR_GENERATE},
     [OPTION_HEIGHT] = {.flag = "height", .type = CONFIG_INTEGER, .low = 1, .high = 16384, .fallback = "0", .shown = "the model's",
                        .value = "PIXELS", .section = PICTURE, .help = "As --width.", .commands = FOR_GENERATE},
-    [OPTION_GUIDANCE] = {.flag = "guidance", .type = CONFIG_REAL, .low = -1, .high = 100, .fallback = "-1", .shown = "the model's", .value = "X",
+    [OPTION_GUIDANCE] = {.flag = "guidance", .type = CONFIG_REAL, .high = 100, .fallback = "-1", .shown = "the model's", .value = "X",
                          .section = PICTURE, .help = "Embedded guidance, for models that have it.", .commands = FOR_GENERATE},
     [OPTION_NEGATIVE_PROMPT] = {.flag = "negative-prompt", .type = CONFIG_TEXT, .value = "TEXT", .section = PICTURE,
                                 .help = "What to steer away from; takes effect with --true-cfg above 1.", .commands = FOR_GENERATE},
@@ -147,6 +147,11 @@ static const config_option all[OPTION_COUNT] = {
 
 const config_table options_table = {"imagined", all, OPTION_COUNT, OPTION_CONFIG};
 
+static void tell_unknown(void *command, const char *name, const char *nearest) {
+    fprintf(stderr, "imagined %s: %s in the environment means nothing%s%s%s (%s)\n", (const char *)command, name, nearest != NULL ? ": did you mean " : "",
+            nearest != NULL ? nearest : "", nearest != NULL ? "?" : "", "imagined serve --help lists what does");
+}
+
 config *options_load(const config_command *command, int argc, char **argv, int *status) {
     config *c;
     error e = {0};
@@ -157,7 +162,13 @@ config *options_load(const config_command *command, int argc, char **argv, int *
         *status = 2;
         return NULL;
     }
-    if (!config_help_wanted(c)) return c;
+    if (!config_help_wanted(c)) {
+        /* Whatever else begins so is mistyped; an engine's front has said it. */
+        static const char *const others[] = {"IMAGINED_ENGINE_EXECUTABLE", "IMAGINED_GGML_BACKENDS", NULL};
+        if (command->bit != FOR_ENGINE && !config_boolean(c, OPTION_QUIET))
+            config_unknown_variables(&options_table, environ, "IMAGINED_", others, tell_unknown, (void *)command->name);
+        return c;
+    }
     config_print_help(&options_table, command, stdout);
     config_free(c);
     *status = 0;
@@ -165,7 +176,11 @@ config *options_load(const config_command *command, int argc, char **argv, int *
 }
 
 const char *options_models_folder(const config *c, char *buffer, size_t capacity) {
-    if (config_text(c, OPTION_MODELS)[0] != '\0') return config_text(c, OPTION_MODELS);
+    const char *named = config_text(c, OPTION_MODELS);
+    if (named[0] != '\0') {
+        if (access(named, F_OK) != 0) fprintf(stderr, "imagined: there is no models folder %s: only the demo model is found (--models, IMAGINED_MODELS)\n", named);
+        return named;
+    }
     paths_models_folder(buffer, capacity);
     return buffer;
 }

@@ -10,7 +10,7 @@ static const config_command serve = {
     .name = "serve",
     .bit = FOR_SERVE,
     .summary = "serve over HTTP until told to stop",
-    .details = "Serves pictures over HTTP: the native API below /api/, OpenAI's Images API below /v1/.\n"
+    .details = "Serves pictures over HTTP: a page at /, the native API below /api/, OpenAI's Images API below /v1/, A1111's below /sdapi/v1/, ComfyUI's at the root.\n"
                "SIGTERM lets running tasks end; a second one ends at once.",
 };
 

@@ -103,13 +103,19 @@ void generation_note_peak(generation *g, uint64_t bytes) {
     if (g->lease != NULL) model_lease_note_peak(g->lease, bytes);
 }
 
+static bool check_side(const char *field, int side, int multiple, error *e) {
+    if (side >= multiple && side % multiple == 0) return true;
+    int below = side > multiple ? side / multiple * multiple : multiple;
+    if (side < multiple) return error_field(e, ERROR_INVALID, field, "%s is %d: it must be a multiple of %d; the smallest is %d", field, side, multiple, below);
+    return error_field(e, ERROR_INVALID, field, "%s is %d: it must be a multiple of %d; the nearest are %d and %d", field, side, multiple, below,
+                       below + multiple);
+}
+
 /* The front validated the request against the same folder, but the folder may have changed since. */
 static bool check_against_model(const generation *g, error *e) {
     const model_info *m = flux_pipeline_info(g->pipeline);
     const engine_request *r = &g->request;
-    if (r->width < m->size_multiple || r->height < m->size_multiple || r->width % m->size_multiple != 0 || r->height % m->size_multiple != 0)
-        return error_field(e, ERROR_INVALID, "width", "%d×%d: width and height must be positive multiples of %d for this model", r->width,
-                           r->height, m->size_multiple);
+    if (!check_side("width", r->width, m->size_multiple, e) || !check_side("height", r->height, m->size_multiple, e)) return false;
     if (r->width > MODEL_MAX_SIDE || r->height > MODEL_MAX_SIDE)
         return error_field(e, ERROR_INVALID, "width", "%d×%d: at most %d a side", r->width, r->height, MODEL_MAX_SIDE);
     if (r->steps < 1 || r->steps > ENGINE_MAX_STEPS)

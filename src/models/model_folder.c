@@ -139,6 +139,10 @@ bool model_folder_read(const char *folder, const char *name, model_info *out, er
     snprintf(out->folder, sizeof out->folder, "%s", folder);
     snprintf(out->name, sizeof out->name, "%s", name);
     if (!file_exists(folder)) return error_set(e, ERROR_NOT_FOUND, "there is no model folder %s", folder);
+    char index[MODEL_PATH_BYTES];
+    if (!file_join(index, sizeof index, folder, "model_index.json", e)) return false;
+    if (!file_exists(index))
+        return error_set(e, ERROR_NOT_FOUND, "%s is no model folder in diffusers layout: it has no model_index.json", folder);
     if (!read_class(out, e) || !read_vae(out, e) || !read_guidance(out, e) || !read_sequence_length(out, e)) return false;
     /* FluxPipeline's own defaults, for dev and for schnell. */
     out->width = out->height = 128 * out->vae_factor;

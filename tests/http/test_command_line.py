@@ -31,9 +31,10 @@ def test_help_fits_a_terminal(command):
     (["generate", "a", "--steps", "0"], "--steps"),
     (["generate", "a", "--steps", "1", "-o", "."], ". is a folder"),
     (["generate", "a", "--steps", "2147483648"], "--steps"),
-    (["generate", "a", "--width", "100"], "multiples of 16"),
+    (["generate", "a", "--width", "100"], "width is 100: it must be a multiple of 16; the nearest are 96 and 112"),
     (["generate", "a", "--width", "-16"], "--width"),
-    (["generate", "a", "--guidance", "nan"], "--guidance"),
+    (["generate", "a", "--guidance", "nan"], "from 0 to 100"),
+    (["generate", "a", "--guidance", "-1"], "from 0 to 100"),
     (["generate", "a", "--seed", "18446744073709551616"], "seed"),
     (["generate", "a", "--seed", "-2"], "seed"),
     (["generate", "a", "--seed", "1x"], "seed"),
@@ -57,7 +58,9 @@ def test_a_mistake_is_named_and_changes_nothing(arguments, words, tmp_path):
     (["--model", "./nothing"], "nothing"),
     (["--precision", "int8"], "not available yet"),
     (["--device", "abacus"], "abacus"),
-    (["-o", "/nowhere/a.png"], "/nowhere/a.png"),
+    (["-o", "/nowhere/a.png"], "there is no folder /nowhere: make it first"),
+    (["-o", "/proc/version/a.png"], "/proc/version is no folder"),
+    (["--model", "/proc"], "is no model folder"),
 ])
 def test_what_cannot_be_had_is_refused_with_a_reason(arguments, words, tmp_path):
     answer = run("generate", "a fox", "--steps", "1", *arguments, cwd=tmp_path)
@@ -70,6 +73,14 @@ def test_models_lists_the_demo():
     answer = run("models")
     assert answer.returncode == 0
     assert "demo" in answer.stdout and "128x128" in answer.stdout
+
+
+def test_a_variable_or_folder_that_is_mistyped_is_told(tmp_path):
+    answer = run("models", "--models", tmp_path / "nowhere", IMAGINED_LISTN="127.0.0.1:1")
+    assert answer.returncode == 0 and "demo" in answer.stdout
+    assert "IMAGINED_LISTN in the environment means nothing: did you mean IMAGINED_LISTEN?" in answer.stderr
+    assert f"there is no models folder {tmp_path}/nowhere" in answer.stderr
+    assert run("models").stderr == ""
 
 
 def test_quantize_says_that_it_is_to_come():
@@ -88,6 +99,52 @@ def test_the_same_seed_gives_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         assert run("generate", "a fox", "-o", name, "--seed", "3", cwd=tmp_path).returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("ending, first", [("png", b"\x89PNG"), ("JPG", b"\xff\xd8\xff"), ("jpeg", b"\xff\xd8\xff"), ("webp", b"RIFF"), ("v2", b"\x89PNG")])
+def test_the_name_of_a_file_says_its_format(ending, first, tmp_path):
+    path = tmp_path / f"fox.{ending}"
+    assert run("generate", "a fox", "-o", path, "--steps", "1").returncode == 0
+    assert path.read_bytes().startswith(first)
+
+
+def test_a_picture_goes_down_a_pipe_and_leaves_it_there(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        answer = run("generate", "a fox", "-o", pipe, "--steps", "1")
+        assert answer.returncode == 0, answer.stderr
+        assert pipe.is_fifo()
+        assert reader.stdout.read().startswith(b"\x89PNG")
+
+
+def test_a_dash_is_the_standard_output(tmp_path):
+    answer = subprocess.run([BINARY, "generate", "a fox", "--steps", "1", "-o", "-"], capture_output=True, timeout=120, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith(b"\x89PNG") and answer.stdout.endswith(b"IEND\xaeB`\x82")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_standard_output_does_not_take_is_a_failure():
+    with open("/dev/full", "wb") as full:
+        for arguments in (["generate", "a fox", "--steps", "1", "-o", "-"], ["models"], ["--help"], ["serve", "--help"]):
+            answer = subprocess.run([BINARY, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+            assert answer.returncode == 1 and "standard output" in answer.stderr and "No space left" in answer.stderr, arguments
+
+
+def test_a_terminal_is_no_place_for_a_picture():
+    parent, child = pty.openpty()
+    answer = subprocess.run([BINARY, "generate", "a fox", "-o", "-"], stdout=child, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(child)
+    os.close(parent)
+    assert answer.returncode == 2 and "name a file" in answer.stderr
+
+
+def test_a_picture_through_a_link_leaves_the_link(tmp_path):
+    (tmp_path / "real.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to("real.png")
+    assert run("generate", "a fox", "-o", "link.png", "--steps", "1", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "link.png").is_symlink() and (tmp_path / "real.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_terminal_sees_a_progress_bar(tmp_path):

@@ -385,6 +385,23 @@ static void near_words_are_suggested_and_far_ones_not(void **state) {
     assert_null(config_nearest(long_word, words, 6));
 }
 
+static void note(void *context, const char *name, const char *nearest) {
+    char *told = context;
+    sprintf(told + strlen(told), "%s>%s ", name, nearest != NULL ? nearest : "");
+}
+
+static void variables_that_are_none_are_told(void **state) {
+    (void)state;
+    static const char *const others[] = {"T_OTHER", NULL};
+    static char words[][16] = {"T_NAME=x", "T_OTHER=", "TERM=T_NAMES=", "T_COUT=3", "T_WHATEVER=1", "T_=", "T_COLOR", "=T_SCAL="};
+    char *environment[9] = {NULL};
+    for (size_t i = 0; i < 8; i++) environment[i] = words[i];
+    char told[200] = "";
+    config_unknown_variables(&table, environment, "T_", others, note, told);
+    assert_string_equal(told, "T_COUT>T_COUNT T_WHATEVER> T_> T_COLOR>T_COLOUR ");
+    config_unknown_variables(&table, NULL, "T_", others, note, NULL);
+}
+
 int main(void) {
     snprintf(path, sizeof path, "/tmp/imagined-config-%d", (int)getpid());
     const struct CMUnitTest tests[] = {
@@ -401,6 +418,7 @@ int main(void) {
         cmocka_unit_test(help_fits_eighty_columns),
         cmocka_unit_test(the_manual_has_every_option_once),
         cmocka_unit_test(near_words_are_suggested_and_far_ones_not),
+        cmocka_unit_test(variables_that_are_none_are_told),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);

@@ -1,0 +1,59 @@
+#include "cli/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+static image_format format_by_ending(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path, *dot = strrchr(name, '.');
+    image_format format = IMAGE_PNG;
+    if (dot != NULL) image_format_parse(dot + 1, &format);
+    return format;
+}
+
+static bool check_folder_of(const char *path, error *e) {
+    char folder[PATH_MAX];
+    struct stat info;
+    if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
+        return error_field(e, ERROR_INVALID, "output", "the path of --output is too long");
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL) strcpy(folder, ".");
+    else slash[slash == folder ? 1 : 0] = '\0';
+    if (access(folder, W_OK | X_OK) == 0) return true;
+    if (errno == ENOENT) return error_field(e, ERROR_IO, "output", "cannot write %s: there is no folder %s: make it first (mkdir -p)", path, folder);
+    if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode)) return error_field(e, ERROR_IO, "output", "cannot write %s: %s is no folder", path, folder);
+    error_system(e, "write into the folder", folder);
+    e->code = ERROR_IO;
+    return false;
+}
+
+bool output_choose(const char *path, output *out, error *e) {
+    struct stat info;
+    *out = (output){.path = path, .format = format_by_ending(path)};
+    if (path[0] == '\0') return error_field(e, ERROR_INVALID, "output", "--output is empty: name a file");
+    out->standard = strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0;
+    if (out->standard) {
+        if (isatty(STDOUT_FILENO)) return error_field(e, ERROR_INVALID, "output", "a picture is nothing for a terminal: name a file, or send it on with > or |");
+        return fcntl(STDOUT_FILENO, F_GETFD) >= 0 || error_system(e, "write to", "the standard output");
+    }
+    if (stat(path, &info) != 0) return check_folder_of(path, e);
+    if (S_ISDIR(info.st_mode)) return error_field(e, ERROR_INVALID, "output", "%s is a folder: name a file in it", path);
+    out->through = !S_ISREG(info.st_mode);
+    if (!out->through) return check_folder_of(path, e);
+    return access(path, W_OK) == 0 || error_system(e, "write to", path);
+}
+
+bool output_write(const output *o, const buffer *bytes, error *e) {
+    if (o->standard) return file_write_all(STDOUT_FILENO, "the standard output", bytes->data, bytes->size, e);
+    if (!o->through) return file_replace(o->path, bytes->data, bytes->size, e);
+    int fd = open(o->path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return error_system(e, "open", o->path);
+    bool ok = file_write_all(fd, o->path, bytes->data, bytes->size, e);
+    return (close(fd) == 0 || !ok || error_system(e, "write to", o->path)) && ok;
+}
