@@ -170,6 +170,21 @@ static void begin_chunks(http_exchange *x, bool may_send, bool has_length) {
     else x->body_chunked = admit_body(x, 0);
 }
 
+/* Whether the client sends its body only once it hears that it is wanted, as curl does with one over a megabyte (or after a second). */
+static bool asks_first(const http_exchange *x) {
+    const char *expected = http_header(x, "expect");
+    return x->stream.chunked && expected != NULL && strcasecmp(expected, "100-continue") == 0;
+}
+
+/* "Go on": an answer before the answer, which the library does not give by itself. */
+static int invite_body(http_exchange *x) {
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    unsigned char bytes[LWS_PRE + sizeof line];
+    if (x->state != EXCHANGE_READING || !asks_first(x)) return 0;
+    memcpy(bytes + LWS_PRE, line, sizeof line);
+    return lws_write(x->wsi, bytes + LWS_PRE, sizeof line - 1, LWS_WRITE_RAW) < 0 ? -1 : 0;
+}
+
 static int begin(http_server *s, struct lws *wsi, const char *path, size_t size, bool wants_socket) {
     http_exchange *x = http_exchange_new(s, wsi);
     if (x == NULL) return -1;
@@ -204,20 +219,22 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size,
         refuse(x, 503, "not enough memory for the request's head");
     } else if (lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0) {
         begin_chunks(x, sends, has_length);
-        return send_now(x); /* where they are refused */
+        return x->state == EXCHANGE_READING ? invite_body(x) : send_now(x); /* where they are refused */
     } else if (!sane) {
         x->close_after = true;
         refuse(x, 400, "the Content-Length makes no sense");
         return send_now(x);
     } else if (!admit_body(x, (size_t)length)) {
-        /* Most clients hear an answer only once they have sent everything; to those that would send without end it is given at once. */
+        /* Most clients hear an answer only once they have sent everything; to those that ask, or would send without end, it is given at once. */
         x->close_after = true;
-        x->dropping = length <= 64LL * HTTP_BODY_BYTES;
+        x->dropping = length <= 64LL * HTTP_BODY_BYTES && !asks_first(x);
         if (!x->dropping) refuse_body(x);
     } else if (length == 0 && !(x->method == LWSHUMETH_POST && has_length)) {
         /* Without a length the library takes such a request for one with an endless body. */
         x->close_after = sends && !has_length;
         return handle(x);
+    } else {
+        return length > 0 ? invite_body(x) : 0;
     }
     return 0;
 }

@@ -208,6 +208,41 @@ def test_nothing_behind_the_last_chunk_is_a_request(server, unchanged):
     assert answer.count("HTTP/1.1 ") == 1 and " 422 " in answer.split("\r\n")[0] and "connection: close" in answer.lower()
 
 
+def asked(server, lines, bodies):
+    """A head that ends with `Expect`; then what the server says, a body, what it says …; and at last all else."""
+    host, port = server.address.rsplit(":", 1)
+    heard = []
+    with socket.create_connection((host, int(port)), timeout=20) as s:
+        s.sendall(f"{lines}\r\nHost: {server.address}\r\nExpect: 100-Continue\r\n\r\n".encode())
+        for body in bodies:
+            heard.append(s.recv(4096).decode())
+            s.sendall(body)
+        s.shutdown(socket.SHUT_WR)
+        heard.append(b"".join(iter(lambda: s.recv(65536), b"")).decode())
+    return heard
+
+
+@pytest.mark.parametrize("length, body", [("Content-Length: 2", b"{}"), ("Transfer-Encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n")])
+def test_who_asks_first_is_told_to_go_on(server, unchanged, length, body):
+    """curl does so with every body over a megabyte, and waits a second for the word. The answer itself comes after it."""
+    first, second = asked(server, f"POST /api/tasks HTTP/1.1\r\n{length}\r\nConnection: close", [body])
+    assert first == "HTTP/1.1 100 Continue\r\n\r\n"
+    assert second.startswith("HTTP/1.1 422 ")
+
+
+def test_who_asks_first_need_not_send_what_is_refused(server, unchanged):
+    answer, = asked(server, f"POST /api/tasks HTTP/1.1\r\nContent-Length: {2 << 20}", [])
+    assert answer.startswith("HTTP/1.1 413 ") and "100 Continue" not in answer and "1048576" in answer
+
+
+@pytest.mark.parametrize("head", ["POST /api/tasks HTTP/1.0\r\nContent-Length: 2", "POST /api/tasks HTTP/1.1\r\nContent-Length: 0\r\nConnection: close",
+                                  "GET /health HTTP/1.1\r\nConnection: close"])
+def test_nobody_else_hears_of_it(server, unchanged, head):
+    """HTTP/1.0 knows no answer before the answer, and what has no body needs none."""
+    answer = raw(server, head + "\r\nExpect: 100-continue", b"{}" if "Length: 2" in head else b"")
+    assert answer.startswith("HTTP/1.") and "100 Continue" not in answer
+
+
 def test_each_status_has_its_phrase(server, unchanged):
     """Clients show it as the reason: aiohttp, and with it Open WebUI, has no other."""
     answers = [server.client.post("/api/tasks", json={"prompt": 5}), server.get("/health", headers={"Host": "elsewhere.example"}),
