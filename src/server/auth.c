@@ -89,10 +89,13 @@ static bool is_open(const http_exchange *x) {
 /* Whether it may pass as far as keys go. *name: whose key it sends; NULL: nobody's. */
 static bool has_key(const auth *a, const http_exchange *x, const char **name, error *why) {
     char key[AUTH_KEY_BYTES];
+    const char *azures = http_header(x, "api-key"); /* as clients made for Azure send it */
     *name = NULL;
     if (a->keys == NULL) return true;
     bool given = auth_header_key(http_header(x, "authorization"), key);
     if (given) *name = api_keys_find(a->keys, key);
+    if (*name == NULL && azures != NULL) *name = api_keys_find(a->keys, azures);
+    given |= azures != NULL;
     if (*name != NULL || is_open(x) || (http_is_local(x) && !a->options->local_needs_key)) return true;
     return error_set(why, ERROR_UNAUTHORIZED, given ? "this API key is not known here" : "an API key is needed: send Authorization: Bearer KEY");
 }

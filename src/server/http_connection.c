@@ -22,6 +22,7 @@ static const struct {
     {"prefer", -1},
     {"idempotency-key", -1},
     {"authorization", WSI_TOKEN_HTTP_AUTHORIZATION}, /* of any length that the library takes: tokens of a kilobyte and more are usual */
+    {"api-key", -1},
     {"x-request-id", -1},
     {"last-event-id", -1},
     {"expect", WSI_TOKEN_HTTP_EXPECT},

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "base/config.h"
 
 static bool random_seed(uint64_t *out, error *e) {
     ssize_t n;
@@ -139,7 +140,10 @@ bool request_fields_only(json body, const char *const *known, error *e) {
         while (known[i] != NULL && strcmp(known[i], name) != 0) i++;
         if (known[i] == NULL && yyjson_get_len(key) >= ERROR_FIELD_BYTES)
             return error_set(e, ERROR_INVALID, "%s: there is no field with so long a name (%zu bytes)", body.source, yyjson_get_len(key));
-        if (known[i] == NULL) return error_field(e, ERROR_INVALID, name, "%s: there is no field '%s'", body.source, name);
+        if (known[i] != NULL) continue;
+        const char *near = config_nearest(name, known, i);
+        return error_field(e, ERROR_INVALID, name, "%s: there is no field '%s'%s%s%s", body.source, name, near != NULL ? ": did you mean '" : "",
+                           near != NULL ? near : "", near != NULL ? "'?" : "");
     }
     return true;
 }

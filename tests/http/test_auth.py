@@ -95,6 +95,16 @@ def test_the_key_may_be_basics_password_or_its_name_alone(guarded):
         assert server.get("/api/tasks", headers=AWAY, auth=(name, password)).status_code == 401, (name, password)
 
 
+def test_the_key_may_come_as_azures_clients_send_it(guarded):
+    server = guarded()
+    task = server.post("/api/tasks", json={"prompt": "x"}, headers={**AWAY, "api-key": server.anna}).json()
+    assert server.get(f"/api/tasks/{task['id']}", headers=bearer(server.anna)).status_code == 200
+    assert server.get(f"/api/tasks/{task['id']}", headers={**AWAY, "Api-Key": server.ben}).status_code == 404
+    assert server.get("/api/tasks", headers={**AWAY, "api-key": "wrong"}).status_code == 401
+    assert server.get("/api/tasks", headers={**AWAY, "api-key": ""}).status_code == 401
+    assert server.get("/api/tasks", headers=bearer("none", **{"api-key": server.ben})).status_code == 200
+
+
 def test_this_machine_needs_none_unless_told_so(guarded):
     assert guarded().get("/api/tasks").status_code == 200
     server = guarded(IMAGINED_LOOPBACK_NEEDS_KEY="true")

@@ -88,6 +88,12 @@ def test_sizes_say_what_would_do(server, unchanged):
     assert "100" in detail and "16" in detail and "96" in detail and "112" in detail
 
 
+def test_a_mistyped_field_names_its_neighbour(server, unchanged):
+    detail = server.client.post("/api/tasks", json={"promt": "x"}).json()["detail"]
+    assert "'promt': did you mean 'prompt'?" in detail
+    assert "did you mean" not in server.client.post("/api/tasks", json={"prompt": "x", "wholly_else": 1}).json()["detail"]
+
+
 def test_too_many_pixels(server, unchanged):
     answer = server.client.post("/api/tasks", json={"prompt": "x", "width": 16384, "height": 16384})
     assert answer.status_code == 422 and "pixels" in answer.json()["detail"]

@@ -63,6 +63,14 @@ def test_names_for_the_default_model(client, model):
     assert client.images.generate(prompt="x", response_format="b64_json", **({"model": model} if model else {})).data[0].b64_json
 
 
+def test_empty_words_stand_for_their_defaults(server):
+    """LibreChat and others send settings that nobody has filled in so."""
+    answer = server.client.post("/v1/images/generations", json={"prompt": "a fox", "model": "", "size": "", "quality": "", "output_format": "",
+                                                                "response_format": "", "style": "", "user": ""})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"][0]["b64_json"] and answer.json()["output_format"] == "png" and answer.json()["quality"] == "high"
+
+
 def test_who_asks_for_dall_e_gets_an_address_unless_told(client, server):
     """As OpenAI answers for these models: LibreChat's and LangChain's tools read `url` alone, and say nothing of it."""
     for model, address in (("dall-e-2", True), ("dall-e-3", True), ("gpt-image-1", False), ("demo", False)):

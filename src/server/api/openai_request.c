@@ -26,10 +26,22 @@ bool openai_find_model(services *s, const char *name, const model_info **out, er
 
 /* --- how the answer is to be --- */
 
+/* A word that is empty says nothing, as in a form: clients send their settings that nobody has filled in so. */
+static bool read_text(json body, const char *key, size_t cap, const char **out, error *e) {
+    if (!json_text(body, key, cap, out, e)) return false;
+    if (*out != NULL && (*out)[0] == '\0') *out = NULL;
+    return true;
+}
+
+static bool says(json body, const char *key) {
+    yyjson_val *v = json_get(body, key).value;
+    return v != NULL && !(yyjson_is_str(v) && yyjson_get_len(v) == 0);
+}
+
 /* One of these words into *io, which is then the word in the table. */
 static bool read_word(json body, const char *key, const char *const *words, const char **io, error *e) {
     const char *text = NULL;
-    if (!json_text(body, key, 64, &text, e)) return false;
+    if (!read_text(body, key, 64, &text, e)) return false;
     for (; text != NULL && *words != NULL; words++)
         if (strcmp(text, *words) == 0) *io = *words;
     return true;
@@ -46,7 +58,7 @@ bool openai_read_choices(json body, openai_choices *out, error *e) {
     static const char *const qualities[] = {"low", "medium", "high", NULL};
     const char *response = NULL, *format = NULL;
     *out = (openai_choices){.format = IMAGE_PNG, .compression = 100, .quality = "high"};
-    if (!json_text(body, "response_format", 16, &response, e) || !json_text(body, "output_format", 16, &format, e) ||
+    if (!read_text(body, "response_format", 16, &response, e) || !read_text(body, "output_format", 16, &format, e) ||
         !json_bool(body, "stream", &out->stream, e) || !read_int(body, "output_compression", 100, &out->compression, e) ||
         !read_int(body, "partial_images", OPENAI_MAX_PARTIALS, &out->partial_images, e) || !read_word(body, "quality", qualities, &out->quality, e))
         return false;
@@ -97,7 +109,7 @@ static void fit_size(const model_info *model, const image_info *from, task_reque
 /* "auto" is the model's size. */
 static bool read_size(json body, const model_info *model, const image_info *from, task_request *io, error *e) {
     const char *text = NULL;
-    if (!json_text(body, "size", 32, &text, e)) return false;
+    if (!read_text(body, "size", 32, &text, e)) return false;
     if (text == NULL || strcmp(text, "auto") == 0) {
         if (from != NULL) fit_size(model, from, io);
         return true;
@@ -127,12 +139,12 @@ bool openai_read_request(services *s, json body, const image_info *from, bool ma
                          char data[OPENAI_CHOICES_BYTES], error *e) {
     const char *name = NULL;
     const model_info *model;
-    if (!json_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) || !openai_find_model(s, name, &model, e) ||
+    if (!read_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) || !openai_find_model(s, name, &model, e) ||
         !openai_read_choices(body, choices, e) || !read_fields(body, model, from, out, e))
         return false;
     choices->edit = from != NULL;
     /* Of these models OpenAI answers addresses unless told, and their clients look for nothing else. */
-    if (name != NULL && begins(name, dall_e) && json_get(body, "response_format").value == NULL) choices->as_url = true;
+    if (name != NULL && begins(name, dall_e) && !says(body, "response_format")) choices->as_url = true;
     if (from != NULL) out->strength = masked ? strength_of_masked : out->prompt[0] == '\0' ? strength_without_prompt : strength_of_edit;
     if (from != NULL && !json_number(body, "strength", 0, 1, &out->strength, e)) return false;
     if (from != NULL && out->strength == 0) return json_complain(body, "strength", e, "is 0: it must be above 0, at most 1");
