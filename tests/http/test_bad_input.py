@@ -33,7 +33,8 @@ NATIVE = FIELDS + [
     ("webhook", "http://127.0.0.1/"), ("webhook", "example.org"), ("webhook", 7), ("webhook_events_filter", "start"), ("webhook_events_filter", []),
     ("steps", 8), ("promt", "typo"), ("size", "64x64"),
 ]
-OPENAI = FIELDS + [
+OPENAI = [(field, value) for field, value in FIELDS if field != "prompt" or value not in (LONG, "é" * 4097)] + [
+    ("prompt", "x" * 32001), ("prompt", "é" * 40000),
     ("size", "64"), ("size", "64x"), ("size", "x64"), ("size", "64x64x64"), ("size", "-64x64"), ("size", "0x0"), ("size", "17x64"),
     ("size", 64),
     ("size", "99999999x64"), ("n", 11), ("response_format", "png"), ("output_format", "gif"), ("output_compression", 101), ("partial_images", 4), ("stream", "yes"),

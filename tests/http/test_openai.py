@@ -71,6 +71,17 @@ def test_empty_words_stand_for_their_defaults(server):
     assert answer.json()["data"][0]["b64_json"] and answer.json()["output_format"] == "png" and answer.json()["quality"] == "high"
 
 
+@pytest.mark.parametrize("prompt, kept", [("a fox " * 5333, ("a fox " * 5333)[:8192]), ("é" * 32000, "é" * 4096), ("x" + "é" * 5000, "x" + "é" * 4095)], ids=len)
+def test_a_prompt_as_long_as_openai_takes_it(client, server, prompt, kept):
+    """No model reads that far: what stands behind the first 8 KiB is cut off, between two characters."""
+    assert client.images.generate(prompt=prompt).data[0].b64_json
+    assert server.get("/api/tasks?limit=1").json()["tasks"][0]["request"]["prompt"] == kept
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(picture, "PNG")
+    assert client.images.edit(image=("a.png", picture.getvalue()), prompt=prompt).data[0].b64_json
+    assert server.get("/api/tasks?limit=1").json()["tasks"][0]["request"]["prompt"] == kept
+
+
 def test_who_asks_for_dall_e_gets_an_address_unless_told(client, server):
     """As OpenAI answers for these models: LibreChat's and LangChain's tools read `url` alone, and say nothing of it."""
     for model, address in (("dall-e-2", True), ("dall-e-3", True), ("gpt-image-1", False), ("demo", False)):

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "server/request_fields.h"
 #include "server/services.h"
 
@@ -123,9 +124,26 @@ static bool read_size(json body, const model_info *model, const image_info *from
     return true;
 }
 
+/* OpenAI takes longer prompts than are kept here, and clients send what they like. Models read 512 tokens at most, which stand at the front: the rest is cut off. */
+static bool shorten_prompt(json body, error *e) {
+    yyjson_val *v = json_get(body, "prompt").value;
+    if (!yyjson_is_str(v) || yyjson_get_len(v) <= REQUEST_PROMPT_BYTES) return true;
+    const char *text = yyjson_get_str(v);
+    size_t at = 0, fits = 0, characters = 0, size = yyjson_get_len(v);
+    while (at < size) {
+        utf8_next(text, size, &at);
+        characters++;
+        if (at <= REQUEST_PROMPT_BYTES) fits = at;
+    }
+    if (characters > OPENAI_PROMPT_CHARACTERS)
+        return json_complain(body, "prompt", e, "has %zu characters: at most %d are taken", characters, OPENAI_PROMPT_CHARACTERS);
+    ((char *)text)[fits] = '\0'; /* the document's own bytes: getters want the text to end where it says */
+    return yyjson_set_strn(v, text, fits);
+}
+
 /* A size that came as "size" is complained about under that name. */
 static bool read_fields(json body, const model_info *model, const image_info *from, task_request *request, error *e) {
-    if (!request_fields_defaults(model, request, e) || !read_size(body, model, from, request, e)) return false;
+    if (!request_fields_defaults(model, request, e) || !shorten_prompt(body, e) || !read_size(body, model, from, request, e)) return false;
     if (request_fields_read(body, model, OPENAI_MAX_IMAGES, request, e)) return true;
     bool side = strcmp(e->field, "width") == 0 || strcmp(e->field, "height") == 0;
     if (side && json_get(body, e->field).value == NULL) {

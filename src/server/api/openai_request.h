@@ -7,7 +7,7 @@
 #include "models/model_folder.h"
 #include "queue/task.h"
 
-enum { OPENAI_MAX_IMAGES = 10, OPENAI_MAX_PARTIALS = 3, OPENAI_CHOICES_BYTES = 192 };
+enum { OPENAI_MAX_IMAGES = 10, OPENAI_MAX_PARTIALS = 3, OPENAI_CHOICES_BYTES = 192, OPENAI_PROMPT_CHARACTERS = 32000 };
 
 struct services;
 
