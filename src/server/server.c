@@ -100,7 +100,8 @@ static void drain_further(void *context) {
 
 static void reload_keys(server *s) {
     error why = {0};
-    if (auth_reload(s->auth, &why)) log_line(LOG_INFO, "API keys read again: %zu", auth_key_count(s->auth));
+    if (s->options->auth.keys_file[0] == '\0') log_line(LOG_INFO, "SIGHUP: there is no file of API keys to read again");
+    else if (auth_reload(s->auth, &why)) log_line(LOG_INFO, "API keys read again: %zu", auth_key_count(s->auth));
     else log_line(LOG_ERROR, "the API keys stay as they were: %s", why.text);
 }
 
@@ -128,8 +129,9 @@ static bool watch_signals(server *s, error *e) {
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGTERM);
     sigaddset(&wanted, SIGINT);
-    /* Without keys there is nothing to read again: a server whose terminal is closed ends, as programs do. */
-    if (s->options->auth.keys_file[0] != '\0') sigaddset(&wanted, SIGHUP);
+    /* A daemon is told by it to read its keys again, which must not end one that has none. One without keys in a terminal ends when that is closed, as programs do. */
+    bool in_terminal = isatty(STDIN_FILENO) || isatty(STDOUT_FILENO) || isatty(STDERR_FILENO);
+    if (s->options->auth.keys_file[0] != '\0' || !in_terminal) sigaddset(&wanted, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &wanted, &s->signals_before);
     s->signals = signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC);
     if (s->signals < 0) return error_system(e, "receive", "signals");

@@ -30,7 +30,7 @@ class Server:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [BINARY, "serve", "--listen", listen, "--state", state, "--models", str(folder / "models")],
-                env=env, stdout=subprocess.PIPE, stderr=log)
+                env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         self.url = None
         if wait:
             self.greeting = self.process.stdout.readline().decode()

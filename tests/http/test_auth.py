@@ -1,6 +1,7 @@
 """The gate: names, pages, keys, and whose tasks are whose. A request "from elsewhere" is one that a proxy says it passes on."""
 import io
 import os
+import pty
 import re
 import signal
 import socket
@@ -238,6 +239,26 @@ def test_keys_are_read_again_on_sighup(guarded):
     server.process.send_signal(signal.SIGHUP)
     until(lambda: server.get("/api/tasks", headers=bearer(server.anna)).status_code == 401)
     assert server.get("/api/tasks", headers=bearer(cora)).status_code == 200
+
+
+def test_sighup_ends_no_daemon_without_keys(make_server):
+    """As one that has nothing to read again: a service manager would take its end for a clean one and leave it at that."""
+    server = make_server()
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: "no file of API keys" in server.log.read_text())
+    assert server.get("/health").status_code == 200
+
+
+def test_sighup_ends_a_server_without_keys_whose_terminal_is_closed(tmp_path):
+    parent, child = pty.openpty()
+    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"], stdin=child, stdout=child, stderr=child)
+    os.close(child)
+    said = b""
+    while b"is listening" not in said:
+        said += os.read(parent, 4096)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(20) == -signal.SIGHUP
+    os.close(parent)
 
 
 def test_a_file_that_cannot_be_read_opens_no_door(make_server, tmp_path):
