@@ -232,6 +232,10 @@ static bool unknown_key(const config *c, const char *path, const config_line *li
     const char **keys = calloc(c->table->count, sizeof *keys);
     for (size_t i = 0; keys != NULL && i < c->table->count; i++) keys[i] = c->table->options[i].key;
     const char *nearest = keys == NULL ? NULL : config_nearest(line->key, keys, c->table->count);
+    for (size_t i = 0; i < c->table->count; i++) { /* the variable's name, in a file */
+        const config_option *o = &c->table->options[i];
+        if (o->key != NULL && o->environment != NULL && strcmp(o->environment, line->key) == 0) nearest = o->key;
+    }
     free(keys);
     const char *mean = nearest != NULL ? ": did you mean '" : "", *end = nearest != NULL ? "'?" : "";
     return error_set(e, ERROR_BAD_FILE, "%s:%zu: there is no option '%.64s'%s%s%s", path, line->number, line->key, mean,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/file.h"
 #include "cli/options.h"
 #include "cli/paths.h"
 
@@ -16,8 +17,11 @@ static void complain(void *context, const char *folder, const error *e) {
 
 bool model_choice_list(const config *c, model_list *out, error *e) {
     char demo[PATH_MAX], models[PATH_MAX];
+    const char *folder = options_models_folder(c, models, sizeof models);
     paths_demo_folder(demo, sizeof demo);
-    return model_list_read(demo, options_models_folder(c, models, sizeof models), complain, NULL, out, e);
+    if (!file_exists(folder) && config_origin_of(c, OPTION_MODELS) != CONFIG_FROM_DEFAULT)
+        fprintf(stderr, "imagined: there is no models folder %s: only the demo model is found\n", folder);
+    return model_list_read(demo, folder, complain, NULL, out, e);
 }
 
 /* A folder on the command line is named after its last part. */

@@ -176,11 +176,7 @@ config *options_load(const config_command *command, int argc, char **argv, int *
 }
 
 const char *options_models_folder(const config *c, char *buffer, size_t capacity) {
-    const char *named = config_text(c, OPTION_MODELS);
-    if (named[0] != '\0') {
-        if (access(named, F_OK) != 0) fprintf(stderr, "imagined: there is no models folder %s: only the demo model is found (--models, IMAGINED_MODELS)\n", named);
-        return named;
-    }
+    if (config_text(c, OPTION_MODELS)[0] != '\0') return config_text(c, OPTION_MODELS);
     paths_models_folder(buffer, capacity);
     return buffer;
 }

@@ -66,8 +66,7 @@ extern const config_table options_table;
  * printed (*status 0) or the usage was wrong (message printed, *status 2). Otherwise yours: config_free. Variables that look mistyped are told on stderr. */
 config *options_load(const config_command *command, int argc, char **argv, int *status);
 
-/* The folders, the option's where it is given, else where they lie by themselves (cli/paths.h). Borrowed from `buffer` or the config. Of
- * a models folder that was named and is not there people are told, on stderr; it may come later. */
+/* The folders, the option's where it is given, else where they lie by themselves (cli/paths.h). Borrowed from `buffer` or the config. */
 const char *options_models_folder(const config *c, char *buffer, size_t capacity);
 const char *options_state_folder(const config *c, char *buffer, size_t capacity);
 log_level options_log_level(const config *c);

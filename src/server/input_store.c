@@ -124,7 +124,7 @@ bool input_store_new(const char *state_folder, input_store **out, error *e) {
     if (s == NULL) return error_no_memory(e, "the store of inputs", sizeof *s);
     bool ok = file_join(s->folder, sizeof s->folder, state_folder, "inputs", e) && file_make_folder(s->folder, e) && read_folder(s, e);
     if (!ok) {
-        error_prefix(e, "the state folder cannot be used: ");
+        error_prefix(e, "the state folder cannot be used (--state names another): ");
         input_store_free(s);
         return false;
     }

@@ -18,7 +18,7 @@ bool picture_store_new(const char *state_folder, picture_store **out, error *e) 
     bool ok = file_join(s->folder, sizeof s->folder, state_folder, "images", e) && file_make_folder(s->folder, e);
     if (ok && access(s->folder, W_OK | X_OK) != 0) ok = error_system(e, "write in", s->folder);
     if (!ok) {
-        error_prefix(e, "the state folder cannot be used: ");
+        error_prefix(e, "the state folder cannot be used (--state names another): ");
         picture_store_free(s);
         return false;
     }

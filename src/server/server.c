@@ -6,6 +6,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "build_config.h"
 #include "server/api/apis.h"
@@ -157,7 +158,8 @@ static void greet(const server *s) {
 static void warn_of_models(server *s) {
     const model_info *model;
     error why = {0};
-    if (!catalog_find(s->services.catalog, NULL, &model, &why)) log_line(LOG_WARNING, "%s", why.text);
+    if (!file_exists(s->options->models_folder)) log_line(LOG_INFO, "there is no models folder %s: only the demo model is found", s->options->models_folder);
+    if (!catalog_find(s->services.catalog, NULL, &model, &why)) log_line(LOG_WARNING, "the default model (--default-model): %s", why.text);
 }
 
 static bool start(server *s, error *e) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -445,7 +446,15 @@ bool webhooks_read(const webhooks *w, json body, task_request *io, error *e) {
 
 /* --- life --- */
 
+/* Told at the start, and not by the first delivery. */
+static bool can_read_authorities(const char *path, error *e) {
+    if (path[0] == '\0' || access(path, R_OK) == 0) return true;
+    error_system(e, "read", path);
+    return error_prefix(e, "IMAGINED_WEBHOOK_CA_FILE: ");
+}
+
 bool webhooks_new(const webhooks_options *options, webhooks **out, error *e) {
+    if (!can_read_authorities(options->authorities, e)) return false;
     webhooks *w = calloc(1, sizeof *w);
     if (w == NULL) return error_no_memory(e, "the webhooks", sizeof *w);
     w->options = *options;

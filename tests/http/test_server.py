@@ -45,6 +45,19 @@ def test_addresses_that_are_none(make_server, listen):
     assert listen in server.log.read_text()
 
 
+def test_an_address_of_another_machine(make_server):
+    server = make_server(listen="192.0.2.1:0", wait=False)
+    assert server.process.wait(20) == 1
+    assert "192.0.2.1:0: this machine has no such address" in server.log.read_text()
+
+
+def test_models_that_are_not_there_are_told_at_the_start(make_server):
+    server = make_server(IMAGINED_DEFAULT_MODEL="flux")
+    text = server.log.read_text()
+    assert "the default model (--default-model): there is no model 'flux'; there is demo" in text
+    assert f"there is no models folder {server.folder}/models" in text
+
+
 def test_ipv6_and_localhost(make_server):
     for listen in ("[::1]:0", "localhost:0"):
         assert make_server(listen=listen).client.get("/health").status_code == 200
@@ -55,7 +68,7 @@ def test_an_unusable_state_folder(make_server, tmp_path):
     server = make_server(wait=False, STATE=tmp_path / "file" / "state")
     assert server.process.wait(10) == 1
     text = server.log.read_text()
-    assert str(tmp_path / "file") in text and len(text.strip().splitlines()) == 1
+    assert str(tmp_path / "file") in text and "--state" in text and len(text.strip().splitlines()) == 1
 
 
 def test_the_state_folder_is_private(make_server):

@@ -442,6 +442,12 @@ def test_tls_is_verified(start, receive, tmp_path):
     assert "certificate" in until(lambda: server.task(misnamed)["webhook"]["last_error"]) and not other.got
 
 
+def test_authorities_that_cannot_be_read_are_told_at_the_start(make_server, tmp_path):
+    server = make_server(wait=False, IMAGINED_WEBHOOK_CA_FILE=tmp_path / "none.pem")
+    assert server.process.wait(20) == 1
+    assert f"IMAGINED_WEBHOOK_CA_FILE: cannot read {tmp_path}/none.pem" in server.log.read_text()
+
+
 def test_nobody_listens(server, receive):
     receiver = receive()
     receiver.close()

@@ -250,6 +250,7 @@ static void wrong_files_are_named_by_line(void **state) {
     (void)state;
     refused(&make, "", "", "\nname = x\ncuont = 3\n", ERROR_BAD_FILE, "3: there is no option 'cuont': did you mean 'count'?");
     refused(&make, "", "", "xyzzy = 3", ERROR_BAD_FILE, "1: there is no option 'xyzzy'");
+    refused(&make, "", "", "T_COUNT = 3", ERROR_BAD_FILE, "1: there is no option 'T_COUNT': did you mean 'count'?");
     refused(&make, "", "", "output = x", ERROR_BAD_FILE, "1: there is no option 'output'"); /* a flag without a key */
     refused(&make, "", "", "count = 1\n\ncount = 2\n", ERROR_BAD_FILE, "3: 'count' was set before, in line 1");
     refused(&make, "", "", "count = 1e3", ERROR_BAD_FILE, "1: 'count' is '1e3': it must be a whole number from -5 to 1000");
