@@ -154,6 +154,12 @@ static void greet(const server *s) {
     fflush(stdout);
 }
 
+static void warn_of_strangers(const server *s) {
+    const char *at = http_server_address(s->http);
+    if (s->options->auth.keys_file[0] != '\0' || strncmp(at, "127.", 4) == 0 || strncmp(at, "[::1]", 5) == 0) return;
+    log_line(LOG_WARNING, "whoever reaches %s may use the server and see all that is in it: make API keys (imagined keys --help), or listen on 127.0.0.1", at);
+}
+
 /* Serving goes on without a default model: others can be named, and its folder may still come. */
 static void warn_of_models(server *s) {
     const model_info *model;
@@ -276,6 +282,7 @@ bool server_run(const server_options *options, error *e) {
     bool ok = start(&s, e);
     if (ok) {
         greet(&s);
+        warn_of_strangers(&s);
         warn_of_models(&s);
         notify_service_manager("READY=1");
         loop_run(s.loop);

@@ -114,6 +114,13 @@ def test_this_machine_needs_none_unless_told_so(guarded):
     assert server.get("/api/tasks", headers={"Authorization": f"Bearer {server.anna}"}).status_code == 200
 
 
+def test_a_server_that_is_open_to_all_says_so(make_server, guarded):
+    servers = (make_server(listen="0.0.0.0:0"), make_server(), make_server(listen="[::1]:0"), guarded(listen="0.0.0.0:0"))
+    for server in servers:
+        server.get("/health")  # by its answer all is said
+    assert ["whoever reaches 0.0.0.0:" in server.log.read_text() for server in servers] == [True, False, False, False]
+
+
 def test_another_address_of_this_machine_is_not_loopback(guarded):
     """A connection to this machine's own outer address comes from that address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:

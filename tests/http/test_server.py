@@ -53,6 +53,7 @@ def test_an_address_of_another_machine(make_server):
 
 def test_models_that_are_not_there_are_told_at_the_start(make_server):
     server = make_server(IMAGINED_DEFAULT_MODEL="flux")
+    server.get("/health")  # by its answer all is said
     text = server.log.read_text()
     assert "the default model (--default-model): there is no model 'flux'; there is demo" in text
     assert f"there is no models folder {server.folder}/models" in text
