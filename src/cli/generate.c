@@ -44,7 +44,8 @@ static bool draw(void *context, const imagined_progress *p) {
     return true;
 }
 
-static const char *given_text(const config *c, option o) { return config_origin_of(c, o) != CONFIG_FROM_DEFAULT ? config_text(c, o) : NULL; }
+static bool is_given(const config *c, option o) { return config_origin_of(c, o) != CONFIG_FROM_DEFAULT; }
+static const char *given_text(const config *c, option o) { return is_given(c, o) ? config_text(c, o) : NULL; }
 
 static bool fill_request(const config *c, const model_info *m, imagined_request *r, error *e) {
     *r = (imagined_request)IMAGINED_REQUEST_DEFAULTS;
@@ -66,6 +67,21 @@ static bool fill_request(const config *c, const model_info *m, imagined_request 
     if (strcmp(r->precision, "int8") == 0)
         return error_field(e, ERROR_UNSUPPORTED, "precision", "int8 is not available yet: use auto, f32, bf16 or f16");
     return parse_seed(config_text(c, OPTION_SEED), &r->seed, e);
+}
+
+/* What was asked for and changes nothing of the picture. */
+static void tell_what_means_nothing(const config *c, const imagined_request *r, const model_info *m) {
+    const struct {
+        bool given;
+        const char *text;
+    } notes[] = {
+        {r->negative_prompt != NULL && r->true_cfg_scale <= 1, "--negative-prompt means nothing without --true-cfg above 1"},
+        {r->negative_prompt == NULL && r->true_cfg_scale > 1, "--true-cfg means nothing without --negative-prompt"},
+        {is_given(c, OPTION_GUIDANCE) && !m->guidance_embedded, "--guidance means nothing to this model: it has no embedded guidance"},
+        {is_given(c, OPTION_STRENGTH) && r->image == NULL, "--strength means nothing without --image"},
+    };
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++)
+        if (notes[i].given) fprintf(stderr, "imagined generate: %s\n", notes[i].text);
 }
 
 enum { QUALITY = 90 }; /* of JPEG and WebP, as over HTTP where none is named */
@@ -104,6 +120,7 @@ static bool run(const config *c, error *e) {
     output to;
     if (!output_choose(config_text(c, OPTION_OUTPUT), &to, e)) return false;
     if (!model_choice_find(c, config_text(c, OPTION_MODEL), &model, e) || !fill_request(c, &model, &request, e)) return false;
+    if (!config_boolean(c, OPTION_QUIET)) tell_what_means_nothing(c, &request, &model);
     const imagined_options options = {
         .device = config_text(c, OPTION_DEVICE),
         .threads = (int)config_integer(c, OPTION_THREADS),

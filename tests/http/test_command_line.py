@@ -69,6 +69,19 @@ def test_what_cannot_be_had_is_refused_with_a_reason(arguments, words, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments, words", [
+    (["--negative-prompt", "fog"], ["--negative-prompt means nothing without --true-cfg above 1"]),
+    (["--true-cfg", "2"], ["--true-cfg means nothing without --negative-prompt"]),
+    (["--guidance", "3", "--strength", "0.5"], ["--guidance means nothing to this model", "--strength means nothing without --image"]),
+    (["--negative-prompt", "fog", "--true-cfg", "2"], []),
+    (["--negative-prompt", "fog", "-q"], []),
+])
+def test_what_changes_nothing_of_the_picture_is_told(arguments, words, tmp_path):
+    answer = run("generate", "a fox", "--steps", "1", *arguments, cwd=tmp_path)
+    assert answer.returncode == 0
+    assert all(w in answer.stderr for w in words) and answer.stderr.count("means nothing") == len(words)
+
+
 def test_models_lists_the_demo():
     answer = run("models")
     assert answer.returncode == 0
