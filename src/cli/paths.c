@@ -1,6 +1,7 @@
 #include "cli/paths.h"
 
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,19 @@
 
 #include "base/file.h"
 
+/* HOME, or what the system knows; nothing below /tmp, where anybody could have put a folder of that name. */
+static const char *home_folder(void) {
+    const char *home = getenv("HOME");
+    if (home != NULL && home[0] == '/') return home;
+    const struct passwd *user = getpwuid(geteuid());
+    return user != NULL && user->pw_dir[0] == '/' ? user->pw_dir : "/nonexistent";
+}
+
 /* XDG: a relative path in the variable counts as unset. */
 static void xdg(char *out, size_t capacity, const char *variable, const char *below_home, const char *rest) {
-    const char *base = getenv(variable), *home = getenv("HOME");
+    const char *base = getenv(variable);
     if (base != NULL && base[0] == '/') snprintf(out, capacity, "%s/%s", base, rest);
-    else snprintf(out, capacity, "%s/%s/%s", home != NULL && home[0] == '/' ? home : "/tmp", below_home, rest);
+    else snprintf(out, capacity, "%s/%s/%s", home_folder(), below_home, rest);
 }
 
 void paths_models_folder(char *out, size_t capacity) { xdg(out, capacity, "XDG_DATA_HOME", ".local/share", "imagined/models"); }

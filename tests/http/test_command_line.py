@@ -2,6 +2,7 @@
 import os
 import pathlib
 import pty
+import pwd
 import subprocess
 
 import pytest
@@ -94,6 +95,20 @@ def test_a_variable_or_folder_that_is_mistyped_is_told(tmp_path):
     assert "IMAGINED_LISTN in the environment means nothing: did you mean IMAGINED_LISTEN?" in answer.stderr
     assert f"there is no models folder {tmp_path}/nowhere" in answer.stderr
     assert run("models").stderr == ""
+
+
+def test_without_a_home_the_systems_word_for_it_counts(tmp_path):
+    """And never /tmp, where anybody could have put a folder of the name."""
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path], env={}, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        line = next(line for line in process.stderr if "models folder" in line or "is ready" in line)
+        if not pathlib.Path(home, ".local/share/imagined/models").exists():
+            assert f"there is no models folder {home}/.local/share/imagined/models" in line
+    finally:
+        process.terminate()
+        process.communicate(timeout=40)
 
 
 def test_quantize_says_that_it_is_to_come():
