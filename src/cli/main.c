@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,16 +34,22 @@ static void print_help(FILE *out) {
                  "A first picture:       imagined generate \"a fox on a blue background\" -o fox.png\n");
 }
 
-/* What was printed must have arrived: a list or a help text that is cut off is no success. */
+/* In the place of a standard stream that is closed the next file to be opened would stand, and what is printed go into it. */
+static void fill_standard_streams(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) abort(); /* the lowest that is free; writing to it fails, as it did */
+}
+
+/* What was printed must have arrived: a list or a help text that is cut off is no success. Who closed the stream wants nothing. */
 static int end(int status) {
-    bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0; /* whoever closed it wants nothing */
-    if (fflush(stdout) == 0 || closed || status != 0) return status;
+    if (fflush(stdout) == 0 || errno == EBADF || status != 0) return status;
     fprintf(stderr, "imagined: cannot write to the standard output: %s\n", strerror(errno));
     return 1;
 }
 
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "--help";
+    fill_standard_streams();
     /* ggml starts a debugger on its own process when it aborts; the front wants to hear of the death at once. */
     setenv("GGML_NO_BACKTRACE", "1", 0);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {

@@ -40,7 +40,9 @@ bool output_choose(const char *path, output *out, error *e) {
     out->standard = strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0;
     if (out->standard) {
         if (isatty(STDOUT_FILENO)) return error_field(e, ERROR_INVALID, "output", "a picture is nothing for a terminal: name a file, or send it on with > or |");
-        return fcntl(STDOUT_FILENO, F_GETFD) >= 0 || error_system(e, "write to", "the standard output");
+        int mode = fcntl(STDOUT_FILENO, F_GETFL);
+        if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY) return error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
+        return true;
     }
     if (stat(path, &info) != 0) return check_folder_of(path, e);
     if (S_ISDIR(info.st_mode)) return error_field(e, ERROR_INVALID, "output", "%s is a folder: name a file in it", path);

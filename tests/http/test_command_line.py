@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from conftest import until
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "build/imagined"
 
@@ -158,6 +160,23 @@ def test_what_the_standard_output_does_not_take_is_a_failure():
         for arguments in (["generate", "a fox", "--steps", "1", "-o", "-"], ["models"], ["--help"], ["serve", "--help"]):
             answer = subprocess.run([BINARY, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
             assert answer.returncode == 1 and "standard output" in answer.stderr and "No space left" in answer.stderr, arguments
+
+
+def test_closed_streams_stay_closed(tmp_path):
+    """No file that is opened takes their place: what is printed would end up in it."""
+    closed = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh"]
+    assert subprocess.run([*closed, BINARY, "models"], timeout=60).returncode == 0
+    assert subprocess.run([*closed, BINARY, "generate", "a fox", "--steps", "1", "-o", tmp_path / "a.png"], timeout=120).returncode == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    answer = subprocess.run(["sh", "-c", '"$@" >&-', "sh", BINARY, "generate", "a fox", "-o", "-"], stderr=subprocess.PIPE, text=True, timeout=120)
+    assert answer.returncode == 1 and "the standard output is closed" in answer.stderr
+    process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"])
+    try:
+        until((tmp_path / "state/imagined.db").exists)
+        assert [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0
 
 
 def test_a_terminal_is_no_place_for_a_picture():
