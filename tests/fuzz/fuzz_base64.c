@@ -9,17 +9,11 @@
 #include <cmocka.h>
 
 #include "base/base64.h"
+#include "mutate.h"
 
 enum { ROUNDS = 300000, CAPACITY = 96 };
 
 static const char *const seeds[] = {"Zm9vYmFy", "Zm9vYg==", "Zm9vYmE=", "data:image/png;base64,iVBORw0KGgo=", "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ\nAAAADUlEQVR4nGNgYGBg", ""};
-
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
 
 static int taken, refused;
 
@@ -61,17 +55,10 @@ static void whatever_comes_is_decoded_or_refused(void **state) {
     for (int round = 0; round < ROUNDS; round++) {
         const char *seed = seeds[next_random(&random) % (sizeof seeds / sizeof *seeds)];
         char text[CAPACITY];
-        size_t size = strlen(seed), changes = next_random(&random) % 4;
+        size_t size = strlen(seed);
         memcpy(text, seed, size);
-        for (size_t i = 0; i < changes && size > 0 && size + 1 < CAPACITY; i++) {
-            size_t at = next_random(&random) % size;
-            if (next_random(&random) % 2 == 0) memmove(text + at + 1, text + at, size++ - at);
-            text[at] = next_random(&random) % 6 == 0 ? (char)next_random(&random) : letters[next_random(&random) % (sizeof letters - 1)];
-        }
-        if (next_random(&random) % 4 == 0) size = next_random(&random) % (size + 1);
-        char *exact = malloc(size > 0 ? size : 1);
-        assert_non_null(exact);
-        memcpy(exact, text, size);
+        size = mutate_letters(letters, &random, text, size, CAPACITY);
+        char *exact = exact_copy(text, size);
         check(exact, size);
         free(exact);
     }

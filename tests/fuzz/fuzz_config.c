@@ -13,6 +13,7 @@
 
 #include "base/config.h"
 #include "base/utf8.h"
+#include "mutate.h"
 
 enum { NAME, COUNT, SCALE, COLOUR, LOUD, OPTIONS };
 static const config_option options[OPTIONS] = {
@@ -24,14 +25,6 @@ static const config_option options[OPTIONS] = {
 };
 static const config_table table = {"tool", options, OPTIONS, -1};
 static const config_command command = {.name = "", .bit = 1, .max_arguments = 3};
-
-/* xorshift64*: the same inputs in every run. */
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
 
 static int accepted;
 

@@ -10,25 +10,18 @@
 
 #include "base/buffer.h"
 #include "server/http_chunks.h"
+#include "mutate.h"
 
 enum { ROUNDS = 200000, CAPACITY = 256 };
 
 static const char *const seeds[] = {"5\r\nhello\r\n0\r\n\r\n", "1;name=value\r\nx\r\nA \r\n0123456789\r\n00\r\nDigest: 1\r\nOther: 2\r\n\r\n", "0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
                                     "fffffffffffffff\r\nabc", ""};
 
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
-
 static int complete, refused, open_ended;
 
-/* Feeds `size` bytes from exact memory, so that a sanitizer sees one byte too many; returns how many were not read. */
+/* Feeds `size` bytes; returns how many were not read. */
 static size_t feed(http_chunks *c, const char *bytes, size_t size, buffer *out) {
-    char *piece = malloc(size > 0 ? size : 1);
-    memcpy(piece, bytes, size);
+    char *piece = exact_copy(bytes, size);
     const char *at = piece, *data;
     size_t left = size, count;
     while (http_chunks_next(c, &at, &left, &data, &count)) {
@@ -66,14 +59,9 @@ static void chunks_do_no_harm(void **state) {
     for (int round = 0; round < ROUNDS; round++) {
         const char *seed = seeds[next_random(&random) % 5];
         char body[CAPACITY];
-        size_t size = strlen(seed), changes = next_random(&random) % 4;
+        size_t size = strlen(seed);
         memcpy(body, seed, size);
-        for (size_t n = 0; n < changes && size > 0; n++) {
-            size_t at = next_random(&random) % size;
-            if (next_random(&random) % 3 == 0 && size + 1 < CAPACITY) memmove(body + at + 1, body + at, size++ - at);
-            body[at] = next_random(&random) % 4 == 0 ? (char)next_random(&random) : letters[next_random(&random) % (sizeof letters - 1)];
-        }
-        if (next_random(&random) % 4 == 0) size = next_random(&random) % (size + 1);
+        size = mutate_letters(letters, &random, body, size, CAPACITY);
         check(body, size, &random);
     }
     assert_true(complete > 1000 && refused > 1000 && open_ended > 1000);

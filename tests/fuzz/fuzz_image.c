@@ -16,15 +16,9 @@
 #include "base/utf8.h"
 #include "image/exif.h"
 #include "image/image.h"
+#include "mutate.h"
 
 enum { SIDE = 24, ROUNDS = 6000 };
-
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
 
 static void check_error(const error *e) {
     if (e->code != ERROR_INVALID && e->code != ERROR_UNSUPPORTED && e->code != ERROR_TOO_LARGE) fail_msg("%s: %s", error_code_name(e->code), e->text);
@@ -38,8 +32,7 @@ static void check(const uint8_t *bytes, size_t size) {
     image i;
     buffer text = {0};
     error e = {0};
-    uint8_t *exact = malloc(size > 0 ? size : 1); /* so that a sanitizer sees one byte too many */
-    memcpy(exact, bytes, size);
+    uint8_t *exact = exact_copy(bytes, size);
     bool probed = image_probe(exact, size, &info, &e);
     if (!probed) check_error(&e);
     else assert_true(info.width >= 1 && info.height >= 1 && (long long)info.width * info.height <= IMAGE_MAX_PIXELS);

@@ -9,6 +9,7 @@
 
 #include "base/utf8.h"
 #include "server/multipart.h"
+#include "mutate.h"
 
 enum { ROUNDS = 200000, CAPACITY = 512 };
 
@@ -18,21 +19,13 @@ static const char *const seeds[] = {
     "Content-Type: image/png\r\n\r\nbytes\r\n--x\r\n\r\nmore\r\n--x--\r\n",
     "preamble\r\n--a b\r\ncontent-disposition:form-data;name=a;filename=\"b\\\"\\\\\"\r\n\r\n\r\n--a b--", "--x\r\n\r\n--x\r\n\r\n--x--", ""};
 
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
-
 static int complete, refused;
 
 static void check(const char *type, const char *bytes, size_t size) {
     multipart m;
     multipart_part p;
     error e = {0};
-    char *body = malloc(size > 0 ? size : 1); /* exact, so that a sanitizer sees one byte too many */
-    memcpy(body, bytes, size);
+    char *body = exact_copy(bytes, size);
     const char *behind = body;
     bool ok = multipart_open(type, body, size, &m, &e);
     for (int parts = 0; ok && multipart_next(&m, &p); parts++) {
@@ -57,14 +50,9 @@ static void forms_do_no_harm(void **state) {
     for (int round = 0; round < ROUNDS; round++) {
         const char *seed = seeds[next_random(&random) % 4], *type = types[next_random(&random) % 16 == 0 ? 2 : next_random(&random) % 2];
         char body[CAPACITY], mutated[64];
-        size_t size = strlen(seed), changes = next_random(&random) % 4;
+        size_t size = strlen(seed);
         memcpy(body, seed, size);
-        for (size_t n = 0; n < changes && size > 0; n++) {
-            size_t at = next_random(&random) % size;
-            if (next_random(&random) % 3 == 0 && size + 1 < CAPACITY) memmove(body + at + 1, body + at, size++ - at);
-            body[at] = next_random(&random) % 4 == 0 ? (char)next_random(&random) : letters[next_random(&random) % (sizeof letters - 1)];
-        }
-        if (next_random(&random) % 4 == 0) size = next_random(&random) % (size + 1);
+        size = mutate_letters(letters, &random, body, size, CAPACITY);
         check(type, body, size);
         strcpy(mutated, type);
         if (round % 4 == 0) mutated[next_random(&random) % strlen(type)] = (char)(next_random(&random) % 127 + 1);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "weights/safetensors.h"
+#include "mutate.h"
 
 enum { ROUNDS = 60000, CAPACITY = 4096, DATA_BYTES = 48 };
 
@@ -33,13 +34,6 @@ typedef struct image {
     size_t size;
     uint64_t header; /* its length as built, before mutation */
 } image;
-
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
 
 static size_t below(uint64_t *state, size_t bound) { return bound > 0 ? (size_t)(next_random(state) % bound) : 0; }
 

@@ -12,14 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/task_message.h"
-
-/* xorshift64*: the same inputs in every run. */
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
+#include "mutate.h"
 
 static int open_descriptors(void) {
     DIR *d = opendir("/proc/self/fd");

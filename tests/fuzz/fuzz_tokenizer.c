@@ -16,18 +16,11 @@
 #include "text/charsmap.h"
 #include "text/spiece.h"
 #include "text/tokenizer.h"
+#include "mutate.h"
 
 enum { PATH = 1024, LENGTH = 48, MAX_CHANGES = 8 };
 
 typedef bool (*loader)(const char *folder, tokenizer **out, error *e);
-
-/* xorshift64*: the same inputs in every run. */
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 2685821657736338717ULL;
-}
 
 static void join(char *path, const char *folder, const char *name) {
     if ((size_t)snprintf(path, PATH, "%.500s/%.500s", folder, name) >= PATH) fail_msg("%s/%s: path too long", folder, name);
@@ -66,13 +59,11 @@ static void check_complaint(const error *e) {
     if (e->text[0] == '\0' || !utf8_valid(e->text, strlen(e->text), NULL)) fail_msg("a complaint that is empty or no text");
 }
 
-/* Encodes a prompt, from a block of exactly its size so that reading past it is seen. Returns whether it was taken. */
+/* Encodes a prompt. Returns whether it was taken. */
 static bool check_prompt(const tokenizer *t, uint64_t *random) {
     char made[512];
     size_t size = random_prompt(random, made, sizeof made), used = 0, length = 2 + next_random(random) % (LENGTH - 1);
-    char *text = malloc(size > 0 ? size : 1);
-    assert_non_null(text);
-    memcpy(text, made, size);
+    char *text = exact_copy(made, size);
     int32_t ids[LENGTH + 1];
     for (size_t i = 0; i <= LENGTH; i++) ids[i] = -7;
     error e = {0};
