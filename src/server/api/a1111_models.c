@@ -1,12 +1,12 @@
 #include "server/api/a1111_models.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "server/answer.h"
 #include "server/api/a1111_errors.h"
+#include "server/command_waits.h"
 #include "server/engine_care.h"
 #include "server/services.h"
 
@@ -79,47 +79,20 @@ void a1111_refresh_models(services *s, http_exchange *x, const char *id) {
 
 /* --- commands --- */
 
-/* A request that waits for the engine's answer to its command. */
-typedef struct pending {
-    services *services;
-    http_exchange *exchange;
-    uint64_t command;
-} pending;
-
-static void answered(void *context, const engine_answer *a) {
-    http_exchange *x = ((pending *)context)->exchange;
-    free(context);
+static void answered(services *s, http_exchange *x, engine_message_kind kind, const char *model, const engine_answer *a) {
+    (void)s, (void)kind, (void)model;
     if (a->ok) answer_text(x, 200, "application/json", "{}");
     else a1111_answer_error(x, a->fault.code == ERROR_NOT_FOUND ? 500 : a->fault.code == ERROR_BUSY ? 503 : 0, &a->fault);
 }
 
-static void left(void *context, http_exchange *x) {
-    pending *p = context;
-    (void)x;
-    dispatch_forget_command(p->services->dispatch, p->command);
-    free(p);
-}
-
 static void command(services *s, http_exchange *x, engine_message_kind kind, const engine_model_name *model) {
     error why = {0};
-    pending *p = calloc(1, sizeof *p);
-    if (p == NULL) {
-        error_no_memory(&why, "a command", sizeof *p);
-        a1111_answer_error(x, 0, &why);
-        return;
-    }
-    *p = (pending){.services = s, .exchange = x};
-    http_when_left(x, left, p);
-    if (dispatch_command(s->dispatch, kind, model, answered, p, &p->command, &why)) return;
-    http_when_left(x, NULL, NULL);
-    free(p);
-    a1111_answer_error(x, why.code == ERROR_BUSY ? 503 : 0, &why);
+    if (!command_give(s, x, kind, model, answered, &why)) a1111_answer_error(x, why.code == ERROR_BUSY ? 503 : 0, &why);
 }
 
 void a1111_unload_model(services *s, http_exchange *x, const char *id) {
     (void)id;
-    /* An engine that is stopped holds nothing: none is started to say so. */
-    if (strcmp(dispatch_engine_state(s->dispatch), "stopped") == 0) answer_text(x, 200, "application/json", "{}");
+    if (command_holds_nothing(s)) answer_text(x, 200, "application/json", "{}");
     else command(s, x, MESSAGE_CLEANUP, NULL);
 }
 

@@ -1,10 +1,10 @@
 #include "server/api/native_models.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "server/answer.h"
 #include "server/api/native_body.h"
+#include "server/command_waits.h"
 #include "server/engine_care.h"
 #include "server/model_document.h"
 #include "server/problem.h"
@@ -29,15 +29,6 @@ void native_get_models(services *s, http_exchange *x, const char *id) {
 }
 
 /* --- commands --- */
-
-/* A request that waits for the engine's answer to its command. */
-typedef struct pending {
-    services *services;
-    http_exchange *exchange;
-    engine_message_kind kind;
-    char model[MODEL_NAME_BYTES];
-    uint64_t command;
-} pending;
 
 static void answer_freed(http_exchange *x, const engine_answer *a) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -65,43 +56,20 @@ static void answer_loaded(services *s, http_exchange *x, const char *model, cons
     answer_json(x, 200, NULL, doc);
 }
 
-static void answered(void *context, const engine_answer *a) {
-    pending *p = context;
-    pending was = *p;
+static void answered(services *s, http_exchange *x, engine_message_kind kind, const char *model, const engine_answer *a) {
     static const engine_answer nothing = {.ok = true};
-    free(p);
     /* What is not there has been unloaded. */
-    if (was.kind == MESSAGE_UNLOAD && !a->ok && a->fault.code == ERROR_NOT_FOUND) a = &nothing;
+    if (kind == MESSAGE_UNLOAD && !a->ok && a->fault.code == ERROR_NOT_FOUND) a = &nothing;
     /* A file that is gone here is no fault of the address. */
-    int status = a->fault.code == ERROR_NOT_FOUND ? 500 : a->fault.code == ERROR_BUSY ? (was.kind == MESSAGE_UNLOAD ? 409 : 503) : 0;
-    if (!a->ok) problem_answer(was.exchange, status, &a->fault);
-    else if (was.kind == MESSAGE_LOAD) answer_loaded(was.services, was.exchange, was.model, a);
-    else answer_freed(was.exchange, a);
+    int status = a->fault.code == ERROR_NOT_FOUND ? 500 : a->fault.code == ERROR_BUSY ? (kind == MESSAGE_UNLOAD ? 409 : 503) : 0;
+    if (!a->ok) problem_answer(x, status, &a->fault);
+    else if (kind == MESSAGE_LOAD) answer_loaded(s, x, model, a);
+    else answer_freed(x, a);
 }
 
-static void left(void *context, http_exchange *x) {
-    pending *p = context;
-    (void)x;
-    dispatch_forget_command(p->services->dispatch, p->command);
-    free(p);
-}
-
-/* Gives the command; its answer answers the request. */
 static void command(services *s, http_exchange *x, engine_message_kind kind, const engine_model_name *model) {
     error why = {0};
-    pending *p = calloc(1, sizeof *p);
-    if (p == NULL) {
-        error_no_memory(&why, "a command", sizeof *p);
-        problem_answer(x, 0, &why);
-        return;
-    }
-    *p = (pending){.services = s, .exchange = x, .kind = kind};
-    if (model != NULL) memcpy(p->model, model->model, sizeof p->model);
-    http_when_left(x, left, p);
-    if (dispatch_command(s->dispatch, kind, model, answered, p, &p->command, &why)) return;
-    http_when_left(x, NULL, NULL);
-    free(p);
-    problem_answer(x, why.code == ERROR_BUSY ? 503 : 0, &why);
+    if (!command_give(s, x, kind, model, answered, &why)) problem_answer(x, why.code == ERROR_BUSY ? 503 : 0, &why);
 }
 
 /* --- reading requests --- */
@@ -157,14 +125,11 @@ void native_preload_model(services *s, http_exchange *x, const char *id) {
     answer_json(x, 202, NULL, doc);
 }
 
-/* An engine that is stopped holds nothing: none is started to say so. */
-static bool holds_nothing(const services *s) { return strcmp(dispatch_engine_state(s->dispatch), "stopped") == 0; }
-
 void native_unload_model(services *s, http_exchange *x, const char *id) {
     engine_model_name model;
     static const engine_answer nothing = {.ok = true};
     if (!read_model(s, x, id, "", &model)) return;
-    if (holds_nothing(s)) answer_freed(x, &nothing);
+    if (command_holds_nothing(s)) answer_freed(x, &nothing);
     else command(s, x, MESSAGE_UNLOAD, &model);
 }
 
@@ -183,6 +148,6 @@ void native_cleanup(services *s, http_exchange *x, const char *id) {
             return;
         }
     }
-    if (holds_nothing(s)) answer_freed(x, &nothing);
+    if (command_holds_nothing(s)) answer_freed(x, &nothing);
     else command(s, x, MESSAGE_CLEANUP, NULL);
 }
