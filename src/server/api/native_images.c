@@ -8,11 +8,11 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "server/answer.h"
+#include "server/api/native_tagged.h"
 #include "server/input_holds.h"
 #include "server/multipart.h"
 #include "server/owner.h"
 #include "server/problem.h"
-#include "server/renditions.h"
 #include "server/services.h"
 #include "server/task_document.h"
 
@@ -248,24 +248,6 @@ static bool find_path(const services *s, const http_exchange *x, const char *id,
     return i != NULL ? input_store_path(s->inputs, i, path, e) : picture_store_path(s->pictures, id, path, e);
 }
 
-/* What is stored under an id never changes, so the id, and what it is turned into, is tag enough. */
-enum { TAG_BYTES = INPUT_ID_BYTES + 16 };
-
-static void add_cache_headers(http_exchange *x, const char *tag) {
-    http_add_header(x, "etag", tag);
-    http_add_header(x, "cache-control", "private, max-age=31536000, immutable");
-    http_add_header(x, "x-content-type-options", "nosniff"); /* strangers' bytes: a picture, and never a page */
-}
-
-/* True when the client has it already, and was told so. */
-static bool answer_unchanged(http_exchange *x, const char *tag) {
-    const char *had = http_header(x, "if-none-match");
-    if (had == NULL || (strcmp(had, "*") != 0 && strstr(had, tag) == NULL)) return false;
-    add_cache_headers(x, tag);
-    answer_empty(x, 304);
-    return true;
-}
-
 /* What ?format= and ?quality= ask for; *converted: anything. */
 static bool read_conversion(const http_exchange *x, image_format stored, bool *converted, transcode *out, error *e) {
     const char *format = http_query(x, "format"), *quality = http_query(x, "quality");
@@ -283,56 +265,24 @@ static bool read_conversion(const http_exchange *x, image_format stored, bool *c
     return true;
 }
 
-typedef struct conversion {
-    char tag[TAG_BYTES];
-    image_format format;
-} conversion;
-
-static void answer_converted(services *s, http_exchange *x, buffer *files, int count, const error *why, void *context) {
-    conversion *c = context;
-    http_body body = {0};
-    error fault;
-    (void)s, (void)count;
-    if (x != NULL && files == NULL) {
-        problem_answer(x, 0, why);
-    } else if (x != NULL && !http_body_add(&body, &files[0], &fault)) {
-        problem_answer(x, 0, &fault);
-    } else if (x != NULL) {
-        add_cache_headers(x, c->tag);
-        http_respond(x, 200, image_format_type(c->format), &body);
-    }
-    free(c);
-}
-
-static void convert(services *s, http_exchange *x, const char *id, const transcode *job) {
-    conversion *c = calloc(1, sizeof *c);
-    error why = {0};
-    if (c == NULL) {
-        error_no_memory(&why, "a picture's conversion", sizeof *c);
-        problem_answer(x, 0, &why);
-        return;
-    }
-    c->format = job->format;
-    snprintf(c->tag, sizeof c->tag, "\"%s.%s-%d\"", id, image_format_name(job->format), job->quality);
-    if (!answer_unchanged(x, c->tag)) {
-        if (renditions_add(s, x, job, 1, answer_converted, c, &why)) return;
-        problem_answer(x, 0, &why);
-    }
-    free(c);
+static void answer_converted(services *s, http_exchange *x, const char *id, const transcode *job) {
+    native_tag tag = {.lasts = true};
+    snprintf(tag.text, sizeof tag.text, "\"%s.%s-%d\"", id, image_format_name(job->format), job->quality);
+    if (!native_tag_answer_had(x, &tag)) native_tag_answer_made(s, x, job, &tag);
 }
 
 static void answer_stored(http_exchange *x, const char *id, const char *path, image_format format) {
-    char tag[TAG_BYTES];
+    native_tag tag = {.lasts = true};
     error why = {0};
     http_body body = {0};
-    snprintf(tag, sizeof tag, "\"%s\"", id);
+    snprintf(tag.text, sizeof tag.text, "\"%s\"", id);
     if (!http_body_add_file(&body, path, false, &why)) {
         if (why.code == ERROR_NOT_FOUND) answer_no_image(x, id);
         else problem_answer(x, 0, &why);
-    } else if (answer_unchanged(x, tag)) {
+    } else if (native_tag_answer_had(x, &tag)) {
         http_body_free(&body);
     } else {
-        add_cache_headers(x, tag);
+        native_tag_add(x, &tag);
         http_respond(x, 200, image_format_type(format), &body);
     }
 }
@@ -350,7 +300,7 @@ void native_get_image(services *s, http_exchange *x, const char *id) {
     } else if (!read_conversion(x, format, &converted, &job, &why)) {
         problem_answer(x, 0, &why);
     } else if (converted) {
-        convert(s, x, id, &job);
+        answer_converted(s, x, id, &job);
     } else {
         answer_stored(x, id, path, format);
     }
