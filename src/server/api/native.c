@@ -244,26 +244,21 @@ static void get_events(services *s, http_exchange *x, const char *id) {
 
 /* --- GET /api/tasks --- */
 
-static bool read_list_query(const http_exchange *x, bool *filtered, task_status *status, long *limit, error *e) {
-    const char *wanted = http_query(x, "status"), *count = http_query(x, "limit");
+static bool read_list_query(const http_exchange *x, bool *filtered, task_status *status, int *limit, error *e) {
+    const char *wanted = http_query(x, "status");
     *filtered = wanted != NULL;
     *limit = LIST_DEFAULT;
     if (wanted != NULL && !task_status_parse(wanted, status))
         return error_field(e, ERROR_INVALID, "status",
                            "'%.32s' is no status: it must be queued, loading, running, completed, failed or cancelled", wanted);
-    if (count == NULL) return true;
-    char *end;
-    *limit = strtol(count, &end, 10);
-    if (count[0] < '0' || count[0] > '9' || *end != '\0' || *limit < 1 || *limit > LIST_MAX)
-        return error_field(e, ERROR_INVALID, "limit", "'%.32s' is no limit: it must be from 1 to %d", count, LIST_MAX);
-    return true;
+    return native_read_number(x, "limit", LIST_MAX, limit, e);
 }
 
 static void list_tasks(services *s, http_exchange *x, const char *id) {
     (void)id;
     bool filtered;
     task_status status = TASK_QUEUED;
-    long limit;
+    int limit;
     error why = {0};
     if (!read_list_query(x, &filtered, &status, &limit, &why)) {
         problem_answer(x, 0, &why);

@@ -1,5 +1,7 @@
 #include "server/api/native_body.h"
 
+#include <stdlib.h>
+
 #include "server/problem.h"
 
 bool native_read_body(http_exchange *x, json_document *doc) {
@@ -14,4 +16,15 @@ bool native_read_body(http_exchange *x, json_document *doc) {
     error_set(&why, ERROR_INVALID, "the request body must be a JSON object");
     problem_answer(x, 422, &why);
     return false;
+}
+
+bool native_read_number(const http_exchange *x, const char *name, int most, int *out, error *e) {
+    const char *text = http_query(x, name);
+    char *end;
+    if (text == NULL) return true;
+    long n = strtol(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || n < 1 || n > most)
+        return error_field(e, ERROR_INVALID, name, "'%.32s' is no %s: it must be from 1 to %d", text, name, most);
+    *out = (int)n;
+    return true;
 }

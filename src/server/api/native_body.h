@@ -1,4 +1,4 @@
-/* A request's body as the native API takes it. */
+/* A request's body and query as the native API takes them. */
 #ifndef IMAGINED_SERVER_API_NATIVE_BODY_H
 #define IMAGINED_SERVER_API_NATIVE_BODY_H
 
@@ -7,5 +7,8 @@
 
 /* Parses the body, which must be an object; answers and returns false otherwise. The document is yours: json_document_free. */
 bool native_read_body(http_exchange *x, json_document *doc);
+
+/* The query's `name` as a number from 1 to `most`; where there is none *out stays as it is. */
+bool native_read_number(const http_exchange *x, const char *name, int most, int *out, error *e);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "server/answer.h"
+#include "server/api/native_body.h"
 #include "server/api/native_tagged.h"
 #include "server/input_holds.h"
 #include "server/multipart.h"
@@ -134,7 +135,7 @@ typedef struct listing {
     int index;
     size_t input; /* the next input */
     bool pictures, inputs; /* which kinds are wanted */
-    long left;
+    int left;
     place last, from; /* the last that was listed; only what stands behind `from` is */
 } listing;
 
@@ -199,14 +200,13 @@ static bool list_further(listing *l, yyjson_mut_doc *doc, yyjson_mut_val *list) 
 }
 
 static bool read_list_query(const http_exchange *x, listing *l, error *e) {
-    const char *kind = http_query(x, "kind"), *count = http_query(x, "limit"), *before = http_query(x, "before");
+    const char *kind = http_query(x, "kind"), *before = http_query(x, "before");
     char *end;
     l->pictures = kind == NULL || strcmp(kind, "picture") == 0;
     l->inputs = kind == NULL || strcmp(kind, "input") == 0;
     if (!l->pictures && !l->inputs) return error_field(e, ERROR_INVALID, "kind", "'%.32s' is no kind: it must be picture or input", kind);
-    l->left = count != NULL ? strtol(count, &end, 10) : LIST_DEFAULT;
-    if (count != NULL && (count[0] < '0' || count[0] > '9' || *end != '\0' || l->left < 1 || l->left > LIST_MAX))
-        return error_field(e, ERROR_INVALID, "limit", "'%.32s' is no limit: it must be from 1 to %d", count, LIST_MAX);
+    l->left = LIST_DEFAULT;
+    if (!native_read_number(x, "limit", LIST_MAX, &l->left, e)) return false;
     l->from = (place){.ms = INT64_MAX};
     if (before == NULL) return true;
     l->from.ms = strtoll(before, &end, 10);
@@ -250,19 +250,13 @@ static bool find_path(const services *s, const http_exchange *x, const char *id,
 
 /* What ?format= and ?quality= ask for; *converted: anything. */
 static bool read_conversion(const http_exchange *x, image_format stored, bool *converted, transcode *out, error *e) {
-    const char *format = http_query(x, "format"), *quality = http_query(x, "quality");
-    char *end;
+    const char *format = http_query(x, "format");
     out->format = stored;
     out->quality = TRANSCODE_QUALITY;
-    *converted = format != NULL || quality != NULL;
+    *converted = format != NULL || http_query(x, "quality") != NULL;
     if (format != NULL && !image_format_parse(format, &out->format))
         return error_field(e, ERROR_INVALID, "format", "'%.32s' is no format: it must be png, jpeg or webp", format);
-    if (quality == NULL) return true;
-    long n = strtol(quality, &end, 10);
-    if (quality[0] < '0' || quality[0] > '9' || *end != '\0' || n < 1 || n > 100)
-        return error_field(e, ERROR_INVALID, "quality", "'%.32s' is no quality: it must be from 1 to 100", quality);
-    out->quality = (int)n;
-    return true;
+    return native_read_number(x, "quality", 100, &out->quality, e);
 }
 
 static void answer_converted(services *s, http_exchange *x, const char *id, const transcode *job) {
