@@ -8,25 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "server/answer.h"
 #include "server/intake.h"
-#include "server/services.h"
+#include "upload_server.h"
 
 enum { PICTURES = 4 };
 
 typedef struct fixture {
-    char folder[64];
-    services services;
-    loop *loop;
-    http_server *http;
+    upload_server server;
     buffer files[PICTURES]; /* of widths 40, 41, … */
     buffer none;            /* no picture */
-    int port;
     bool stop_at_once; /* the loop ends with the first request */
     int dones, left;   /* calls of `brought`; those without an exchange */
 } fixture;
@@ -36,7 +31,7 @@ static void brought(struct services *s, http_exchange *x, const input *pictures,
     fixture *f = context;
     f->dones++;
     f->left += x == NULL;
-    assert_ptr_equal(s, &f->services);
+    assert_ptr_equal(s, &f->server.services);
     assert_true((pictures == NULL) == (why != NULL));
     if (why != NULL) assert_int_equal(count, 0);
     if (x == NULL) return;
@@ -55,7 +50,7 @@ static void handle(void *context, http_exchange *x) {
     const char *path = http_path(x) + 1;
     error e = {0};
     if (strcmp(path, "stop") == 0) {
-        loop_stop(f->loop);
+        loop_stop(f->server.loop);
         answer_empty(x, 204);
         return;
     }
@@ -66,38 +61,18 @@ static void handle(void *context, http_exchange *x) {
         buffer_append(&pictures[i], file->data, file->size);
     }
     int before = f->dones;
-    bool ok = intake_add(&f->services, x, pictures, count, brought, f, &e);
+    bool ok = intake_add(&f->server.services, x, pictures, count, brought, f, &e);
     for (int i = 0; i < count; i++) assert_null(pictures[i].data); /* taken, whatever happened */
     free(pictures);
     if (!ok) assert_int_equal(f->dones, before);
     if (!ok) answer_text(x, e.code == ERROR_TOO_LARGE ? 413 : 503, "text/plain", e.text);
-    if (f->stop_at_once) loop_stop(f->loop);
-}
-
-static void refuse(void *context, http_exchange *x, int status, const error *why) {
-    (void)context;
-    answer_text(x, status, "text/plain", why->text);
-}
-
-static void make_file(int width, int height, buffer *out) {
-    image i;
-    error e;
-    assert_true(image_new(width, height, 3, &i, &e));
-    memset(i.pixels, width, (size_t)width * (size_t)height * 3);
-    assert_true(image_encode(&i, IMAGE_PNG, 80, NULL, out, &e));
-    image_free(&i);
+    if (f->stop_at_once) loop_stop(f->server.loop);
 }
 
 static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
-    error e;
-    snprintf(f->folder, sizeof f->folder, "/tmp/imagined-test-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    assert_true(loop_new(&f->loop, &e) && http_server_new(f->loop, "127.0.0.1:0", handle, refuse, f, &f->http, &e));
-    assert_true(input_store_new(f->folder, &f->services.inputs, &e));
-    assert_true(uploads_new(f->loop, &f->services, &(input_limits){0}, &f->services.uploads, &e));
-    f->port = atoi(strrchr(http_server_address(f->http), ':') + 1);
-    for (int n = 0; n < PICTURES; n++) make_file(40 + n, 30, &f->files[n]);
+    upload_server_start(&f->server, handle, f);
+    for (int n = 0; n < PICTURES; n++) upload_picture(40 + n, 30, IMAGE_PNG, &f->files[n]);
     buffer_append_text(&f->none, "no picture");
     *state = f;
     return 0;
@@ -105,26 +80,11 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     fixture *f = *state;
-    char command[128];
-    http_server_free(f->http);
-    uploads_free(f->services.uploads);
-    input_store_free(f->services.inputs);
-    loop_free(f->loop);
+    int result = upload_server_free(&f->server);
     for (int n = 0; n < PICTURES; n++) buffer_free(&f->files[n]);
     buffer_free(&f->none);
-    snprintf(command, sizeof command, "rm -rf '%s'", f->folder);
     free(f);
-    return system(command);
-}
-
-static int send_request(int port, const char *path) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    char head[160];
-    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(s, (struct sockaddr *)&to, sizeof to), 0);
-    int n = snprintf(head, sizeof head, "POST /%s HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", path);
-    assert_int_equal(send(s, head, (size_t)n, MSG_NOSIGNAL), n);
-    return s;
+    return result;
 }
 
 enum { REQUESTS = 3 };
@@ -143,21 +103,21 @@ static void *ask(void *context) {
     client *c = context;
     for (int i = 0; i < REQUESTS && c->paths[i] != NULL; i++) {
         char *answer = c->answers[i];
-        int s = send_request(c->f->port, c->paths[i]);
+        int s = upload_server_post(&c->f->server, c->paths[i], &(buffer){0});
         size_t got = 0, room = sizeof c->answers[i] - 1;
         for (ssize_t n; !(c->leaves && i == 0) && got < room && (n = recv(s, answer + got, room - got, 0)) > 0;) got += (size_t)n;
         answer[got] = '\0';
         c->statuses[i] = got > 0 ? atoi(answer + strlen("HTTP/1.1 ")) : 0;
         close(s);
     }
-    close(send_request(c->f->port, "stop"));
+    close(upload_server_post(&c->f->server, "stop", &(buffer){0}));
     return NULL;
 }
 
 static void run(fixture *f, client *c) {
     c->f = f;
     assert_int_equal(pthread_create(&c->thread, NULL, ask, c), 0);
-    loop_run(f->loop);
+    loop_run(f->server.loop);
     pthread_join(c->thread, NULL);
 }
 
@@ -172,7 +132,7 @@ static void all_are_stored_in_their_order(void **state) {
     run(f, &c);
     assert_int_equal(c.statuses[0], 200);
     assert_string_equal(body_of(&c, 0), "43 41 42 40 ");
-    assert_int_equal(input_store_count(f->services.inputs), 4);
+    assert_int_equal(input_store_count(f->server.services.inputs), 4);
     assert_int_equal(f->dones, 1);
 }
 
@@ -189,7 +149,7 @@ static void as_many_as_are_allowed(void **state) {
     assert_int_equal(c.statuses[1], 413);
     assert_non_null(strstr(body_of(&c, 1), "19 pictures"));
     assert_int_equal(f->dones, 1);
-    assert_int_equal(input_store_count(f->services.inputs), 1);
+    assert_int_equal(input_store_count(f->server.services.inputs), 1);
 }
 
 static void one_that_is_refused_stops_it(void **state) {
@@ -200,15 +160,15 @@ static void one_that_is_refused_stops_it(void **state) {
     assert_int_equal(c.statuses[1], 422);
     assert_int_not_equal(strlen(body_of(&c, 0)), 0);
     assert_int_equal(f->dones, 2);
-    assert_int_equal(input_store_count(f->services.inputs), 2); /* those before; that behind it never came to be */
+    assert_int_equal(input_store_count(f->server.services.inputs), 2); /* those before; that behind it never came to be */
 }
 
 /* What is kept is bounded, and nobody holds the first while the second is stored. */
 static void those_that_found_no_room_beside_each_other_are_an_error(void **state) {
     fixture *f = *state;
     error e;
-    uploads_free(f->services.uploads);
-    assert_true(uploads_new(f->loop, &f->services, &(input_limits){.bytes = f->files[0].size + f->files[1].size - 1}, &f->services.uploads, &e));
+    uploads_free(f->server.services.uploads);
+    assert_true(uploads_new(f->server.loop, &f->server.services, &(input_limits){.bytes = f->files[0].size + f->files[1].size - 1}, &f->server.services.uploads, &e));
     client c = {.paths = {"01", "00"}};
     run(f, &c);
     assert_int_equal(c.statuses[0], 422);
@@ -232,7 +192,7 @@ static void a_client_that_leaves_midway_is_not_waited_for(void **state) {
     char path[INTAKE_MAX + 1];
     for (int n = 0; n < PICTURES; n++) {
         buffer_free(&f->files[n]);
-        make_file(1500 + n, 1000, &f->files[n]);
+        upload_picture(1500 + n, 1000, IMAGE_PNG, &f->files[n]);
     }
     for (int i = 0; i < INTAKE_MAX; i++) path[i] = (char)('0' + i % PICTURES);
     path[INTAKE_MAX] = '\0';
@@ -248,13 +208,10 @@ static void a_client_that_leaves_midway_is_not_waited_for(void **state) {
 static void the_servers_end_tells_once(void **state) {
     fixture *f = *state;
     f->stop_at_once = true;
-    int s = send_request(f->port, "0123");
-    loop_run(f->loop);
+    int s = upload_server_post(&f->server, "0123", &(buffer){0});
+    loop_run(f->server.loop);
     assert_int_equal(f->dones, 0);
-    http_server_free(f->http);
-    f->http = NULL;
-    uploads_free(f->services.uploads);
-    f->services.uploads = NULL;
+    upload_server_end(&f->server);
     assert_int_equal(f->dones, 1);
     assert_int_equal(f->left, 1);
     close(s);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -17,7 +16,7 @@
 #include "base/base64.h"
 #include "server/answer.h"
 #include "server/intake.h"
-#include "server/services.h"
+#include "upload_server.h"
 
 enum { CLIENTS = 4, EACH = 12, PICTURES = 5 };
 
@@ -27,13 +26,10 @@ static struct {
 } looks;
 
 typedef struct fixture {
-    char folder[64];
-    services services;
-    loop *loop;
-    http_server *http;
+    upload_server server;
     buffer files[PICTURES + 1]; /* the last is none */
     buffer texts[PICTURES + 1]; /* the same in base 64, as data: URLs */
-    int port, stop_after;       /* so many uploads */
+    int stop_after;             /* so many uploads */
     int taken, stored, refused; /* the loop's */
     atomic_int heard;           /* answers that clients got */
 } fixture;
@@ -63,40 +59,23 @@ static void handle(void *context, http_exchange *x) {
     buffer body;
     error e = {0};
     if (strcmp(http_path(x), "/stop") == 0) {
-        loop_stop(f->loop);
+        loop_stop(f->server.loop);
         answer_empty(x, 204);
         return;
     }
     http_take_request_body(x, &body);
     size_t size = body.size;
-    if (strcmp(http_path(x), "/look") == 0) assert_true(uploads_look(f->services.uploads, x, &body, intake_from_base64, looked, &e));
-    else if (strcmp(http_path(x), "/base64") == 0) assert_true(uploads_add_prepared(f->services.uploads, x, &body, intake_from_base64, answer, f, &e));
-    else assert_true(uploads_add(f->services.uploads, x, &body, 0, size, answer, f, &e));
+    if (strcmp(http_path(x), "/look") == 0) assert_true(uploads_look(f->server.services.uploads, x, &body, intake_from_base64, looked, &e));
+    else if (strcmp(http_path(x), "/base64") == 0) assert_true(uploads_add_prepared(f->server.services.uploads, x, &body, intake_from_base64, answer, f, &e));
+    else assert_true(uploads_add(f->server.services.uploads, x, &body, 0, size, answer, f, &e));
     assert_null(body.data);
-    if (++f->taken == f->stop_after) loop_stop(f->loop);
-}
-
-static void refuse(void *context, http_exchange *x, int status, const error *why) {
-    (void)context;
-    answer_text(x, status, "text/plain", why->text);
+    if (++f->taken == f->stop_after) loop_stop(f->server.loop);
 }
 
 static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
-    error e;
-    snprintf(f->folder, sizeof f->folder, "/tmp/imagined-test-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    assert_true(loop_new(&f->loop, &e) && http_server_new(f->loop, "127.0.0.1:0", handle, refuse, f, &f->http, &e));
-    assert_true(input_store_new(f->folder, &f->services.inputs, &e));
-    assert_true(uploads_new(f->loop, &f->services, &(input_limits){0}, &f->services.uploads, &e));
-    f->port = atoi(strrchr(http_server_address(f->http), ':') + 1);
-    for (int n = 0; n < PICTURES; n++) {
-        image i;
-        assert_true(image_new(40 + n, 30, 3, &i, &e));
-        memset(i.pixels, n, (size_t)(40 + n) * 30 * 3);
-        assert_true(image_encode(&i, (image_format)(n % IMAGE_FORMATS), 80, NULL, &f->files[n], &e));
-        image_free(&i);
-    }
+    upload_server_start(&f->server, handle, f);
+    for (int n = 0; n < PICTURES; n++) upload_picture(40 + n, 30, (image_format)(n % IMAGE_FORMATS), &f->files[n]);
     buffer_append_text(&f->files[PICTURES], "no picture");
     for (int n = 0; n <= PICTURES; n++) {
         buffer_append_text(&f->texts[n], "data:image/png;base64,");
@@ -109,29 +88,19 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     fixture *f = *state;
-    char command[128];
-    http_server_free(f->http);
-    uploads_free(f->services.uploads);
-    input_store_free(f->services.inputs);
-    loop_free(f->loop);
+    int result = upload_server_free(&f->server);
     for (int n = 0; n <= PICTURES; n++) {
         buffer_free(&f->files[n]);
         buffer_free(&f->texts[n]);
     }
-    snprintf(command, sizeof command, "rm -rf '%s'", f->folder);
     free(f);
-    return system(command);
+    return result;
 }
 
 /* Sends a request; gives the status of its answer where it waits for one. */
 static int request(const fixture *f, const char *path, const buffer *body, bool wait) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)f->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    char head[160], text[16] = "";
-    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), status = 0;
-    assert_int_equal(connect(s, (struct sockaddr *)&to, sizeof to), 0);
-    int n = snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %zu\r\n\r\n", path, body->size);
-    assert_int_equal(send(s, head, (size_t)n, MSG_NOSIGNAL), n);
-    if (body->size > 0) assert_int_equal(send(s, body->data, body->size, MSG_NOSIGNAL), body->size);
+    char text[16] = "";
+    int s = upload_server_post(&f->server, path, body), status = 0;
     if (wait && recv(s, text, sizeof text - 1, MSG_WAITALL) == (ssize_t)sizeof text - 1) status = atoi(text + 9);
     close(s);
     return status;
@@ -149,7 +118,7 @@ static void *bring(void *context) {
     for (int k = 0; k < EACH; k++) {
         int n = (c->number + k) % (PICTURES + 1);
         bool text = c->number % 2 == 1;
-        int status = request(c->f, text ? "/base64" : "/", text ? &c->f->texts[n] : &c->f->files[n], !c->leaves);
+        int status = request(c->f, text ? "base64" : "", text ? &c->f->texts[n] : &c->f->files[n], !c->leaves);
         if (!c->leaves && status == (n == PICTURES ? 422 : 201)) atomic_fetch_add(&c->f->heard, 1);
     }
     return NULL;
@@ -163,27 +132,29 @@ static void *bring_all(void *context) {
         pthread_create(&clients[n].thread, NULL, bring, &clients[n]);
     }
     for (int n = 0; n < CLIENTS; n++) pthread_join(clients[n].thread, NULL);
-    request(f, "/stop", &(buffer){0}, true);
+    request(f, "stop", &(buffer){0}, true);
     return NULL;
+}
+
+/* The loop's end closes what is open. */
+static void end_all(fixture *f) {
+    upload_server_end(&f->server);
+    loop_free(f->server.loop);
+    f->server.loop = NULL;
 }
 
 static void each_upload_is_answered_once(void **state) {
     fixture *f = *state;
     pthread_t all;
     assert_int_equal(pthread_create(&all, NULL, bring_all, f), 0);
-    loop_run(f->loop);
-    http_server_free(f->http); /* the last client may still wait for its end */
-    f->http = NULL;
+    loop_run(f->server.loop);
     int expected_refused = 0;
     for (int n = 0; n < CLIENTS; n++)
         for (int k = 0; k < EACH; k++) expected_refused += (n + k) % (PICTURES + 1) == PICTURES;
     assert_int_equal(f->stored + f->refused, CLIENTS * EACH);
     assert_int_equal(f->refused, expected_refused);
-    assert_int_equal(input_store_count(f->services.inputs), PICTURES);
-    uploads_free(f->services.uploads);
-    f->services.uploads = NULL;
-    loop_free(f->loop); /* closes what is open */
-    f->loop = NULL;
+    assert_int_equal(input_store_count(f->server.services.inputs), PICTURES);
+    end_all(f); /* the last client may still wait for its end */
     pthread_join(all, NULL);
     assert_int_equal(atomic_load(&f->heard), CLIENTS * EACH);
 }
@@ -192,10 +163,10 @@ static void *look_at_all(void *context) {
     fixture *f = context;
     buffer none = {0};
     buffer_append_text(&none, "!");
-    assert_int_equal(request(f, "/look", &f->texts[PICTURES], true), 200);
-    assert_int_equal(request(f, "/look", &none, true), 422);
-    request(f, "/look", &f->texts[PICTURES], false);
-    request(f, "/stop", &(buffer){0}, true);
+    assert_int_equal(request(f, "look", &f->texts[PICTURES], true), 200);
+    assert_int_equal(request(f, "look", &none, true), 422);
+    request(f, "look", &f->texts[PICTURES], false);
+    request(f, "stop", &(buffer){0}, true);
     buffer_free(&none);
     return NULL;
 }
@@ -204,17 +175,12 @@ static void what_is_only_looked_at_is_not_stored(void **state) {
     fixture *f = *state;
     pthread_t all;
     assert_int_equal(pthread_create(&all, NULL, look_at_all, f), 0);
-    loop_run(f->loop);
-    http_server_free(f->http);
-    f->http = NULL;
-    uploads_free(f->services.uploads);
-    f->services.uploads = NULL;
-    loop_free(f->loop);
-    f->loop = NULL;
+    loop_run(f->server.loop);
+    end_all(f);
     pthread_join(all, NULL);
     assert_int_equal(looks.refused, 1);
     assert_int_equal(looks.seen + looks.left, 2);
-    assert_int_equal(input_store_count(f->services.inputs), 0);
+    assert_int_equal(input_store_count(f->server.services.inputs), 0);
 }
 
 static void ending_drops_what_waits(void **state) {
@@ -223,7 +189,7 @@ static void ending_drops_what_waits(void **state) {
     client leaving = {.f = f, .number = 0, .leaves = true}, other = {.f = f, .number = 1, .leaves = true};
     assert_int_equal(pthread_create(&leaving.thread, NULL, bring, &leaving), 0);
     assert_int_equal(pthread_create(&other.thread, NULL, bring, &other), 0);
-    loop_run(f->loop);
+    loop_run(f->server.loop);
     pthread_join(leaving.thread, NULL);
     pthread_join(other.thread, NULL);
     assert_true(f->stored + f->refused <= 2 * EACH);
