@@ -1,72 +1,16 @@
-#include "queue/queue_manager.h"
+#include "queue/queue_manager_internal.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "queue/deadlines.h"
-#include "queue/forecast.h"
-#include "queue/lanes.h"
-#include "queue/task_index.h"
-
-enum {
-    MAX_HELD = 64,
-    RETRY_UNKNOWN = 5, /* seconds, while nobody knows how fast the queue moves */
-    RETRY_MAX = 120,
-    FORECAST_MAX_AGE_MS = 1000,
-    FORECAST_WORK_PER_MS = 5000,  /* so that forecasts take a tenth of a processor at most */
-};
-
-/* How fast places in the queue become free. */
-typedef struct departures {
-    double mean_ms; /* between two of them; 0: not known */
-    int64_t last_ms;
-    uint64_t refused; /* clients told to come again, less those who found room since */
-} departures;
-
-/* What positions and estimates are answered from. It changes while the queue does not. */
-typedef struct outlook {
-    forecast forecast;
-    bool stale;
-} outlook;
-
-/* One list of all tasks, newest first; those not final are in `index` as well (as are all), in their lanes, and by their deadlines.
- *
- * Invariants: stats.queued, stats.active and `finished` count the tasks of the list in those states; completed, failed and cancelled count
- * forgotten tasks too. held are the tasks in the engine's hands: active or suspended. A task is among the lanes' heads or behind one iff it `waits`. */
-struct queue_manager {
-    queue_limits limits;
-    policy_settings settings;
-    queue_hooks hooks;
-    task *newest;
-    task_index index;
-    lanes lanes;
-    deadlines deadlines;
-    profile_table *profiles;
-    task *held[MAX_HELD];
-    size_t held_count;
-    task *finished_first, *finished_last; /* in the order of their ends */
-    uint64_t numbers;                     /* given out to submissions and starts */
-    size_t prepared;                      /* tasks that are neither accepted nor discarded */
-    size_t finished;
-    size_t waiting[PRIORITY_LOW + 1];
-    int64_t now_ms; /* the latest time it was told */
-    bool paused, holding;
-    char pause_reason[POLICY_REASON_BYTES], hold_reason[POLICY_REASON_BYTES];
-    departures departures;
-    queue_stats stats;
-    policy_decision decision;
-    outlook *outlook;
-};
-
 /* --- life --- */
 
 bool queue_manager_new(const queue_limits *limits, queue_manager **out, error *e) {
-    if (limits->max_active + limits->max_suspended > MAX_HELD)
+    if (limits->max_active + limits->max_suspended > QUEUE_MAX_HELD)
         return error_set(e, ERROR_INVALID, "%zu tasks at once and %zu suspended are too many: %d together are allowed", limits->max_active,
-                         limits->max_suspended, MAX_HELD);
+                         limits->max_suspended, QUEUE_MAX_HELD);
     queue_manager *q = calloc(1, sizeof *q);
     if (q == NULL) return error_no_memory(e, "the queue", sizeof *q);
     q->limits = *limits;
@@ -109,11 +53,8 @@ void queue_manager_free(queue_manager *q) {
 
 /* --- bookkeeping --- */
 
-/* What the order depends on is another than before. */
-static void disturb(queue_manager *q) { q->outlook->stale = true; }
-
 static void changed(queue_manager *q, task *t) {
-    disturb(q);
+    queue_manager_disturb(q);
     if (q->hooks.changed != NULL) q->hooks.changed(q->hooks.context, t);
 }
 
@@ -122,8 +63,6 @@ static void tick(queue_manager *q, int64_t now_ms) {
 }
 
 static bool held(const task *t) { return task_status_holds_slot(t->status) || t->suspended; }
-
-static bool waits(const task *t) { return t->status == TASK_QUEUED && !t->closing && !(t->suspended && t->cancel_requested); }
 
 static void begin_to_wait(queue_manager *q, task *t) {
     lanes_wait(&q->lanes, t);
@@ -141,25 +80,6 @@ static void let_go(queue_manager *q, const task *t) {
     size_t i = 0;
     while (q->held[i] != t) i++;
     q->held[i] = q->held[--q->held_count];
-}
-
-static void count_departure(queue_manager *q, int64_t now_ms) {
-    departures *d = &q->departures;
-    double gap = (double)(now_ms - d->last_ms);
-    if (d->last_ms != 0 && gap >= 0) d->mean_ms = d->mean_ms > 0 ? d->mean_ms * 0.8 + gap * 0.2 : gap > 1 ? gap : 1;
-    d->last_ms = now_ms;
-    if (d->refused > 0) d->refused--;
-}
-
-int queue_manager_retry_after(queue_manager *q, int64_t now_ms) {
-    departures *d = &q->departures;
-    if (queue_manager_paused(q)) return RETRY_MAX;
-    double turn = (double)++d->refused;
-    if (!(d->mean_ms > 0)) return RETRY_UNKNOWN;
-    /* A queue that has come to a halt is as slow as its halt is long. */
-    double since = (double)(now_ms - d->last_ms), mean = since > d->mean_ms ? since : d->mean_ms;
-    double seconds = mean * turn / 1000.0;
-    return seconds <= 1 ? 1 : seconds >= RETRY_MAX ? RETRY_MAX : (int)(seconds + 0.999);
 }
 
 /* --- tasks come --- */
@@ -248,7 +168,7 @@ bool queue_manager_submit_task(queue_manager *q, const task_request *request, ta
 
 /* --- tasks go --- */
 
-static policy_view view(queue_manager *q, const queue_situation *s, policy_held table[MAX_HELD]) {
+static policy_view view(queue_manager *q, const queue_situation *s, policy_held table[QUEUE_MAX_HELD]) {
     for (size_t i = 0; i < q->held_count; i++) table[i] = lanes_held(q->held[i]);
     const task *due = deadlines_first(&q->deadlines);
     return (policy_view){.settings = q->settings,
@@ -268,7 +188,7 @@ static policy_view view(queue_manager *q, const queue_situation *s, policy_held 
 }
 
 void queue_manager_decide(queue_manager *q, const queue_situation *now, int64_t now_ms, queue_decision *out) {
-    policy_held table[MAX_HELD];
+    policy_held table[QUEUE_MAX_HELD];
     policy_decision *d = &q->decision;
     tick(q, now_ms);
     policy_view v = view(q, now, table);
@@ -304,7 +224,7 @@ int64_t queue_manager_next_deadline(const queue_manager *q) {
 
 static task *next_task(queue_manager *q, uint32_t max_active) {
     const queue_situation ready = {.engine_ready = true};
-    policy_held table[MAX_HELD];
+    policy_held table[QUEUE_MAX_HELD];
     policy_decision d;
     policy_view v = view(q, &ready, table);
     v.settings.max_active = max_active;
@@ -332,7 +252,7 @@ void queue_manager_start(queue_manager *q, task *t, int64_t now_ms) {
     t->place.cancel_owed = t->place.through = false;
     if (!t->place.waited) histogram_add(&q->stats.waits[t->priority], t->metrics.wait_seconds);
     t->place.waited = true;
-    count_departure(q, now_ms);
+    queue_manager_count_departure(q, now_ms);
     changed(q, t);
 }
 
@@ -371,7 +291,7 @@ void queue_manager_resume_task(queue_manager *q, task *t, int64_t now_ms) {
 
 void queue_manager_through(queue_manager *q, task *t) {
     t->place.through = true;
-    disturb(q);
+    queue_manager_disturb(q);
 }
 
 /* From the engine's hands, or from where it waits, to nowhere. */
@@ -380,7 +300,7 @@ static void leave(queue_manager *q, task *t) {
         lanes_stop(&q->lanes, t);
         q->stats.active--;
     } else {
-        if (waits(t)) end_waiting(q, t);
+        if (queue_manager_waits(t)) end_waiting(q, t);
         q->stats.queued--;
     }
     if (held(t)) let_go(q, t);
@@ -450,16 +370,16 @@ bool queue_manager_restore_task(queue_manager *q, task *t, error *e) {
     t->started_ms = 0;
     t->suspended = false;
     add_waiting(q, t);
-    disturb(q);
+    queue_manager_disturb(q);
     return true;
 }
 
 void queue_manager_close(queue_manager *q, task *t, task_status end, const error *why, int64_t now_ms) {
     if (t->closing) return;
     tick(q, now_ms);
-    if (waits(t)) {
+    if (queue_manager_waits(t)) {
         end_waiting(q, t);
-        count_departure(q, now_ms);
+        queue_manager_count_departure(q, now_ms);
     }
     deadlines_remove(&q->deadlines, t);
     t->closing = true;
@@ -529,7 +449,7 @@ bool queue_manager_cancel_task(queue_manager *q, task *t, int64_t now_ms, bool *
         return true;
     }
     if (!t->cancel_requested) {
-        if (waits(t)) end_waiting(q, t); /* suspended: it is not to go on */
+        if (queue_manager_waits(t)) end_waiting(q, t); /* suspended: it is not to go on */
         t->place.cancel_owed = true;
     }
     t->cancel_requested = true;
@@ -546,7 +466,7 @@ bool queue_manager_set_priority(queue_manager *q, task *t, task_priority p, erro
     if (task_status_is_final(t->status))
         return error_set(e, ERROR_INVALID, "task %s is %s already: its priority means nothing any more", t->id,
                          task_status_name(t->status));
-    bool waiting = waits(t);
+    bool waiting = queue_manager_waits(t);
     if (waiting) q->waiting[t->priority]--;
     bool ok = t->priority == p || lanes_set_priority(&q->lanes, t, p, waiting, e);
     if (waiting) q->waiting[t->priority]++;
@@ -556,67 +476,11 @@ bool queue_manager_set_priority(queue_manager *q, task *t, task_priority p, erro
 
 /* --- the queue as a whole --- */
 
-void queue_manager_pause(queue_manager *q, const char *reason) {
-    q->paused = true;
-    snprintf(q->pause_reason, sizeof q->pause_reason, "%s", reason != NULL ? reason : "");
-}
-
-void queue_manager_resume(queue_manager *q) { q->paused = false; }
-
-void queue_manager_hold(queue_manager *q, const char *reason) {
-    q->holding = true;
-    snprintf(q->hold_reason, sizeof q->hold_reason, "%s", reason != NULL ? reason : "");
-}
-
-void queue_manager_release(queue_manager *q) { q->holding = false; }
-bool queue_manager_paused(const queue_manager *q) { return q->paused || q->holding; }
-bool queue_manager_paused_by_operator(const queue_manager *q) { return q->paused; }
-const char *queue_manager_pause_reason(const queue_manager *q) { return q->holding ? q->hold_reason : q->paused ? q->pause_reason : ""; }
-
 void queue_manager_set_loaded(queue_manager *q, const char *const *models, size_t count) {
-    if (lanes_set_loaded(&q->lanes, models, count)) disturb(q);
+    if (lanes_set_loaded(&q->lanes, models, count)) queue_manager_disturb(q);
 }
 
 profile_table *queue_manager_profiles(queue_manager *q) { return q->profiles; }
 task *queue_manager_find(queue_manager *q, const char *id) { return task_index_find(&q->index, id); }
-
-/* A new forecast if this one is out of date, and making it would not keep the server from its work. */
-static void look_ahead(const queue_manager *q, int64_t now_ms) {
-    outlook *o = q->outlook;
-    int64_t age = now_ms - o->forecast.made_ms;
-    bool known = o->forecast.number != 0, due = o->stale || age >= FORECAST_MAX_AGE_MS || age < 0;
-    if (known && (!due || (age >= 0 && (uint64_t)age < o->forecast.work / FORECAST_WORK_PER_MS))) return;
-    o->stale = !forecast_make(&o->forecast, &q->lanes, q->held, q->held_count, &q->settings, q->profiles, now_ms);
-}
-
-size_t queue_manager_position(const queue_manager *q, const task *t) {
-    if (!waits(t)) return 0;
-    look_ahead(q, q->now_ms);
-    if (t->place.forecast == q->outlook->forecast.number && t->place.position > 0) return t->place.position;
-    size_t position = 0; /* it came, or came back, after the forecast */
-    for (int p = 0; p <= (int)t->priority; p++) position += q->waiting[p];
-    return position;
-}
-
-bool queue_manager_eta(const queue_manager *q, const task *t, int64_t now_ms, double *seconds) {
-    bool active = task_status_holds_slot(t->status) && !t->closing;
-    if (!active && (!waits(t) || queue_manager_paused(q))) return false;
-    look_ahead(q, now_ms);
-    const forecast *f = &q->outlook->forecast;
-    if (t->place.forecast != f->number || t->place.end_seconds < 0) return false;
-    *seconds = t->place.end_seconds - (double)(now_ms - f->made_ms) / 1000.0;
-    if (*seconds < 0) *seconds = 0;
-    return true;
-}
-
-policy_rank queue_manager_rank(const queue_manager *q, const task *t, int64_t now_ms) {
-    return policy_rank_of(t->priority, t->created_ms, now_ms, q->settings.age_ms);
-}
-
-queue_stats queue_manager_get_queue_stats(const queue_manager *q) {
-    queue_stats stats = q->stats;
-    for (int p = PRIORITY_URGENT; p <= PRIORITY_LOW; p++) stats.waiting[p] = q->waiting[p];
-    return stats;
-}
 task *queue_manager_first(const queue_manager *q) { return q->newest; }
 task *queue_manager_after(const task *t) { return t->next; }
