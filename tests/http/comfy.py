@@ -1,8 +1,13 @@
-"""ComfyUI graphs for the tests, and a client of its events."""
+"""ComfyUI graphs for the tests, a client of its events, and what else the tests of its API share."""
+import io
 import json
 import uuid
 
+from conftest import until
+from PIL import Image
 from websockets.sync.client import connect
+
+seeds = iter(range(1000, 100000))
 
 
 def titled(graph):
@@ -96,3 +101,46 @@ def submit(server, graph, client=None, path="/prompt", **more):
     document = answer.json()
     assert document["node_errors"] == {}
     return document["prompt_id"]
+
+
+def fresh(text="a fox", **how):
+    """A graph that was not run before."""
+    return text_to_image(text, **{"seed": next(seeds)} | how)
+
+
+def finish(server, prompt_id):
+    return until(lambda: server.get(f"/history/{prompt_id}").json().get(prompt_id))
+
+
+def run(server, graph, **more):
+    return finish(server, submit(server, graph, **more))
+
+
+def outputs(entry):
+    return [image for output in entry["outputs"].values() for image in output["images"]]
+
+
+def view(server, image):
+    return server.get("/view", params=image)
+
+
+def kinds(heard, prompt_id):
+    return [kind for kind, data in heard if data.get("prompt_id") == prompt_id]
+
+
+def png(width=64, height=48, colour=(200, 30, 30, 255)):
+    out = io.BytesIO()
+    Image.new("RGBA", (width, height), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def upload(server, name="brought.png", data=None, path="/upload/image", **fields):
+    return server.post(path, files={"image": (name, data or png(), "image/png")}, data=fields)
+
+
+def refused(server, graph, **more):
+    answer = server.post("/prompt", json={"prompt": graph, **more})
+    assert answer.status_code == 400, answer.text
+    document = answer.json()
+    assert document["error"].keys() == {"type", "message", "details", "extra_info"} and "node_errors" in document
+    return document
