@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from conftest import until
+from pictures import psnr
 
 SIZE = {"width": 64, "height": 64, "precision": "f32"}
 
@@ -38,11 +39,6 @@ def made(server, **fields):
     task = server.finish(server.submit(**SIZE, **fields), 60)
     assert task["status"] == "completed", task
     return task
-
-
-def psnr(a, b):
-    error = np.mean((a - b) ** 2)
-    return 99.0 if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def same(server, task, single, **fields):

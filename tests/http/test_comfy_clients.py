@@ -1,6 +1,5 @@
 """ComfyUI's API with clients of it, unchanged: comfy-cli, comfy-api-simplified, @saintno/comfyui-sdk and @stable-canvas/comfyui-client."""
 import base64
-import io
 import json
 import os
 import subprocess
@@ -11,15 +10,10 @@ from comfy import flux, image_to_image, text_to_image
 from comfy_api_simplified import ComfyApiWrapper, ComfyWorkflowWrapper
 from comfy_api_simplified.exceptions import ComfyApiError
 from node_clients import run_client
-from PIL import Image, ImageChops, ImageStat
+from PIL import ImageChops, ImageStat
+from pictures import opened
 
 COMFY = os.path.join(os.path.dirname(sys.executable), "comfy")
-
-
-def opened(data):
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    return picture
 
 
 # --- comfy-cli ---

@@ -1,5 +1,4 @@
 """The same graphs on another device: Vulkan (Mesa's software rasteriser stands in for a GPU) makes the CPU's picture."""
-import io
 import os
 import pathlib
 import subprocess

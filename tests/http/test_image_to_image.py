@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 from conftest import BINARY, until
 from PIL import Image
+from pictures import psnr
 from test_images import picture, upload
-
-
-def psnr(a, b):
-    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
-    return 99.0 if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def pixels(server, image_id):

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from conftest import until
+from pictures import psnr
 from vulkan import DeviceBytes
 
 MIB = 1 << 20
@@ -20,11 +21,6 @@ def run(server, prompt="a fox on a blue background", **fields):
     if task["status"] == "completed":
         picture = np.asarray(Image.open(io.BytesIO(server.image(task["images"][0]["id"]))).convert("RGB"), np.float64)
     return task, picture
-
-
-def psnr(a, b):
-    error = np.mean((a - b) ** 2)
-    return 99.0 if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def planned(task):

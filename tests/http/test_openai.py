@@ -1,13 +1,12 @@
 """OpenAI's Images API with its official Python client, unchanged: generations, what they are answered with, and what an error becomes. Streams and edits have
 files of their own."""
 import base64
-import io
 import time
 
 import httpx
 import openai
 import pytest
-from PIL import Image
+from pictures import opened
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +18,6 @@ def server(gradients):
 def client(server):
     with openai.OpenAI(base_url=server.url + "/v1", api_key="any", max_retries=0) as c:
         yield c
-
-
-def opened(data):
-    picture = Image.open(io.BytesIO(data if isinstance(data, bytes) else base64.b64decode(data)))
-    picture.load()
-    return picture
 
 
 def settings(picture):

@@ -1,6 +1,5 @@
 """OpenAI's edits and variations with its official Python client: the form's fields become what a generation's would be, and what is no edit is named. (What an
 edit does to a picture: test_openai_model.py.)"""
-import base64
 import hashlib
 import io
 import json
@@ -11,6 +10,7 @@ import openai
 import pytest
 from conftest import until
 from PIL import Image
+from pictures import opened
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,6 @@ def file(width=96, height=64, mode="RGB", format="PNG", colour=0):
     out = io.BytesIO()
     Image.new(mode, (width, height), (colour, 10, 20, 0)[:len(mode)]).save(out, format)
     return out.getvalue()
-
-
-def opened(data):
-    picture = Image.open(io.BytesIO(base64.b64decode(data)))
-    picture.load()
-    return picture
 
 
 def newest(server):

@@ -2,7 +2,6 @@
 that leave."""
 import asyncio
 import base64
-import io
 import json
 import signal
 import socket
@@ -11,7 +10,7 @@ import httpx
 import openai
 import pytest
 from conftest import until
-from PIL import Image
+from pictures import opened
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +22,6 @@ def server(gradients):
 def client(server):
     with openai.OpenAI(base_url=server.url + "/v1", api_key="any", max_retries=0) as c:
         yield c
-
-
-def opened(data):
-    picture = Image.open(io.BytesIO(base64.b64decode(data)))
-    picture.load()
-    return picture
 
 
 def asked(server, **fields):

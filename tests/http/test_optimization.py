@@ -6,6 +6,7 @@ from PIL import Image
 
 import models
 from conftest import until
+from pictures import psnr
 from vulkan import ENVIRONMENT
 
 SMALL = {"seed": 7, "num_inference_steps": 2, "width": 64, "height": 64}
@@ -28,11 +29,6 @@ def add_wide(server):
     for path in models.weight_files(wide):
         models.convert(path, "F32")
     until(lambda: "wide" in server.get("/api/system/models").text)
-
-
-def psnr(a, b):
-    error = np.mean((a - b) ** 2)
-    return 99 if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def test_the_cpu_computes_in_f32_and_says_why(make_server):

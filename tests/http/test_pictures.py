@@ -5,19 +5,14 @@ import json
 import pathlib
 import subprocess
 
-import numpy as np
 import pytest
 from PIL import Image
+from pictures import psnr
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "tests/golden/data/pictures"
 CASES = json.loads((PICTURES / "cases.json").read_text())
 BINARY = ROOT / "build/imagined"
-
-
-def psnr(a, b):
-    error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
-    return 99.0 if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def generate(case, path, *more):

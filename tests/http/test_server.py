@@ -6,11 +6,10 @@ import socket
 import stat
 import subprocess
 import threading
-import time
 
 import httpx
 import pytest
-from conftest import BINARY, until
+from conftest import until
 from PIL import Image
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import models
 from conftest import until
+from pictures import psnr
 from vulkan import DeviceBytes
 
 MIB = 1 << 20
@@ -43,11 +44,6 @@ class Run:
             self.pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.float64)
         assert server.engine_pid() is not None
         server.stop()
-
-
-def psnr(a, b):
-    error = np.mean((a - b) ** 2)
-    return np.inf if error == 0 else 10 * np.log10(255**2 / error)
 
 
 def two_blocks(deep):

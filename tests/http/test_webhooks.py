@@ -1,10 +1,7 @@
 """Webhooks: who asked to be told is told, signed as PyPI's standardwebhooks verifies it, at least once whatever dies in between; what must not be sent to is not."""
 import base64
 import contextlib
-import datetime
 import http.server
-import json
-import os
 import random
 import sqlite3
 import ssl
