@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -12,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/engine_client.h"
+#include "../unit/descriptors.h"
 #include "fault.h"
 
 static bool start(void *context, error *e) {
@@ -30,15 +30,6 @@ static void no_memory(void **state) {
     assert_true(fault_fail_each(start, NULL) >= 3);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
     assert_int_equal(errno, ECHILD);
-}
-
-static int open_descriptors(void) {
-    DIR *d = opendir("/proc/self/fd");
-    assert_non_null(d);
-    int n = 0;
-    while (readdir(d) != NULL) n++;
-    closedir(d);
-    return n;
 }
 
 /* One descriptor more in each round, until it is enough. */

@@ -3,8 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <dirent.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -12,33 +10,8 @@
 #include <cmocka.h>
 
 #include "engine/task_message.h"
+#include "../unit/descriptors.h"
 #include "mutate.h"
-
-static int open_descriptors(void) {
-    DIR *d = opendir("/proc/self/fd");
-    assert_non_null(d);
-    int n = 0;
-    while (readdir(d) != NULL) n++;
-    closedir(d);
-    return n;
-}
-
-static void send_raw(int socket, const void *bytes, size_t size, int fd, int count) {
-    char control[CMSG_SPACE(8 * sizeof(int))] __attribute__((aligned(8)));
-    memset(control, 0, sizeof control);
-    struct iovec part = {(void *)bytes, size};
-    struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
-    if (count > 0) {
-        datagram.msg_control = control;
-        datagram.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&datagram);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
-        for (int i = 0; i < count; i++) memcpy(CMSG_DATA(c) + (size_t)i * sizeof fd, &fd, sizeof fd);
-    }
-    assert_int_equal(sendmsg(socket, &datagram, 0), (ssize_t)size);
-}
 
 static void check(const engine_message *m, const engine_files *files) {
     assert_in_range(m->kind, MESSAGE_ADMIT, MESSAGE_FAILED);
@@ -103,7 +76,8 @@ static void datagrams_of_any_bytes(void **state) {
     int memfd = memfd_create("fuzz", MFD_CLOEXEC), ends[2];
     for (int kind = 0; kind <= MESSAGE_FAILED; kind++) sizes[kind] = record_valid(kind, memfd, valid[kind], sizeof valid[kind]);
     assert_true(engine_message_pair(ends, NULL));
-    int before = open_descriptors(), taken = 0;
+    int before = open_descriptors(), taken = 0, beside[8];
+    for (int i = 0; i < 8; i++) beside[i] = memfd;
     uint64_t random = 3;
     for (int i = 0; i < 50000; i++) {
         int kind = (int)(next_random(&random) % (MESSAGE_FAILED + 1));
@@ -117,7 +91,7 @@ static void datagrams_of_any_bytes(void **state) {
         int fds = beside_valid(kind);
         if (i % 5 == 0) fds = (int)(next_random(&random) % 8);
         if (size == 0 && fds == 0) continue; /* a zero-sized datagram is the end of the socket */
-        send_raw(ends[0], bytes, size, memfd, fds);
+        send_raw(ends[0], bytes, size, beside, fds);
         engine_files files;
         bool got;
         error e = {0};

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
@@ -18,6 +17,7 @@
 
 #include "base/clock.h"
 #include "engine/task_message.h"
+#include "descriptors.h"
 
 typedef struct ends {
     int front, engine;
@@ -32,15 +32,6 @@ static ends make_ends(void) {
 static void close_ends(ends s) {
     close(s.front);
     close(s.engine);
-}
-
-static int open_descriptors(void) {
-    DIR *d = opendir("/proc/self/fd");
-    assert_non_null(d);
-    int n = 0;
-    while (readdir(d) != NULL) n++;
-    closedir(d);
-    return n;
 }
 
 /* How many descriptors the sample of this kind has beside it. */
@@ -259,23 +250,10 @@ static void a_peer_that_is_gone_is_an_error_after_its_last_message(void **state)
     close_ends(s);
 }
 
-/* Sends bytes and descriptors as no engine_message_send would, and says whether the other end took them for a message. */
+/* Whether bytes and descriptors, sent as they are, are taken for a message. */
 static bool raw_is_taken(const void *bytes, size_t size, const int *fds, int count) {
     ends s = make_ends();
-    char control[CMSG_SPACE(16 * sizeof(int))] __attribute__((aligned(8)));
-    memset(control, 0, sizeof control);
-    struct iovec part = {(void *)bytes, size};
-    struct msghdr datagram = {.msg_iov = &part, .msg_iovlen = 1};
-    if (count > 0) {
-        datagram.msg_control = control;
-        datagram.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&datagram);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, (size_t)count * sizeof(int));
-    }
-    assert_int_equal(sendmsg(s.engine, &datagram, 0), (ssize_t)size);
+    send_raw(s.engine, bytes, size, fds, count);
     close(s.engine);
     int before = open_descriptors();
     engine_files files;
