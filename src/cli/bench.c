@@ -14,19 +14,9 @@
 #include "cli/bench_server.h"
 #include "cli/bench_submissions.h"
 #include "cli/commands.h"
+#include "cli/median.h"
 #include "cli/options.h"
 #include "weights/tensor_store.h"
-
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The middle of a few runs: these figures are read beside each other, and a machine has noisy moments. */
-static double median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, by_size);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
 
 static void row(const char *what, double value, const char *unit, const char *goal) {
     printf("%-58s %9.3f %-4s %s\n", what, value, unit, goal);

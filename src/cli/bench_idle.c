@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cli/bench_server.h"
+#include "cli/median.h"
 
 enum { RUNS = 3, STOP_SECONDS = 20 };
 
@@ -29,11 +30,6 @@ static bool load(const bench_server *s, double *seconds, error *e) {
     return status == 200 || (status != 0 && error_set(e, ERROR_INTERNAL, "loading the demo model answers %d", status));
 }
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 bool bench_idle_engine(double *seconds, error *e) {
     bench_server s;
     double times[RUNS];
@@ -44,7 +40,6 @@ bool bench_idle_engine(double *seconds, error *e) {
     for (int i = 0; ok && i < RUNS; i++) ok = wait_for_stop(&s, e) && load(&s, &times[i], e);
     bench_server_stop(&s);
     if (!ok) return false;
-    qsort(times, RUNS, sizeof *times, compare);
-    *seconds = times[RUNS / 2];
+    *seconds = median(times, RUNS);
     return true;
 }

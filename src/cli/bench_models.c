@@ -1,25 +1,15 @@
 #include "cli/bench_models.h"
 
 #include <limits.h>
-#include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/median.h"
 #include "cli/paths.h"
 #include "engine/model_manager.h"
 #include "models/flux_denoise.h"
 
 enum { LEASES = 1001, TASKS = 31, SIDE = 64, TOKENS = 32 };
-
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, by_size);
-    return values[count / 2];
-}
 
 /* A task up to the end of its first step. */
 static bool first_step(model_manager *m, const model_key *key, double *seconds, error *e) {

@@ -5,19 +5,10 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cli/median.h"
 #include "queue/queue_manager.h"
 
 enum { QUEUED = 10000, RUNS = 501 };
-
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double values[RUNS]) {
-    qsort(values, RUNS, sizeof *values, by_size);
-    return values[RUNS / 2];
-}
 
 static bool submit(queue_manager *q, int number, int keys, int64_t now, task **out, error *e) {
     char key[16], model[16];
@@ -86,7 +77,7 @@ bool bench_queue_measure(int keys, bench_queue *out, error *e) {
     if (ok) {
         double start = clock_seconds();
         queue_manager_position(q, queue_manager_first(q));
-        *out = (bench_queue){median(decisions) * 1e6, median(changes) * 1e6, (clock_seconds() - start) * 1e3};
+        *out = (bench_queue){median(decisions, RUNS) * 1e6, median(changes, RUNS) * 1e6, (clock_seconds() - start) * 1e3};
     }
     queue_manager_free(q);
     free(ids);

@@ -12,20 +12,11 @@
 
 #include "base/clock.h"
 #include "cli/bench_server.h"
+#include "cli/median.h"
 
 enum { SUBMISSIONS = 6000, RUNS = 31, ANSWER_BYTES = 16 * 1024, WAIT_MS = 10 * 1000 };
 
 static const char task[] = "{\"prompt\":\"a fox on a blue background\",\"width\":64,\"height\":64,\"num_inference_steps\":1,\"seed\":1}";
-
-static int by_size(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, by_size);
-    return values[count / 2];
-}
 
 /* --- many clients --- */
 
