@@ -30,12 +30,7 @@ VECTORIZED static float row_max(const float *x, int64_t n) {
 /* x ← e^(x − top); returns the sum. */
 VECTORIZED static float row_exp(float *x, int64_t n, float top) {
     for (int64_t i = 0; i < n; i++) x[i] = exp_f32(x[i] - top);
-    lanes sum = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) sum += *(const lanes *)(x + i);
-    float total = lanes_sum(&sum);
-    for (; i < n; i++) total += x[i];
-    return total;
+    return lanes_sum_of(x, n);
 }
 
 VECTORIZED static void row_scale(float *x, int64_t n, float factor) {

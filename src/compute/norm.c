@@ -12,15 +12,6 @@ typedef struct norm {
     int groups;
 } norm;
 
-INLINE float sum_of(const float *x, int64_t n) {
-    lanes sum = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) sum += *(const lanes *)(x + i);
-    float total = lanes_sum(&sum);
-    for (; i < n; i++) total += x[i];
-    return total;
-}
-
 /* Σ (x − centre)² */
 INLINE float squares_of(const float *x, int64_t n, float centre) {
     lanes sum = {0};
@@ -44,7 +35,7 @@ INLINE void scale_row(const float *x, float *y, int64_t n, float mean, float fac
 }
 
 VECTORIZED static void layer_norm_row(const float *x, float *y, int64_t n, float eps, const float *weight, const float *bias) {
-    float mean = sum_of(x, n) / (float)n;
+    float mean = lanes_sum_of(x, n) / (float)n;
     scale_row(x, y, n, mean, 1.0f / sqrtf(squares_of(x, n, mean) / (float)n + eps), weight, bias);
     if (weight == NULL && bias != NULL)
         for (int64_t i = 0; i < n; i++) y[i] += bias[i];
@@ -66,7 +57,7 @@ VECTORIZED static void gated_add_row(const float *x, const float *y, float *out,
 VECTORIZED static void group_moments(const float *x, int64_t n, float eps, float *mean, float *factor) {
     enum { RUN = 4096 };
     double sum = 0, squares = 0;
-    for (int64_t i = 0; i < n; i += RUN) sum += (double)sum_of(x + i, n - i < RUN ? n - i : RUN);
+    for (int64_t i = 0; i < n; i += RUN) sum += (double)lanes_sum_of(x + i, n - i < RUN ? n - i : RUN);
     *mean = (float)(sum / (double)n);
     for (int64_t i = 0; i < n; i += RUN) squares += (double)squares_of(x + i, n - i < RUN ? n - i : RUN, *mean);
     *factor = (float)(1.0 / sqrt(squares / (double)n + (double)eps));

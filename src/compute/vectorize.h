@@ -42,6 +42,16 @@ INLINE float lanes_sum(const lanes *v) {
     return s[0];
 }
 
+/* Of n floats. */
+INLINE float lanes_sum_of(const float *x, int64_t n) {
+    lanes sum = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) sum += *(const lanes *)(x + i);
+    float total = lanes_sum(&sum);
+    for (; i < n; i++) total += x[i];
+    return total;
+}
+
 /* e^x: x = n ln 2 + r with |r| ≤ ½ ln 2, and e^r by its series to r^7 (the rest is below 6e-9). Relative error below 2e-7; 0 below −87.3
  * (where results stop being normal numbers), no infinity above 88. */
 INLINE float exp_f32(float x) {
