@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "server/services.h"
 
@@ -111,4 +112,12 @@ bool submissions_join(submissions *m, http_exchange *x, const char *task_id, sub
     memcpy(w->task, task_id, TASK_ID_BYTES);
     http_when_left(x, left, w);
     return true;
+}
+
+int submission_refusal(services *s, const error *why, int *seconds) {
+    *seconds = 0;
+    if (why->code != ERROR_BUSY) return 0;
+    if (dispatch_draining(s->dispatch)) return 503;
+    *seconds = queue_manager_retry_after(s->queue, clock_unix_ms());
+    return 429;
 }

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "server/answer.h"
 #include "server/api/a1111_body.h"
 #include "server/api/a1111_errors.h"
@@ -83,9 +82,9 @@ static void answer(services *s, http_exchange *x, task *t) {
 static void await_end(services *s, http_exchange *x, task *t, const error *why) {
     error fault;
     if (t == NULL) {
-        bool busy = why->code == ERROR_BUSY;
-        if (busy && !dispatch_draining(s->dispatch)) a1111_answer_busy(x, why, queue_manager_retry_after(s->queue, clock_unix_ms()));
-        else a1111_answer_error(x, busy ? 503 : 0, why);
+        int seconds, status = submission_refusal(s, why, &seconds);
+        if (status == 429) a1111_answer_busy(x, why, seconds);
+        else a1111_answer_error(x, status, why);
     } else if (!waits_add(s->waits, x, t, -1, true, answer, &fault)) {
         bool at_once;
         if (!task_status_is_final(t->status)) dispatch_cancel(s->dispatch, t, &at_once, NULL);

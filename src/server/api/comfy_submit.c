@@ -268,9 +268,9 @@ static void answer_submitted(services *s, http_exchange *x, task *t, const error
         error_no_memory(&lost, "a prompt", sizeof *one);
         comfy_answer_error(x, 503, &lost);
     } else {
-        bool busy = why->code == ERROR_BUSY;
-        if (busy && !dispatch_draining(s->dispatch)) problem_retry_after(x, queue_manager_retry_after(s->queue, clock_unix_ms()));
-        comfy_answer_error(x, busy ? (dispatch_draining(s->dispatch) ? 503 : 429) : 0, why);
+        int seconds, status = submission_refusal(s, why, &seconds);
+        if (status == 429) problem_retry_after(x, seconds);
+        comfy_answer_error(x, status, why);
     }
 }
 

@@ -106,9 +106,9 @@ static bool read_task(services *s, const http_exchange *x, json body, request_pi
 
 static void answer_submitted(services *s, http_exchange *x, task *t, const error *why) {
     if (t == NULL) {
-        bool busy = why->code == ERROR_BUSY, draining = dispatch_draining(s->dispatch);
-        if (busy && !draining) problem_answer_busy(x, why, queue_manager_retry_after(s->queue, clock_unix_ms()));
-        else problem_answer(x, busy ? 503 : 0, why);
+        int seconds, status = submission_refusal(s, why, &seconds);
+        if (status == 429) problem_answer_busy(x, why, seconds);
+        else problem_answer(x, status, why);
         return;
     }
     int64_t wait = preferred_wait(x);

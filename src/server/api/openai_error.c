@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "server/answer.h"
 #include "server/problem.h"
 #include "server/services.h"
@@ -46,9 +45,8 @@ static void answer(http_exchange *x, int status, const error *why, int retry_sec
 void openai_answer_error(http_exchange *x, int status, const error *why) { answer(x, status, why, RETRY_SECONDS); }
 
 void openai_answer_refusal(services *s, http_exchange *x, const error *why) {
-    if (why->code != ERROR_BUSY) answer(x, 0, why, 0);
-    else if (dispatch_draining(s->dispatch)) answer(x, 503, why, 0);
-    else answer(x, 429, why, queue_manager_retry_after(s->queue, clock_unix_ms()));
+    int seconds, status = submission_refusal(s, why, &seconds);
+    answer(x, status, why, seconds);
 }
 
 int openai_failure(const task *t, error *why) {
