@@ -191,3 +191,18 @@ log_level options_log_level(const config *c) {
     const char *name = config_text(c, OPTION_LOG_LEVEL);
     return strcmp(name, "debug") == 0 ? LOG_DEBUG : strcmp(name, "warning") == 0 ? LOG_WARNING : strcmp(name, "error") == 0 ? LOG_ERROR : LOG_INFO;
 }
+
+engine_options options_engine(const config *c) {
+    return (engine_options){
+        .device = config_text(c, OPTION_DEVICE),
+        .threads = (int)config_integer(c, OPTION_THREADS),
+        .max_models = (int)config_integer(c, OPTION_MAX_MODELS),
+        .max_cache_gb = config_real(c, OPTION_MAX_CACHE_SIZE),
+        .memory_efficient_loading = config_boolean(c, OPTION_MEMORY_EFFICIENT_LOADING),
+        .vram_limit_mb = (int)config_integer(c, OPTION_VRAM_LIMIT_MB),
+        .batch_images = (int)config_integer(c, OPTION_BATCH_IMAGES),
+        .prompt_cache_mb = (int)config_integer(c, OPTION_PROMPT_CACHE_MB),
+        .log_level = (int)options_log_level(c),
+        .timeout_seconds = (int)config_integer(c, OPTION_ENGINE_TIMEOUT_SECONDS),
+    };
+}

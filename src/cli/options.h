@@ -4,6 +4,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "engine/engine_client.h"
 
 enum { FOR_SERVE = 1, FOR_GENERATE = 2, FOR_MODELS = 4, FOR_ENGINE = 8, FOR_BENCH = 16, FOR_QUANTIZE = 32, FOR_KEYS = 64 };
 
@@ -70,5 +71,7 @@ config *options_load(const config_command *command, int argc, char **argv, int *
 const char *options_models_folder(const config *c, char *buffer, size_t capacity);
 const char *options_state_folder(const config *c, char *buffer, size_t capacity);
 log_level options_log_level(const config *c);
+/* Of a server or of its engine. Strings are borrowed from the config. */
+engine_options options_engine(const config *c);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "engine/engine_client.h"
 #include "server/auth.h"
 
 /* All strings non-NULL; borrowed for the run. */
@@ -17,14 +18,7 @@ typedef struct server_options {
     const char *demo_folder;   /* "" when there is none */
     const char *state_folder;  /* made if missing; images are stored below it */
     const char *default_model; /* a name of the model list; "demo" */
-    const char *device;        /* "auto", "cpu", … */
-    int threads;               /* 0: one a core */
-    int max_models;            /* MAX_MODELS_IN_MEMORY */
-    double max_cache_gb;       /* MAX_CACHE_SIZE_GB, × 2^30 bytes of weights */
-    bool memory_efficient_loading; /* MEMORY_EFFICIENT_LOADING */
-    int vram_limit_mb;         /* IMAGINED_VRAM_LIMIT_MB; 0: none */
-    int batch_images;          /* IMAGINED_BATCH_IMAGES */
-    int prompt_cache_mb;       /* IMAGINED_PROMPT_CACHE_MB */
+    engine_options engine;
     int max_active;            /* MAX_CONCURRENT_TASKS */
     int max_queued;
     int aging_seconds, affinity_seconds; /* IMAGINED_AGING_SECONDS, IMAGINED_AFFINITY_SECONDS */
@@ -32,10 +26,8 @@ typedef struct server_options {
     double keep_images_days, keep_images_gb; /* 0: for ever; no limit */
     const char *preload;       /* IMAGINED_PRELOAD: names separated by commas */
     int engine_idle_seconds;   /* IMAGINED_ENGINE_IDLE_SECONDS; 0: never stopped */
-    int engine_timeout_seconds; /* IMAGINED_ENGINE_TIMEOUT_SECONDS; 0: never thought to hang */
     const char *webhook_secret, *webhook_allow, *webhook_ca_file; /* IMAGINED_WEBHOOK_…; "": none said */
     auth_options auth;
-    int log_level;
     bool quiet; /* no greeting on standard output */
 } server_options;
 
