@@ -3,7 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "server/api_keys.h"
+#include "server/access/api_keys.h"
 
 static const config_command keys = {
     .name = "keys",

@@ -39,7 +39,7 @@ typedef struct task_request {
     const char *image, *mask;
     double strength;    /* 0…1: the share of the steps that the picture gets; means nothing without one */
     bool mask_is_alpha; /* the mask paints what is transparent, else what is white */
-    /* Whom to tell what becomes of it, and of what: WEBHOOK_… of server/webhooks.h, or'ed. NULL: nobody. */
+    /* Whom to tell what becomes of it, and of what: WEBHOOK_… of server/tasks/webhooks.h, or'ed. NULL: nobody. */
     const char *webhook;
     uint64_t webhook_events;
     /* The API that it came by, and what that API wants back later, JSON that means nothing to anybody else; NULL: the native one, nothing. */
@@ -65,7 +65,7 @@ typedef struct task_plan {
 } task_plan;
 
 enum { TASK_WEBHOOK_ERROR_BYTES = 128 };
-/* How the telling of request.webhook went (server/webhooks.h); means nothing without one. */
+/* How the telling of request.webhook went (server/tasks/webhooks.h); means nothing without one. */
 typedef struct task_webhook {
     bool started;                  /* its first start is in a message: there is no second one */
     int attempts;                  /* requests made, progress among them */

@@ -22,7 +22,7 @@ typedef struct stored_profile {
     int64_t measured_ms; /* Unix milliseconds */
 } stored_profile;
 
-/* A message to somebody's server that has not got through yet (server/webhooks.h). Texts are borrowed. */
+/* A message to somebody's server that has not got through yet (server/tasks/webhooks.h). Texts are borrowed. */
 typedef struct stored_webhook {
     const char *id;   /* of the message; a later put of the same id replaces it */
     const char *task; /* it tells of */

@@ -11,10 +11,10 @@
 #include "build_config.h"
 #include "server/api/apis.h"
 #include "server/api/comfy.h"
-#include "server/http_socket.h"
+#include "server/http/http_socket.h"
 #include "server/notify.h"
-#include "server/retention.h"
-#include "server/services.h"
+#include "server/requests/services.h"
+#include "server/tasks/retention.h"
 
 enum {
     MAX_SUSPENDED = 8, /* tasks at once that urgent ones took their slots from; an engine holds 16 + 8 */

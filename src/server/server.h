@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "engine/engine_client.h"
-#include "server/auth.h"
+#include "server/access/auth.h"
 
 /* All strings non-NULL; borrowed for the run. */
 typedef struct server_options {

@@ -11,9 +11,9 @@
 
 #include "base/clock.h"
 #include "fault.h"
-#include "server/webhook_guard.h"
-#include "server/webhook_signature.h"
-#include "server/webhooks.h"
+#include "server/tasks/webhooks.h"
+#include "server/webhooks/webhook_guard.h"
+#include "server/webhooks/webhook_signature.h"
 
 static bool settings_work(void *context, error *e) {
     const char *path = context;

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/allow_list.h"
-#include "server/api_keys.h"
-#include "server/auth_header.h"
 #include "mutate.h"
+#include "server/access/allow_list.h"
+#include "server/access/api_keys.h"
+#include "server/access/auth_header.h"
 
 enum { CAPACITY = 1400, ROUNDS = 200000 };
 

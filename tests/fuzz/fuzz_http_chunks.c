@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "base/buffer.h"
-#include "server/http_chunks.h"
 #include "mutate.h"
+#include "server/http/http_chunks.h"
 
 enum { ROUNDS = 200000, CAPACITY = 256 };
 

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "base/utf8.h"
-#include "server/multipart.h"
 #include "mutate.h"
+#include "server/http/multipart.h"
 
 enum { ROUNDS = 200000, CAPACITY = 512 };
 

@@ -12,10 +12,10 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
-#include "server/problem.h"
-#include "server/request_fields.h"
-#include "server/router.h"
 #include "mutate.h"
+#include "server/http/problem.h"
+#include "server/http/router.h"
+#include "server/requests/request_fields.h"
 
 enum { CAPACITY = 4096, ROUNDS = 60000 };
 

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/webhook_guard.h"
-#include "server/webhook_signature.h"
 #include "mutate.h"
+#include "server/webhooks/webhook_guard.h"
+#include "server/webhooks/webhook_signature.h"
 
 enum { CAPACITY = 4200, ROUNDS = 100000 };
 

@@ -12,9 +12,9 @@
 
 #include "base/file.h"
 #include "base/sha256.h"
-#include "server/allow_list.h"
-#include "server/api_keys.h"
-#include "server/auth_header.h"
+#include "server/access/allow_list.h"
+#include "server/access/api_keys.h"
+#include "server/access/auth_header.h"
 
 #define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

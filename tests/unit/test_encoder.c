@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "server/encoder.h"
+#include "server/pictures/encoder.h"
 
 enum { SIDE = 24 };
 

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/engine_profiles.h"
-#include "server/engine_view.h"
+#include "server/resources/engine_profiles.h"
+#include "server/resources/engine_view.h"
 
 typedef struct heard {
     engine_view *view;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/event_ring.h"
+#include "server/tasks/event_ring.h"
 
 static event_ring *make(size_t events, size_t bytes) {
     event_ring *r;

@@ -13,8 +13,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "server/answer.h"
-#include "server/http_socket.h"
+#include "server/http/answer.h"
+#include "server/http/http_socket.h"
 
 enum { PIECE = 1000, SETTLE_MS = 300, LONGEST_MS = 20 * 1000 /* of 45 seconds of silence */ };
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/idempotency.h"
+#include "server/tasks/idempotency.h"
 
 static buffer body(const char *text) {
     buffer b = {0};

@@ -12,8 +12,8 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "server/input_store.h"
-#include "server/multipart.h"
+#include "server/http/multipart.h"
+#include "server/pictures/input_store.h"
 
 /* --- SHA-256: the examples of FIPS 180-4 and its test vectors --- */
 

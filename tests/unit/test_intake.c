@@ -12,8 +12,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "server/answer.h"
-#include "server/intake.h"
+#include "server/http/answer.h"
+#include "server/requests/intake.h"
 #include "upload_server.h"
 
 enum { PICTURES = 4 };

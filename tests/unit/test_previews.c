@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/previews.h"
+#include "server/pictures/previews.h"
 
 /* width × height pixels, red from left to right, blue everywhere as the step. */
 static preview make(const char *id, int step, int width, int height, uint8_t *rgb) {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/prometheus_text.h"
+#include "server/requests/prometheus_text.h"
 
 static void expect(buffer *b, const char *text) {
     assert_true(buffer_ok(b));

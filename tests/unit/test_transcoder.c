@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "image/png.h"
-#include "server/transcoder.h"
+#include "server/pictures/transcoder.h"
 
 enum { WIDTH = 48, HEIGHT = 32, MANY = 60 };
 

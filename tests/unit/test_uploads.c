@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/base64.h"
-#include "server/answer.h"
-#include "server/intake.h"
+#include "server/http/answer.h"
+#include "server/requests/intake.h"
 #include "upload_server.h"
 
 enum { CLIENTS = 4, EACH = 12, PICTURES = 5 };

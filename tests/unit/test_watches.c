@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "server/watches.h"
+#include "server/tasks/watches.h"
 
 typedef struct listener {
     watch *watch;

@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "server/webhook_sender.h"
+#include "server/webhooks/webhook_sender.h"
 
 enum { MESSAGES = 200, KINDS = 4 };
 

@@ -15,10 +15,10 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "server/webhook_guard.h"
-#include "server/webhook_schedule.h"
-#include "server/webhook_signature.h"
-#include "server/webhooks.h"
+#include "server/tasks/webhooks.h"
+#include "server/webhooks/webhook_guard.h"
+#include "server/webhooks/webhook_schedule.h"
+#include "server/webhooks/webhook_signature.h"
 
 static const struct sockaddr *address(const char *text, struct sockaddr_storage *out) {
     struct sockaddr_in *four = (struct sockaddr_in *)out;

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "server/answer.h"
+#include "server/http/answer.h"
 
 static void refuse(void *context, http_exchange *x, int status, const error *why) {
     (void)context;

@@ -2,7 +2,7 @@
 #ifndef IMAGINED_TESTS_UPLOAD_SERVER_H
 #define IMAGINED_TESTS_UPLOAD_SERVER_H
 
-#include "server/services.h"
+#include "server/requests/services.h"
 
 typedef struct upload_server {
     char folder[64];

@@ -3,7 +3,7 @@
 #ifndef IMAGINED_SERVER_API_A1111_H
 #define IMAGINED_SERVER_API_A1111_H
 
-#include "server/router.h"
+#include "server/http/router.h"
 
 extern const route_table a1111_api, a1111_internal_api; /* /sdapi/v1/ and /internal/ */
 

@@ -3,7 +3,7 @@
 #define IMAGINED_SERVER_API_A1111_BODY_H
 
 #include "base/json.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 /* A JSON object, or answers 422 and returns false. The document is yours. */
 bool a1111_read_body(http_exchange *x, json_document *out);

@@ -1,7 +1,7 @@
 #include "server/api/a1111_errors.h"
 
-#include "server/answer.h"
-#include "server/problem.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
 
 enum { RETRY_SECONDS = 5 }; /* where nothing better is known */
 

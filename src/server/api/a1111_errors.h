@@ -3,7 +3,7 @@
 #define IMAGINED_SERVER_API_A1111_ERRORS_H
 
 #include "base/error.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 /* What is wrong with the body: 422 and FastAPI's {"detail": [{"loc": ["body", field], "msg", "type"}]}; all else as A1111's own handler does it:
  * {"error", "detail", "body", "errors"}. status 0: by the code. */

@@ -3,15 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/a1111_body.h"
 #include "server/api/a1111_errors.h"
 #include "server/api/a1111_info.h"
 #include "server/api/a1111_mask.h"
 #include "server/api/a1111_request.h"
-#include "server/intake.h"
-#include "server/owner.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/intake.h"
+#include "server/requests/services.h"
 
 /* --- the answer --- */
 

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "build_config.h"
-#include "server/task_parameters.h"
+#include "server/tasks/task_parameters.h"
 
 void a1111_data_read(const task *t, a1111_data *out) {
     const char *text = t->request.adapter_data;

@@ -5,11 +5,11 @@
 
 #include "base/buffer.h"
 #include "image/image.h"
-#include "server/answer.h"
 #include "server/api/a1111_body.h"
 #include "server/api/a1111_errors.h"
-#include "server/intake.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/intake.h"
+#include "server/requests/services.h"
 
 static const char negative_mark[] = "Negative prompt:";
 

@@ -4,7 +4,7 @@
 
 #include <yyjson.h>
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "server/answer.h"
-#include "server/primary_device.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/primary_device.h"
+#include "server/requests/services.h"
 
 /* Upscalers: clients take the first by its index, so there is A1111's "None", which leaves a picture as it is. */
 static const struct {

@@ -1,7 +1,7 @@
 #include "server/api/a1111_mask.h"
 
 #include "image/image.h"
-#include "server/intake.h"
+#include "server/requests/intake.h"
 
 static bool has_transparency(const image *i) {
     if (i->channels != 4) return false;

@@ -4,11 +4,11 @@
 #include <string.h>
 #include <strings.h>
 
-#include "server/answer.h"
 #include "server/api/a1111_errors.h"
-#include "server/command_waits.h"
-#include "server/engine_care.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/command_waits.h"
+#include "server/requests/services.h"
+#include "server/resources/engine_care.h"
 
 static const char chosen_setting[] = "a1111_model";
 

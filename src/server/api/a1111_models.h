@@ -3,7 +3,7 @@
 #define IMAGINED_SERVER_API_A1111_MODELS_H
 
 #include "models/model_folder.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

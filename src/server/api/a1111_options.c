@@ -1,10 +1,10 @@
 #include "server/api/a1111_options.h"
 
-#include "server/answer.h"
 #include "server/api/a1111_body.h"
 #include "server/api/a1111_errors.h"
 #include "server/api/a1111_models.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/services.h"
 
 /* The settings that clients look at before they send anything, as they are here; the model comes on top. */
 static const char fixed[] =

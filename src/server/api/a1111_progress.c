@@ -4,12 +4,12 @@
 
 #include "base/base64.h"
 #include "base/clock.h"
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/a1111_errors.h"
 #include "server/api/a1111_info.h"
-#include "server/owner.h"
-#include "server/services.h"
-#include "server/task_document.h"
+#include "server/http/answer.h"
+#include "server/requests/services.h"
+#include "server/tasks/task_document.h"
 
 enum { PREVIEW_SIDE = 384, PREVIEW_QUALITY = 80 };
 

@@ -4,7 +4,7 @@
 #ifndef IMAGINED_SERVER_API_A1111_PROGRESS_H
 #define IMAGINED_SERVER_API_A1111_PROGRESS_H
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

@@ -8,8 +8,8 @@
 #include "base/buffer.h"
 #include "server/api/a1111_body.h"
 #include "server/api/a1111_models.h"
-#include "server/request_fields.h"
-#include "server/services.h"
+#include "server/requests/request_fields.h"
+#include "server/requests/services.h"
 
 /* FluxPipeline's own guidance. A1111's clients send 7 unless told otherwise, which suits Stable Diffusion; a flow-matching model's pictures burn well below that. */
 static const double max_true_cfg = 3.5;

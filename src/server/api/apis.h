@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_APIS_H
 #define IMAGINED_SERVER_API_APIS_H
 
-#include "server/router.h"
+#include "server/http/router.h"
 
 extern const route_table *const apis[];
 extern const size_t api_count;

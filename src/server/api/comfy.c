@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/answer.h"
-#include "server/problem.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/services.h"
 
 /* --- what its files share --- */
 

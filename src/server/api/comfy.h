@@ -6,8 +6,8 @@
 
 #include "server/api/comfy_events.h"
 #include "server/api/comfy_inputs.h"
-#include "server/encoder.h"
-#include "server/router.h"
+#include "server/http/router.h"
+#include "server/pictures/encoder.h"
 
 /* What this API keeps between requests. */
 typedef struct comfy {

@@ -7,10 +7,10 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "server/answer.h"
-#include "server/problem.h"
-#include "server/random_id.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/http/random_id.h"
+#include "server/requests/services.h"
 
 enum {
     PREVIEW_SIDE = 256, /* a millisecond of the loop; previews come ten times a second at most */

@@ -11,8 +11,8 @@
 #define IMAGINED_SERVER_API_COMFY_EVENTS_H
 
 #include "server/api/comfy_prompts.h"
-#include "server/dispatch.h"
-#include "server/http_socket.h"
+#include "server/http/http_socket.h"
+#include "server/tasks/dispatch.h"
 
 enum { COMFY_UPLOAD_BYTES = 32 << 20 };
 

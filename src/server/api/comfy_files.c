@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/comfy.h"
-#include "server/multipart.h"
-#include "server/owner.h"
-#include "server/problem.h"
-#include "server/renditions.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/multipart.h"
+#include "server/http/problem.h"
+#include "server/requests/renditions.h"
+#include "server/requests/services.h"
 
 /* --- GET /view --- */
 

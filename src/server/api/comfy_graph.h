@@ -23,7 +23,7 @@ enum {
 
 /* A picture that was brought. */
 typedef struct comfy_picture {
-    char image[SHA256_TEXT_BYTES]; /* ids of stored inputs (server/input_store.h) */
+    char image[SHA256_TEXT_BYTES]; /* ids of stored inputs (server/pictures/input_store.h) */
     char mask[SHA256_TEXT_BYTES]; /* whose alpha is its mask; mostly its own id */
     int width, height;
 } comfy_picture;

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/comfy.h"
-#include "server/owner.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/services.h"
 
 enum {
     HISTORY_DEFAULT = 1000,   /* prompts that one answer tells of */

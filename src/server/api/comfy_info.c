@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "build_config.h"
-#include "server/answer.h"
 #include "server/api/comfy.h"
-#include "server/primary_device.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/primary_device.h"
+#include "server/requests/services.h"
 
 /* --- models --- */
 

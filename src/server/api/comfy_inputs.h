@@ -1,13 +1,13 @@
-/* The names under which ComfyUI's clients know the pictures that they brought: <folder>/<name> → stored inputs (server/input_store.h). Each API key has names of its own.
+/* The names under which ComfyUI's clients know the pictures that they brought: <folder>/<name> → stored inputs (server/pictures/input_store.h). Each API key has names of its own.
  *
  * Kept as one of the keeper's settings. One thread: the loop's. */
 #ifndef IMAGINED_SERVER_API_COMFY_INPUTS_H
 #define IMAGINED_SERVER_API_COMFY_INPUTS_H
 
 #include "server/api/comfy_prompts.h"
-#include "server/http.h"
-#include "server/input_store.h"
-#include "server/task_keeper.h"
+#include "server/http/http.h"
+#include "server/pictures/input_store.h"
+#include "server/tasks/task_keeper.h"
 
 enum { COMFY_INPUTS_MAX = 1000 }; /* names; beyond, the oldest are forgotten, though not their pictures */
 

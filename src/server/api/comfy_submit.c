@@ -9,12 +9,12 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/comfy.h"
-#include "server/owner.h"
-#include "server/problem.h"
-#include "server/request_fields.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/request_fields.h"
+#include "server/requests/services.h"
 
 /* One POST. Everything is borrowed from its body or lies here. */
 typedef struct submission {

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "build_config.h"
-#include "server/answer.h"
-#include "server/primary_device.h"
-#include "server/prometheus_text.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/primary_device.h"
+#include "server/requests/prometheus_text.h"
+#include "server/requests/services.h"
 
 static const prometheus_labels no_labels = {0};
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/metrics.h"
 #include "server/api/native_body.h"
 #include "server/api/native_images.h"
@@ -16,12 +16,12 @@
 #include "server/api/native_queue.h"
 #include "server/api/native_stats.h"
 #include "server/api/native_system.h"
-#include "server/owner.h"
-#include "server/problem.h"
-#include "server/request_fields.h"
-#include "server/request_pictures.h"
-#include "server/services.h"
-#include "server/task_document.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/request_fields.h"
+#include "server/requests/request_pictures.h"
+#include "server/requests/services.h"
+#include "server/tasks/task_document.h"
 
 enum { LIST_DEFAULT = 100, LIST_MAX = 1000, WAIT_MAX_SECONDS = 300, DELETE_WAIT_MS = 10 * 1000 };
 

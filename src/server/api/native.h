@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_H
 #define IMAGINED_SERVER_API_NATIVE_H
 
-#include "server/router.h"
+#include "server/http/router.h"
 
 extern const route_table native_api;
 

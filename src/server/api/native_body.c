@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "server/problem.h"
+#include "server/http/problem.h"
 
 bool native_read_body(http_exchange *x, json_document *doc) {
     const buffer *body = http_request_body(x);

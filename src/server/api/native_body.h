@@ -3,7 +3,7 @@
 #define IMAGINED_SERVER_API_NATIVE_BODY_H
 
 #include "base/json.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 /* Parses the body, which must be an object; answers and returns false otherwise. The document is yours: json_document_free. */
 bool native_read_body(http_exchange *x, json_document *doc);

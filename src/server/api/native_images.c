@@ -7,15 +7,15 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/native_body.h"
 #include "server/api/native_tagged.h"
-#include "server/input_holds.h"
-#include "server/multipart.h"
-#include "server/owner.h"
-#include "server/problem.h"
-#include "server/services.h"
-#include "server/task_document.h"
+#include "server/http/answer.h"
+#include "server/http/multipart.h"
+#include "server/http/problem.h"
+#include "server/requests/services.h"
+#include "server/tasks/input_holds.h"
+#include "server/tasks/task_document.h"
 
 enum { LIST_DEFAULT = 100, LIST_MAX = 1000, IMAGE_URL_BYTES = 96 };
 

@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_IMAGES_H
 #define IMAGINED_SERVER_API_NATIVE_IMAGES_H
 
-#include "server/router.h"
+#include "server/http/router.h"
 
 enum { NATIVE_UPLOAD_BYTES = 32 << 20 };
 

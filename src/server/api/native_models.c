@@ -2,15 +2,15 @@
 
 #include <string.h>
 
-#include "server/answer.h"
 #include "server/api/native_body.h"
-#include "server/command_waits.h"
-#include "server/engine_care.h"
-#include "server/model_document.h"
-#include "server/problem.h"
-#include "server/request_fields.h"
-#include "server/seconds.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/command_waits.h"
+#include "server/requests/request_fields.h"
+#include "server/requests/services.h"
+#include "server/resources/engine_care.h"
+#include "server/resources/model_document.h"
+#include "server/resources/seconds.h"
 
 /* --- GET /api/system/models --- */
 

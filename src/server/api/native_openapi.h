@@ -3,7 +3,7 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_OPENAPI_H
 #define IMAGINED_SERVER_API_NATIVE_OPENAPI_H
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "server/answer.h"
-#include "server/page.h"
-#include "server/problem.h"
+#include "server/http/answer.h"
+#include "server/http/page.h"
+#include "server/http/problem.h"
 
 /* The page runs its own files and nothing else, talks to this server only, and stands in nobody's frame. */
 static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "

@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_PAGE_H
 #define IMAGINED_SERVER_API_NATIVE_PAGE_H
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 struct page_file;

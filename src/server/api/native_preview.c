@@ -2,11 +2,11 @@
 
 #include <stdio.h>
 
-#include "server/answer.h"
 #include "server/api/native_body.h"
 #include "server/api/native_tagged.h"
-#include "server/problem.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/services.h"
 
 enum { QUALITY = 85 };
 

@@ -1,10 +1,10 @@
 #include "server/api/native_queue.h"
 
-#include "server/answer.h"
 #include "server/api/native_body.h"
-#include "server/problem.h"
-#include "server/request_fields.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/request_fields.h"
+#include "server/requests/services.h"
 
 enum { REASON_BYTES = 159 }; /* what the queue keeps */
 

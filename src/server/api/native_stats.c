@@ -5,13 +5,13 @@
 
 #include "base/clock.h"
 #include "engine/vram_manager.h"
-#include "server/answer.h"
-#include "server/machine_figures.h"
-#include "server/model_document.h"
-#include "server/primary_device.h"
-#include "server/problem.h"
-#include "server/seconds.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/primary_device.h"
+#include "server/requests/services.h"
+#include "server/resources/machine_figures.h"
+#include "server/resources/model_document.h"
+#include "server/resources/seconds.h"
 
 /* The shape of "vram", "models", "queue" and "optimizations" is a contract: keys may be added, none renamed. */
 

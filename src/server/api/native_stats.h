@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_STATS_H
 #define IMAGINED_SERVER_API_NATIVE_STATS_H
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

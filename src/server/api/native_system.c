@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "build_config.h"
-#include "server/answer.h"
-#include "server/problem.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/services.h"
 
 static void answer_health(services *s, http_exchange *x, int status) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);

@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_SYSTEM_H
 #define IMAGINED_SERVER_API_NATIVE_SYSTEM_H
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

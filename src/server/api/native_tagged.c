@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/answer.h"
-#include "server/problem.h"
-#include "server/renditions.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/renditions.h"
+#include "server/requests/services.h"
 
 void native_tag_add(http_exchange *x, const native_tag *tag) {
     http_add_header(x, "etag", tag->text);

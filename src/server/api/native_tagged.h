@@ -2,9 +2,9 @@
 #ifndef IMAGINED_SERVER_API_NATIVE_TAGGED_H
 #define IMAGINED_SERVER_API_NATIVE_TAGGED_H
 
-#include "server/http.h"
-#include "server/input_store.h"
-#include "server/transcoder.h"
+#include "server/http/http.h"
+#include "server/pictures/input_store.h"
+#include "server/pictures/transcoder.h"
 
 struct services;
 

@@ -2,12 +2,12 @@
 
 #include <sys/stat.h>
 
-#include "server/answer.h"
 #include "server/api/openai_answer.h"
 #include "server/api/openai_edits.h"
 #include "server/api/openai_error.h"
 #include "server/api/openai_request.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/services.h"
 
 /* --- models --- */
 

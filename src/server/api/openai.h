@@ -7,7 +7,7 @@
 #ifndef IMAGINED_SERVER_API_OPENAI_H
 #define IMAGINED_SERVER_API_OPENAI_H
 
-#include "server/router.h"
+#include "server/http/router.h"
 
 extern const route_table openai_api;
 

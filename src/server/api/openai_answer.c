@@ -4,13 +4,13 @@
 #include <string.h>
 #include <strings.h>
 
-#include "server/answer.h"
+#include "server/access/owner.h"
 #include "server/api/openai_error.h"
 #include "server/api/openai_request.h"
 #include "server/api/openai_stream.h"
-#include "server/owner.h"
-#include "server/renditions.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/requests/renditions.h"
+#include "server/requests/services.h"
 
 /* What the answer needs of the task, which may be forgotten while its pictures are converted. */
 typedef struct result {

@@ -3,7 +3,7 @@
 #define IMAGINED_SERVER_API_OPENAI_ANSWER_H
 
 #include "queue/task.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

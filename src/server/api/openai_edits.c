@@ -7,9 +7,9 @@
 #include "server/api/openai_error.h"
 #include "server/api/openai_form.h"
 #include "server/api/openai_request.h"
-#include "server/intake.h"
-#include "server/multipart.h"
-#include "server/services.h"
+#include "server/http/multipart.h"
+#include "server/requests/intake.h"
+#include "server/requests/services.h"
 
 /* A request whose pictures are being stored. */
 typedef struct edit {

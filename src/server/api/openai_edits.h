@@ -2,7 +2,7 @@
 #ifndef IMAGINED_SERVER_API_OPENAI_EDITS_H
 #define IMAGINED_SERVER_API_OPENAI_EDITS_H
 
-#include "server/http.h"
+#include "server/http/http.h"
 
 enum { OPENAI_FORM_BYTES = 64 << 20 };
 

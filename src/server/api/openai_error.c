@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "server/answer.h"
-#include "server/problem.h"
-#include "server/services.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/requests/services.h"
 
 enum { RETRY_SECONDS = 5 }; /* where nothing better is known */
 

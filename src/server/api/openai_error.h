@@ -5,7 +5,7 @@
 #include <yyjson.h>
 
 #include "queue/task.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 struct services;
 

@@ -4,7 +4,7 @@
 #include <strings.h>
 
 #include "base/utf8.h"
-#include "server/multipart.h"
+#include "server/http/multipart.h"
 
 typedef enum kind { TEXT, WORD, NUMBER, TRUTH } kind; /* WORD: text that cannot be empty */
 

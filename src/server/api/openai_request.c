@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "server/request_fields.h"
-#include "server/services.h"
+#include "server/requests/request_fields.h"
+#include "server/requests/services.h"
 
 /* How much of a picture changes unless told. What a mask frees is painted wholly anew, as its place is all that is to stay of it; and where
  * nothing is said of what is to become of a picture, little of it is lost. */

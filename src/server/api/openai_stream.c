@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/api/openai_error.h"
-#include "server/services.h"
+#include "server/requests/services.h"
 
 enum {
     AHEAD_BYTES = 64 * 1024, /* a client that has so much to read yet gets no more for now */

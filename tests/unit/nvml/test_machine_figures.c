@@ -14,8 +14,8 @@
 #include <cmocka.h>
 
 #include "engine/process_time.h"
-#include "server/machine_figures.h"
-#include "server/nvml.h"
+#include "server/resources/machine_figures.h"
+#include "server/resources/nvml.h"
 
 static char file[64];
 
