@@ -2,8 +2,8 @@
  *
  *     streaming_table DEVICE FOLDER [ROWS COLUMNS TEXT_TOKENS]
  *
- * FOLDER holds a transformer alone (bench/random_flux.py makes one of any size); rows and columns are image tokens, a sixteenth of the pixels.
- * Prints a Markdown table: the largest budget that streams, the smallest that works, and a few between them, beside "all of it". */
+ * FOLDER holds a transformer alone (bench/random_flux.py makes one of any size); rows and columns are image tokens, a sixteenth of the
+ * pixels. Prints a Markdown table: the largest budget that streams, the smallest that works, and a few between them, beside "all of it". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,8 +75,10 @@ static bool row(table *t, size_t budget, error *e) {
     }
     weight_residency r = flux_transformer_residency(m);
     size_t taken = ledger_total(device_ledger(t->d));
-    if (ok) printf("| %.1f MB | %d | %d | %.1f MB | %.1f MB | %.3f s | %s |\n", budget == SIZE_MAX ? (double)r.resident_bytes / 1e6 : (double)budget / 1e6,
-                   r.resident_groups, r.streamed_groups, (double)taken / 1e6, (double)r.pinned_bytes / 1e6, seconds, same ? "yes" : "no");
+    if (ok)
+        printf("| %.1f MB | %d | %d | %.1f MB | %.1f MB | %.3f s | %s |\n",
+               budget == SIZE_MAX ? (double)r.resident_bytes / 1e6 : (double)budget / 1e6, r.resident_groups, r.streamed_groups,
+               (double)taken / 1e6, (double)r.pinned_bytes / 1e6, seconds, same ? "yes" : "no");
     fflush(stdout);
     flux_step_free(s);
     flux_transformer_free(m);

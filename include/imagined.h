@@ -12,8 +12,8 @@
  *     imagined_image_free(&image);
  *     imagined_close(engine);
  *
- * Functions that can fail return false and fill *why (NULL is allowed) with a sentence. One thread at a time uses an engine; several engines may
- * live side by side. Strings are UTF-8. Nothing is written to standard output. */
+ * Functions that can fail return false and fill *why (NULL is allowed) with a sentence. One thread at a time uses an engine; several
+ * engines may live side by side. Strings are UTF-8. Nothing is written to standard output. */
 #ifndef IMAGINED_H
 #define IMAGINED_H
 
@@ -51,7 +51,8 @@ typedef struct imagined_request {
     double guidance_scale;       /* < 0: the model's default */
     double true_cfg_scale;       /* > 1 with a negative prompt: classifier-free guidance */
     uint64_t seed;               /* as torch.Generator("cpu").manual_seed takes it */
-    const char *image;           /* a PNG, JPEG or WebP file to begin from; NULL: from noise. Without width and height the picture has its proportions */
+    const char
+        *image; /* a PNG, JPEG or WebP file to begin from; NULL: from noise. Without width and height the picture has its proportions */
     const char *mask;            /* such a file, too: what of the image is painted anew; NULL: all of it */
     bool mask_is_alpha;          /* what is transparent in the mask is painted anew; else what is white */
     double strength;             /* above 0, to 1: how much is made new, as the share of the steps that are run; 0: 0.6 */
@@ -80,8 +81,8 @@ bool imagined_open(const imagined_options *options, imagined **out, imagined_fau
 void imagined_close(imagined *engine); /* NULL is fine */
 const char *imagined_device(const imagined *engine); /* "cpu: AMD EPYC …"; borrowed */
 
-bool imagined_generate(imagined *engine, const imagined_request *request, imagined_on_progress *progress, void *context, imagined_image *out,
-                       imagined_fault *why);
+bool imagined_generate(imagined *engine, const imagined_request *request, imagined_on_progress *progress, void *context,
+                       imagined_image *out, imagined_fault *why);
 void imagined_image_free(imagined_image *image);
 
 const char *imagined_version(void);

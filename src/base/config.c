@@ -95,7 +95,8 @@ static size_t find_flag(const config *c, const char *name, size_t length, char l
     for (size_t i = 0; i < c->table->count; i++) {
         const config_option *o = &c->table->options[i];
         if (!belongs(c, o)) continue;
-        if (name == NULL ? o->letter == letter : o->flag != NULL && strlen(o->flag) == length && memcmp(o->flag, name, length) == 0) return i;
+        if (name == NULL ? o->letter == letter : o->flag != NULL && strlen(o->flag) == length && memcmp(o->flag, name, length) == 0)
+            return i;
     }
     return c->table->count;
 }

@@ -1,8 +1,9 @@
-/* Options, told once: a table says of each its flag, environment name, config-file key, type, range, default and help; from the table come the
- * parsing of all three sources, `--help` and the manual.
+/* Options, told once: a table says of each its flag, environment name, config-file key, type, range, default and help; from the table come
+ * the parsing of all three sources, `--help` and the manual.
  *
- * Precedence: flag > environment > config file > default. Every value that is set is checked, also one that another overrides; an error names
- * the place: "--threads …" or "IMAGINED_THREADS …" (ERROR_INVALID), "/etc/x.conf:3: 'threads' …" (ERROR_BAD_FILE), with field = the option's flag or key.
+ * Precedence: flag > environment > config file > default. Every value that is set is checked, also one that another overrides; an error
+ * names the place: "--threads …" or "IMAGINED_THREADS …" (ERROR_INVALID), "/etc/x.conf:3: 'threads' …" (ERROR_BAD_FILE), with field = the
+ * option's flag or key.
  *
  *     enum { OPTION_CONFIG, OPTION_THREADS, OPTION_LISTEN };
  *     static const config_option options[] = {
@@ -17,16 +18,17 @@
  *     else use(config_integer(c, OPTION_THREADS));
  *     config_free(c);
  *
- * Flags: `--name value`, `--name=value`, `-n value`, `-nvalue`; a boolean is `--name`, `--no-name` or `--name=no`; `--` ends the flags; a lone
- * `-` and what begins with no `-` are arguments, wherever they stand. The word after a flag that takes a value is that value, so negative numbers need
- * no care; but a word that begins with `--` is taken for a forgotten value (write `--name=--text`). `-h` and `--help` are known to every command. Given
- * twice, the last counts.
+ * Flags: `--name value`, `--name=value`, `-n value`, `-nvalue`; a boolean is `--name`, `--no-name` or `--name=no`; `--` ends the flags; a
+ * lone
+ * `-` and what begins with no `-` are arguments, wherever they stand. The word after a flag that takes a value is that value, so negative
+ * numbers need no care; but a word that begins with `--` is taken for a forgotten value (write `--name=--text`). `-h` and `--help` are
+ * known to every command. Given twice, the last counts.
  *
  * Environment: an empty variable counts as unset. Only options of the command are looked at.
  *
- * Config file: UTF-8 lines `key = value`; blank lines and lines from `#` on mean nothing; a value may stand in "double quotes" (with \" \\ \n \t)
- * or 'single quotes' (as it is), after which only a comment may follow; a bare value ends before ` #`. A key that no command has, a key twice and a
- * bad value are errors. The empty file name means no file. */
+ * Config file: UTF-8 lines `key = value`; blank lines and lines from `#` on mean nothing; a value may stand in "double quotes" (with \"
+ * \\ \n \t) or 'single quotes' (as it is), after which only a comment may follow; a bare value ends before ` #`. A key that no command has,
+ * a key twice and a bad value are errors. The empty file name means no file. */
 #ifndef IMAGINED_BASE_CONFIG_H
 #define IMAGINED_BASE_CONFIG_H
 
@@ -92,12 +94,14 @@ typedef enum config_origin { CONFIG_FROM_DEFAULT, CONFIG_FROM_FILE, CONFIG_FROM_
 
 typedef struct config config;
 
-/* Reads all sources. After --help nothing else is looked at. ERROR_INVALID as above; ERROR_NOT_FOUND when a file that was asked for is not there. */
+/* Reads all sources. After --help nothing else is looked at. ERROR_INVALID as above; ERROR_NOT_FOUND when a file that was asked for is not
+ * there. */
 bool config_load(const config_table *table, const config_command *command, const config_sources *sources, config **out, error *e);
 void config_free(config *c); /* NULL is fine */
 
 bool config_help_wanted(const config *c);
-/* Values by index in the table; asking with another type than the option's is a fault of the program (assert). Texts are borrowed from the config. */
+/* Values by index in the table; asking with another type than the option's is a fault of the program (assert). Texts are borrowed from the
+ * config. */
 const char *config_text(const config *c, size_t option); /* CONFIG_TEXT, CONFIG_CHOICE; never NULL */
 int64_t config_integer(const config *c, size_t option);
 double config_real(const config *c, size_t option);
@@ -106,8 +110,8 @@ config_origin config_origin_of(const config *c, size_t option);
 size_t config_argument_count(const config *c);
 const char *config_argument(const config *c, size_t i); /* NULL past the last */
 
-/* Tells of each variable whose name begins with `prefix` and is neither an option's of the table nor one of `others` (NULL ends): most likely it was
- * mistyped. `nearest`: the option's variable that may be meant, or NULL. */
+/* Tells of each variable whose name begins with `prefix` and is neither an option's of the table nor one of `others` (NULL ends): most
+ * likely it was mistyped. `nearest`: the option's variable that may be meant, or NULL. */
 void config_unknown_variables(const config_table *table, char *const *environment, const char *prefix, const char *const *others,
                               void (*tell)(void *context, const char *name, const char *nearest), void *context);
 

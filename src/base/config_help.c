@@ -196,7 +196,8 @@ void config_print_manual(const config_table *table, const config_command *const 
                 section_of(first));
         for (size_t k = i; k < table->count; k++) {
             const config_option *o = &table->options[k];
-            if (o->help != NULL && (o->commands & all) != 0 && strcmp(section_of(o), section_of(first)) == 0) print_row(out, o, commands, count);
+            if (o->help != NULL && (o->commands & all) != 0 && strcmp(section_of(o), section_of(first)) == 0)
+                print_row(out, o, commands, count);
         }
     }
 }

@@ -100,7 +100,8 @@ static bool complain(const config_option *o, const char *text, error *e) {
 
 bool config_value_parse(const config_option *option, const char *text, arena *memory, config_value *out, error *e) {
     size_t size = strlen(text);
-    if (size > CONFIG_MAX_VALUE_BYTES) return error_set(e, ERROR_INVALID, "has %zu bytes: at most %d are allowed", size, CONFIG_MAX_VALUE_BYTES);
+    if (size > CONFIG_MAX_VALUE_BYTES)
+        return error_set(e, ERROR_INVALID, "has %zu bytes: at most %d are allowed", size, CONFIG_MAX_VALUE_BYTES);
     if (!text_is_clean(text, size)) return error_set(e, ERROR_INVALID, "has a control character or is not valid UTF-8");
     bool ok = true;
     const char *copied = text;

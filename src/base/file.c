@@ -87,7 +87,8 @@ static bool replace(const char *path, const void *bytes, size_t size, bool priva
     const char *named = path;
     bool exists = stat(path, &info) == 0;
     if (exists && S_ISDIR(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is a folder: name a file in it", path);
-    if (exists && !S_ISREG(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is no regular file: it is not replaced; name another", path);
+    if (exists && !S_ISREG(info.st_mode))
+        return error_set(e, ERROR_INVALID, "%s is no regular file: it is not replaced; name another", path);
     if (exists && realpath(path, target) != NULL) path = target;
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", named);

@@ -10,7 +10,8 @@
 file_stamp file_stamp_of(const char *path) {
     struct stat s;
     if (stat(path, &s) != 0) return (file_stamp){0};
-    return (file_stamp){(uint64_t)s.st_dev, (uint64_t)s.st_ino, (uint64_t)s.st_size, (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec};
+    return (file_stamp){(uint64_t)s.st_dev, (uint64_t)s.st_ino, (uint64_t)s.st_size,
+                        (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec};
 }
 
 bool file_stamp_equal(const file_stamp *a, const file_stamp *b) {

@@ -120,7 +120,9 @@ bool json_array(json object, const char *key, json *out, error *e) {
 
 /* The text is its caller's to free, so it comes from our allocator. */
 static void *text_malloc(void *context, size_t size) { return (void)context, malloc(size); }
-static void *text_realloc(void *context, void *at, size_t old_size, size_t size) { return (void)context, (void)old_size, realloc(at, size); }
+static void *text_realloc(void *context, void *at, size_t old_size, size_t size) {
+    return (void)context, (void)old_size, realloc(at, size);
+}
 static void text_free(void *context, void *at) { (void)context, free(at); }
 
 char *json_write(yyjson_mut_doc *doc, size_t *size) {

@@ -45,8 +45,8 @@ bool json_text(json object, const char *key, size_t max_bytes, const char **out,
 /* The member, which must be an object / array. */
 bool json_object(json object, const char *key, json *out, error *e);
 bool json_array(json object, const char *key, json *out, error *e);
-/* The document as text, yours to free; invalid UTF-8 (names of files) goes through as it is. Takes the document: NULL, or one without a root, is one that found no
- * memory, and gives NULL. */
+/* The document as text, yours to free; invalid UTF-8 (names of files) goes through as it is. Takes the document: NULL, or one without a
+ * root, is one that found no memory, and gives NULL. */
 char *json_write(yyjson_mut_doc *doc, size_t *size);
 /* Complains about the value of `key`: what it should be. Returns false. */
 bool json_complain(json object, const char *key, error *e, const char *format, ...) __attribute__((format(printf, 4, 5)));

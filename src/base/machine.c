@@ -88,7 +88,8 @@ static void bound_by_quota(double *cores) {
     }
     for (group_walk w = walk_from("cpu", CGROUP_ROOT "/cpu"); !w.done; walk_up(&w)) {
         char period_text[128];
-        if (!walk_file(&w, "cpu.cfs_quota_us", text, sizeof text) || !walk_file(&w, "cpu.cfs_period_us", period_text, sizeof period_text)) continue;
+        if (!walk_file(&w, "cpu.cfs_quota_us", text, sizeof text) || !walk_file(&w, "cpu.cfs_period_us", period_text, sizeof period_text))
+            continue;
         double quota = atof(text), period = atof(period_text);
         if (quota > 0 && period > 0 && quota / period < *cores) *cores = quota / period;
     }

@@ -12,7 +12,8 @@ int machine_cores(void);
  * counted as free. */
 void machine_memory(size_t *free_bytes, size_t *total_bytes);
 
-/* The first `capacity` − 1 bytes of a small file of the kernel ("/proc/self/status"); false when it cannot be read or is empty. Allocates nothing. */
+/* The first `capacity` − 1 bytes of a small file of the kernel ("/proc/self/status"); false when it cannot be read or is empty. Allocates
+ * nothing. */
 bool machine_read(const char *path, char *text, size_t capacity);
 /* The number after `key` at the start of a line of such a text ("MemTotal:  123 kB", "inactive_file 123"); false when there is none. */
 bool machine_number(const char *text, const char *key, unsigned long long *value);

@@ -26,7 +26,8 @@ static void row(const char *what, double value, const char *unit, const char *go
 static bool picture(const bench_server *s, int seed, double *seconds, error *e) {
     char body[160];
     buffer answer = {0};
-    snprintf(body, sizeof body, "{\"prompt\": \"a raccoon on a purple background\", \"seed\": %d, \"response_format\": \"b64_json\"}", seed);
+    snprintf(body, sizeof body, "{\"prompt\": \"a raccoon on a purple background\", \"seed\": %d, \"response_format\": \"b64_json\"}",
+             seed);
     double start = clock_seconds();
     int status = bench_http(s, "POST", "/v1/images/generations", body, &answer, e);
     *seconds = clock_seconds() - start;
@@ -63,8 +64,8 @@ static bool write_large_component(const char *path, error *e) {
     buffer header = {0};
     buffer_append_byte(&header, '{');
     for (int i = 0; i < TENSORS; i++)
-        buffer_printf(&header, "%s\"blocks.%d.weight\":{\"dtype\":\"BF16\",\"shape\":[1024,1024],\"data_offsets\":[%lld,%lld]}", i ? "," : "", i,
-                      each * i, each * (i + 1));
+        buffer_printf(&header, "%s\"blocks.%d.weight\":{\"dtype\":\"BF16\",\"shape\":[1024,1024],\"data_offsets\":[%lld,%lld]}",
+                      i ? "," : "", i, each * i, each * (i + 1));
     buffer_append_byte(&header, '}');
     while (header.size % 8 != 0) buffer_append_byte(&header, ' ');
     uint64_t size = header.size;
@@ -164,7 +165,9 @@ int command_bench(int argc, char **argv) {
     config_free(c);
     error e = {0};
     printf("imagined bench: this machine, now; quote medians and ratios\n");
-    if (bench_scheduling(&e) && bench_mapping(&e) && bench_switching_models(&e) && bench_submissions(&e) && bench_serving(&e) && bench_idle(&e)) return 0;
+    if (bench_scheduling(&e) && bench_mapping(&e) && bench_switching_models(&e) && bench_submissions(&e) && bench_serving(&e) &&
+        bench_idle(&e))
+        return 0;
     fprintf(stderr, "imagined bench: %s\n", e.text);
     return 1;
 }

@@ -42,7 +42,8 @@ static bool measure(model_manager *m, const model_key keys[2], bench_switching *
     out->lease = median(seconds, LEASES);
     for (int i = 0; i < TASKS; i++) { /* beside each other, as a machine has noisy moments */
         double after_other, after_same;
-        if (!first_step(m, &keys[1], &warm, e) || !first_step(m, &keys[0], &after_other, e) || !first_step(m, &keys[0], &after_same, e)) return false;
+        if (!first_step(m, &keys[1], &warm, e) || !first_step(m, &keys[0], &after_other, e) || !first_step(m, &keys[0], &after_same, e))
+            return false;
         seconds[i] = after_other - after_same;
     }
     out->switching = median(seconds, TASKS);

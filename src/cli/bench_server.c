@@ -22,7 +22,8 @@ static int connect_to(int port) {
     return -1;
 }
 
-/* A port that was free a moment ago: the server is told it rather than asked for it, so that connecting can be tried from the first instant. */
+/* A port that was free a moment ago: the server is told it rather than asked for it, so that connecting can be tried from the first
+ * instant. */
 static int free_port(void) {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t size = sizeof any;
@@ -84,8 +85,10 @@ static bool send_all(int fd, const char *bytes, size_t size) {
 int bench_http(const bench_server *s, const char *method, const char *path, const char *body, buffer *answer, error *e) {
     buffer request = {0}, all = {0};
     int status = 0, fd = connect_to(s->port);
-    buffer_printf(&request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-                  method, path, s->port, strlen(body), body);
+    buffer_printf(
+        &request,
+        "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+        method, path, s->port, strlen(body), body);
     bool ok = fd >= 0 && buffer_ok(&request) && send_all(fd, request.data, request.size);
     while (ok) {
         char *to = buffer_reserve(&all, 65536);

@@ -1,4 +1,5 @@
-/* A server of our own for the length of a benchmark: this binary, started as a user would, on a free port with a throw-away state folder. */
+/* A server of our own for the length of a benchmark: this binary, started as a user would, on a free port with a throw-away state
+ * folder. */
 #ifndef IMAGINED_CLI_BENCH_SERVER_H
 #define IMAGINED_CLI_BENCH_SERVER_H
 
@@ -21,7 +22,8 @@ void bench_server_stop(bench_server *s); /* SIGTERM, wait, remove the state fold
 
 int bench_connect(const bench_server *s); /* a connected socket; −1: errno says why */
 
-/* One HTTP/1.1 exchange over a connection of its own. Returns the status, or 0 with *e filled. The answer's body goes to *answer (may be NULL). */
+/* One HTTP/1.1 exchange over a connection of its own. Returns the status, or 0 with *e filled. The answer's body goes to *answer (may be
+ * NULL). */
 int bench_http(const bench_server *s, const char *method, const char *path, const char *body, buffer *answer, error *e);
 
 #endif

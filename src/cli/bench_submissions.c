@@ -28,8 +28,9 @@ typedef struct client {
 } client;
 
 static size_t write_request(char *out, size_t capacity) {
-    return (size_t)snprintf(out, capacity, "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", sizeof task - 1,
-                            task);
+    return (size_t)snprintf(
+        out, capacity, "POST /api/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+        sizeof task - 1, task);
 }
 
 static bool send_task(const client *c, error *e) {
@@ -156,7 +157,8 @@ static bool time_first_steps(const bench_server *s, int file, bench_submitting *
         while (ok && !answered) ok = receive(&sender, &answered, e);
         ok = ok && read_until(&stream, "event: completed", e);
     }
-    if (ok) *out = (bench_submitting){.sync = median(syncs, RUNS), .to_first_step = median(times, RUNS), .beyond_sync = median(beyond, RUNS)};
+    if (ok)
+        *out = (bench_submitting){.sync = median(syncs, RUNS), .to_first_step = median(times, RUNS), .beyond_sync = median(beyond, RUNS)};
     if (stream.fd >= 0) close(stream.fd);
     if (sender.fd >= 0) close(sender.fd);
     return ok;

@@ -1,4 +1,5 @@
-/* What taking tasks costs: durable submissions from many clients at once, and the way of one task from its submission to its first denoising step. */
+/* What taking tasks costs: durable submissions from many clients at once, and the way of one task from its submission to its first
+ * denoising step. */
 #ifndef IMAGINED_CLI_BENCH_SUBMISSIONS_H
 #define IMAGINED_CLI_BENCH_SUBMISSIONS_H
 

@@ -1,5 +1,5 @@
-/* The commands: each takes its own argument vector (argv[0] is the command's name) and returns the process's exit status: 0 success, 1 failure, 2 wrong
- * usage. */
+/* The commands: each takes its own argument vector (argv[0] is the command's name) and returns the process's exit status: 0 success, 1
+ * failure, 2 wrong usage. */
 #ifndef IMAGINED_CLI_COMMANDS_H
 #define IMAGINED_CLI_COMMANDS_H
 

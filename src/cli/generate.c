@@ -34,7 +34,8 @@ static bool parse_seed(const char *text, uint64_t *seed, error *e) {
     errno = 0;
     unsigned long long n = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0)
-        return error_field(e, ERROR_INVALID, "seed", "--seed is '%s': it must be a whole number from 0 to 18446744073709551615, or -1 for a random one", text);
+        return error_field(e, ERROR_INVALID, "seed",
+                           "--seed is '%s': it must be a whole number from 0 to 18446744073709551615, or -1 for a random one", text);
     *seed = n;
     return true;
 }
@@ -134,8 +135,8 @@ static bool run(const config *c, error *e) {
     if (!ok) error_field(e, (error_code)fault.code, fault.field, "%s", fault.text);
     ok = ok && write_picture(&to, &picture, &request, &model, e);
     if (ok && !config_boolean(c, OPTION_QUIET))
-        fprintf(stderr, "%s: %dx%d, %d step%s, seed %llu\n", to.standard ? "the standard output" : to.path, picture.width, picture.height, picture.steps, picture.steps == 1 ? "" : "s",
-                (unsigned long long)picture.seed);
+        fprintf(stderr, "%s: %dx%d, %d step%s, seed %llu\n", to.standard ? "the standard output" : to.path, picture.width, picture.height,
+                picture.steps, picture.steps == 1 ? "" : "s", (unsigned long long)picture.seed);
     imagined_image_free(&picture);
     imagined_close(engine);
     return ok;

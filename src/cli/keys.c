@@ -19,11 +19,14 @@ static const config_command keys = {
 static bool add(const config *c, error *e) {
     const char *path = config_text(c, OPTION_API_KEYS_FILE);
     char key[API_KEY_TEXT_BYTES];
-    if (strcmp(config_argument(c, 0), "add") != 0) return error_set(e, ERROR_INVALID, "there is no 'keys %.32s'; try: imagined keys add NAME", config_argument(c, 0));
-    if (path[0] == '\0') return error_set(e, ERROR_INVALID, "name the file of keys with --api-keys-file or IMAGINED_API_KEYS_FILE, as for the server");
+    if (strcmp(config_argument(c, 0), "add") != 0)
+        return error_set(e, ERROR_INVALID, "there is no 'keys %.32s'; try: imagined keys add NAME", config_argument(c, 0));
+    if (path[0] == '\0')
+        return error_set(e, ERROR_INVALID, "name the file of keys with --api-keys-file or IMAGINED_API_KEYS_FILE, as for the server");
     if (!api_keys_add(path, config_argument(c, 1), key, e)) return false;
     if (printf("%s\n", key) < 0 || fflush(stdout) != 0)
-        return error_set(e, ERROR_IO, "the key was added but could not be printed: remove the line of '%s' from %s", config_argument(c, 1), path);
+        return error_set(e, ERROR_IO, "the key was added but could not be printed: remove the line of '%s' from %s", config_argument(c, 1),
+                         path);
     return true;
 }
 

@@ -27,7 +27,8 @@ static const command commands[] = {
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *out) {
-    fprintf(out, "imagined %s: turns prompts into pictures with diffusion models\n\nUsage: imagined COMMAND [OPTION ...]\n\n", IMAGINED_VERSION);
+    fprintf(out, "imagined %s: turns prompts into pictures with diffusion models\n\nUsage: imagined COMMAND [OPTION ...]\n\n",
+            IMAGINED_VERSION);
     for (size_t i = 0; i < COMMANDS; i++)
         if (commands[i].summary != NULL) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(out, "\nEach has its own help: imagined generate --help\n"
@@ -37,7 +38,8 @@ static void print_help(FILE *out) {
 /* In the place of a standard stream that is closed the next file to be opened would stand, and what is printed go into it. */
 static void fill_standard_streams(void) {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) abort(); /* the lowest that is free; writing to it fails, as it did */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
+            abort(); /* the lowest that is free; writing to it fails, as it did */
 }
 
 /* What was printed must have arrived: a list or a help text that is cut off is no success. Who closed the stream wants nothing. */

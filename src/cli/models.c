@@ -11,7 +11,8 @@ static const config_command models = {
     .name = "models",
     .bit = FOR_MODELS,
     .summary = "list the models there are",
-    .details = "A model is a folder in diffusers layout (model_index.json, transformer/, vae/, …) below the models folder, or the demo model.",
+    .details =
+        "A model is a folder in diffusers layout (model_index.json, transformer/, vae/, …) below the models folder, or the demo model.",
 };
 
 static bool print_json(const model_list *l) {

@@ -63,8 +63,9 @@ typedef enum option {
 
 extern const config_table options_table;
 
-/* Loads the options of `command` from argv (argv[0] is the command's name), the environment and the config file. Returns NULL when the command is over: help was
- * printed (*status 0) or the usage was wrong (message printed, *status 2). Otherwise yours: config_free. Variables that look mistyped are told on stderr. */
+/* Loads the options of `command` from argv (argv[0] is the command's name), the environment and the config file. Returns NULL when the
+ * command is over: help was printed (*status 0) or the usage was wrong (message printed, *status 2). Otherwise yours: config_free.
+ * Variables that look mistyped are told on stderr. */
 config *options_load(const config_command *command, int argc, char **argv, int *status);
 
 /* The folders, the option's where it is given, else where they lie by themselves (cli/paths.h). Borrowed from `buffer` or the config. */

@@ -26,8 +26,10 @@ static bool check_folder_of(const char *path, error *e) {
     if (slash == NULL) strcpy(folder, ".");
     else slash[slash == folder ? 1 : 0] = '\0';
     if (access(folder, W_OK | X_OK) == 0) return true;
-    if (errno == ENOENT) return error_field(e, ERROR_IO, "output", "cannot write %s: there is no folder %s: make it first (mkdir -p)", path, folder);
-    if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode)) return error_field(e, ERROR_IO, "output", "cannot write %s: %s is no folder", path, folder);
+    if (errno == ENOENT)
+        return error_field(e, ERROR_IO, "output", "cannot write %s: there is no folder %s: make it first (mkdir -p)", path, folder);
+    if (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode))
+        return error_field(e, ERROR_IO, "output", "cannot write %s: %s is no folder", path, folder);
     error_system(e, "write into the folder", folder);
     e->code = ERROR_IO;
     return false;
@@ -39,9 +41,11 @@ bool output_choose(const char *path, output *out, error *e) {
     if (path[0] == '\0') return error_field(e, ERROR_INVALID, "output", "--output is empty: name a file");
     out->standard = strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0;
     if (out->standard) {
-        if (isatty(STDOUT_FILENO)) return error_field(e, ERROR_INVALID, "output", "a picture is nothing for a terminal: name a file, or send it on with > or |");
+        if (isatty(STDOUT_FILENO))
+            return error_field(e, ERROR_INVALID, "output", "a picture is nothing for a terminal: name a file, or send it on with > or |");
         int mode = fcntl(STDOUT_FILENO, F_GETFL);
-        if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY) return error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
+        if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY)
+            return error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
         return true;
     }
     if (stat(path, &info) != 0) return check_folder_of(path, e);

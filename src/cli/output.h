@@ -1,4 +1,5 @@
-/* Where `imagined generate` puts its picture: a file, which is replaced as a whole; a device or pipe, which is written to; "-", the standard output. */
+/* Where `imagined generate` puts its picture: a file, which is replaced as a whole; a device or pipe, which is written to; "-", the
+ * standard output. */
 #ifndef IMAGINED_CLI_OUTPUT_H
 #define IMAGINED_CLI_OUTPUT_H
 

@@ -1,4 +1,5 @@
-/* One line on a terminal that says how far a picture is: phase, steps, seconds a step, time left. Silent where standard error is no terminal. */
+/* One line on a terminal that says how far a picture is: phase, steps, seconds a step, time left. Silent where standard error is no
+ * terminal. */
 #ifndef IMAGINED_CLI_PROGRESS_BAR_H
 #define IMAGINED_CLI_PROGRESS_BAR_H
 

@@ -9,7 +9,8 @@ static const config_command quantize = {
     .arguments = "[MODEL]",
     .max_arguments = 1,
     .summary = "make a smaller copy of a model (not available yet)",
-    .details = "8- and 4-bit weights come with a later version of imagined. Until then models are used as they are stored (f32, f16 or bf16).",
+    .details =
+        "8- and 4-bit weights come with a later version of imagined. Until then models are used as they are stored (f32, f16 or bf16).",
 };
 
 int command_quantize(int argc, char **argv) {

@@ -1,6 +1,7 @@
 /* Scaled dot-product attention. On the CPU: blocks of queries of one head, scores by sgemm into scratch, a softmax of rows, and sgemm with
- * the values. The scores of a block are sized to stay in the cache. Elsewhere: the device's fused attention where precision allows and it has one,
- * else composed of products and a softmax, whose scores are made for a slice of the queries at a time where the graph bounds them. */
+ * the values. The scores of a block are sized to stay in the cache. Elsewhere: the device's fused attention where precision allows and it
+ * has one, else composed of products and a softmax, whose scores are made for a slice of the queries at a time where the graph bounds
+ * them. */
 #include <math.h>
 #include <oneapi/dnnl/dnnl.h>
 
@@ -78,8 +79,8 @@ static const char *attention_kernel(struct ggml_tensor *dst, const void *paramet
     float *factors = scratch, *scores = factors + MAX_QUERIES;
     float *out = (float *)((char *)dst->data + (size_t)p.first * dst->nb[1] + (size_t)p.item * dst->nb[2]) + p.head * width;
     int64_t out_stride = (int64_t)(dst->nb[1] / sizeof(float));
-    if (dnnl_sgemm('N', 'T', p.count, keys, q->ne[0], a->scale, head_of(q, &p, p.first), stride(q), head_of(k, &p, 0), stride(k), 0.0f, scores,
-                   keys) != dnnl_success)
+    if (dnnl_sgemm('N', 'T', p.count, keys, q->ne[0], a->scale, head_of(q, &p, p.first), stride(q), head_of(k, &p, 0), stride(k), 0.0f,
+                   scores, keys) != dnnl_success)
         return "oneDNN refused the scores of an attention";
     soften(scores, keys, &p, bias, factors);
     if (dnnl_sgemm('N', 'N', p.count, width, keys, 1.0f, scores, keys, head_of(v, &p, 0), stride(v), 0.0f, out, out_stride) != dnnl_success)
@@ -117,9 +118,10 @@ static struct ggml_tensor *attention_fused(graph *g, struct ggml_tensor *q, stru
     return ggml_reshape_3d(c, mixed, v->ne[0] * q->ne[1], q->ne[2], q->ne[3]);
 }
 
-/* Scores, softmax and values for some of the queries, all in memory at once. k and v come with heads outside and what is multiplied inside. */
-static struct ggml_tensor *attend_queries(struct ggml_context *c, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
-                                          struct ggml_tensor *bias) {
+/* Scores, softmax and values for some of the queries, all in memory at once. k and v come with heads outside and what is multiplied inside.
+ */
+static struct ggml_tensor *attend_queries(struct ggml_context *c, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v,
+                                          float scale, struct ggml_tensor *bias) {
     struct ggml_tensor *scores = ggml_mul_mat(c, k, ggml_cont(c, ggml_permute(c, q, 0, 2, 1, 3)));
     ggml_prec_set_acc(scores, GGML_PREC_F32);
     ggml_prec_set_src(scores, GGML_PREC_F32, 1);

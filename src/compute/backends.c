@@ -49,7 +49,8 @@ static ggml_backend_reg_t load_best_cpu(void) {
     DIR *d = opendir(folder());
     if (d == NULL) return NULL;
     for (struct dirent *entry = readdir(d); entry != NULL; entry = readdir(d)) {
-        if (!is_library(entry->d_name, CPU_PREFIX) || (size_t)snprintf(path, sizeof path, "%s/%s", folder(), entry->d_name) >= sizeof path) continue;
+        if (!is_library(entry->d_name, CPU_PREFIX) || (size_t)snprintf(path, sizeof path, "%s/%s", folder(), entry->d_name) >= sizeof path)
+            continue;
         int score = suits(path);
         if (score > best_score) {
             best_score = score;
@@ -77,8 +78,8 @@ bool backends_load(const char *kind) {
     char path[PATH_MAX];
     ggml_log_set(to_log, NULL);
     ggml_backend_reg_t reg = loaded(kind);
-    if (reg == NULL && strchr(kind, '/') == NULL && (size_t)snprintf(path, sizeof path, "%s/" PREFIX "%s.so", folder(), kind) < sizeof path &&
-        access(path, R_OK) == 0)
+    if (reg == NULL && strchr(kind, '/') == NULL &&
+        (size_t)snprintf(path, sizeof path, "%s/" PREFIX "%s.so", folder(), kind) < sizeof path && access(path, R_OK) == 0)
         reg = ggml_backend_load(path);
     return reg != NULL && ggml_backend_reg_dev_count(reg) > 0;
 }

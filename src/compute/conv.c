@@ -40,7 +40,8 @@ static void gather(const struct ggml_tensor *x, const float *plane, int64_t ky, 
     }
 }
 
-static const float *columns_of(struct ggml_tensor *dst, const conv *p, int64_t item, int64_t first, int64_t count, float *columns, int64_t *ld) {
+static const float *columns_of(struct ggml_tensor *dst, const conv *p, int64_t item, int64_t first, int64_t count, float *columns,
+                               int64_t *ld) {
     const struct ggml_tensor *x = dst->src[0], *w = dst->src[1];
     int64_t plane = x->ne[0] * x->ne[1];
     const float *image = (const float *)x->data + item * x->ne[2] * plane;
@@ -73,7 +74,8 @@ static const char *conv_kernel(struct ggml_tensor *dst, const void *parameters, 
         float *y = (float *)dst->data + (item * channels + c) * plane + first;
         for (int64_t r = 0; bias != NULL && r < rows; r++)
             for (int64_t i = 0; i < count; i++) y[r * plane + i] = ((const float *)bias->data)[c + r];
-        if (dnnl_sgemm('N', 'N', rows, count, p->depth, 1.0f, kernels, p->depth, seen, ld, bias != NULL ? 1.0f : 0.0f, y, plane) != dnnl_success)
+        if (dnnl_sgemm('N', 'N', rows, count, p->depth, 1.0f, kernels, p->depth, seen, ld, bias != NULL ? 1.0f : 0.0f, y, plane) !=
+            dnnl_success)
             return "oneDNN refused a convolution's product";
     }
     return NULL;

@@ -67,7 +67,8 @@ static ggml_backend_dev_t named(const char *name) {
     }
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
-        if (strcasecmp(ggml_backend_dev_name(dev), name) == 0 || strcasecmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(dev)), name) == 0)
+        if (strcasecmp(ggml_backend_dev_name(dev), name) == 0 ||
+            strcasecmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(dev)), name) == 0)
             return dev;
     }
     return NULL;

@@ -38,8 +38,8 @@ void device_memory(const device *d, size_t *free_bytes, size_t *total_bytes);
 
 /* ── the ledger of its memory (device_ledger.h) ── */
 
-/* Claims memory before it is allocated. ERROR_OUT_OF_MEMORY when device_available is less. Each success is paired with a device_unclaim of the same
- * bytes, or of the real ones after device_correct. */
+/* Claims memory before it is allocated. ERROR_OUT_OF_MEMORY when device_available is less. Each success is paired with a device_unclaim of
+ * the same bytes, or of the real ones after device_correct. */
 bool device_claim(device *d, device_use use, size_t bytes, error *e);
 /* What device_claim would say, claiming nothing. */
 bool device_could_claim(const device *d, device_use use, size_t bytes, error *e);
@@ -52,8 +52,8 @@ void device_set_limit(device *d, size_t bytes); /* 0: none. What is claimed alre
 void device_reset_peak(device *d);              /* from now on */
 const ledger *device_ledger(const device *d);
 
-/* What weights stored in f32 are loaded as when no precision is asked for (PRECISION_AUTO): PRECISION_F32, as at first, BF16 or F16. To be set before
- * anything is loaded. The CPU, which computes in f32 whatever is stored, makes no use of it. */
+/* What weights stored in f32 are loaded as when no precision is asked for (PRECISION_AUTO): PRECISION_F32, as at first, BF16 or F16. To be
+ * set before anything is loaded. The CPU, which computes in f32 whatever is stored, makes no use of it. */
 void device_set_autocast(device *d, precision p);
 precision device_autocast(const device *d);
 /* Whether the device can run this operation, with the shapes and types of its sources. */

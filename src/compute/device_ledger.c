@@ -26,8 +26,8 @@ static unsigned long long mib_up(size_t bytes) { return (unsigned long long)(byt
 static bool refuse(const ledger *l, device_use use, size_t bytes, size_t reported_free, const char *place, error *e) {
     size_t left = limit_left(l, use);
     if (left < reported_free)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "%s %llu MiB of %s; %zu MiB are left of the limit of %zu MiB", needy[use], mib_up(bytes), place,
-                         left >> 20, l->limit >> 20);
+        return error_set(e, ERROR_OUT_OF_MEMORY, "%s %llu MiB of %s; %zu MiB are left of the limit of %zu MiB", needy[use], mib_up(bytes),
+                         place, left >> 20, l->limit >> 20);
     return error_set(e, ERROR_OUT_OF_MEMORY, "%s %llu MiB of %s; %zu MiB are free", needy[use], mib_up(bytes), place, reported_free >> 20);
 }
 

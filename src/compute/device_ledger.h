@@ -1,8 +1,9 @@
-/* Who holds how many bytes of a device: claims by use, their sum's peak and an optional limit. Plain arithmetic, no device; device.h applies it.
+/* Who holds how many bytes of a device: claims by use, their sum's peak and an optional limit. Plain arithmetic, no device; device.h
+ * applies it.
  *
- * Every allocation on a device is claimed before it is made, with the size ggml names for it, and corrected to the size it then has. What is
- * claimed counts against the limit whoever asks. Pinned main memory is kept apart: it is none of the device's. On the CPU the device is main
- * memory: private weights (not mapped ones) and compute buffers. */
+ * Every allocation on a device is claimed before it is made, with the size ggml names for it, and corrected to the size it then has. What
+ * is claimed counts against the limit whoever asks. Pinned main memory is kept apart: it is none of the device's. On the CPU the device is
+ * main memory: private weights (not mapped ones) and compute buffers. */
 #ifndef IMAGINED_COMPUTE_DEVICE_LEDGER_H
 #define IMAGINED_COMPUTE_DEVICE_LEDGER_H
 

@@ -225,7 +225,8 @@ static bool claim(graph *g, error *e) {
 }
 
 static bool could_not_be_had(const graph *g, size_t bytes, error *e) {
-    return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", bytes >> 20, device_kind(g->d));
+    return error_set(e, ERROR_OUT_OF_MEMORY, "the computation needs %zu MiB of %s memory, which could not be had", bytes >> 20,
+                     device_kind(g->d));
 }
 
 static bool allocate_inputs(graph *g, error *e) {
@@ -242,7 +243,8 @@ static bool allocate_inputs(graph *g, error *e) {
 static bool allocate_scratch(graph *g, error *e) {
     size_t bytes;
     if (g->scratch_bytes == 0) return true;
-    if (!checked_mul(g->scratch_bytes, (size_t)device_threads(g->d), &bytes) || (g->scratch = aligned_alloc(SCRATCH_ALIGNMENT, bytes)) == NULL)
+    if (!checked_mul(g->scratch_bytes, (size_t)device_threads(g->d), &bytes) ||
+        (g->scratch = aligned_alloc(SCRATCH_ALIGNMENT, bytes)) == NULL)
         return error_no_memory(e, "the threads' scratch memory", g->scratch_bytes);
     return true;
 }
@@ -271,7 +273,9 @@ size_t graph_buffer_bytes(const graph *g) {
 /* ── running ── */
 
 void graph_set(struct ggml_tensor *input, const void *data) { ggml_backend_tensor_set(input, data, 0, ggml_nbytes(input)); }
-void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size) { ggml_backend_tensor_set(input, data, offset, size); }
+void graph_set_part(struct ggml_tensor *input, const void *data, size_t offset, size_t size) {
+    ggml_backend_tensor_set(input, data, offset, size);
+}
 void graph_get(const struct ggml_tensor *output, void *data) { ggml_backend_tensor_get(output, data, 0, ggml_nbytes(output)); }
 
 /* Each segment is handed to the device as soon as its weights are on their way; the device waits for them, not this thread. */
@@ -292,7 +296,8 @@ bool graph_run(graph *g, error *e) {
     atomic_store(&g->fault, NULL);
     enum ggml_status status = g->stream != NULL ? run_segments(g) : ggml_backend_graph_compute(device_backend(g->d), g->cgraph);
     if (status == GGML_STATUS_ALLOC_FAILED) return error_set(e, ERROR_OUT_OF_MEMORY, "the device %s has no memory left", device_name(g->d));
-    if (status != GGML_STATUS_SUCCESS) return error_set(e, ERROR_DEVICE, "the device %s failed: %s", device_name(g->d), ggml_status_to_string(status));
+    if (status != GGML_STATUS_SUCCESS)
+        return error_set(e, ERROR_DEVICE, "the device %s failed: %s", device_name(g->d), ggml_status_to_string(status));
     const char *fault = atomic_load(&g->fault);
     return fault == NULL || error_set(e, ERROR_INTERNAL, "a computation failed: %s", fault);
 }

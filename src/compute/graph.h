@@ -32,14 +32,15 @@ void graph_free(graph *g); /* NULL is fine */
  * all the same. */
 void graph_allow_half(graph *g);
 bool graph_half_allowed(const graph *g);
-/* Bounds what attention added from now on writes to memory for scores, where the device has no fused attention for it: queries go in slices whose
- * scores take at most `bytes`, as far as ATTENTION_MAX_SLICES allow. 0, as at first: all at once. Each such attention needs ATTENTION_SLICE_NODES
- * more in max_nodes. The CPU's kernel never writes them. */
+/* Bounds what attention added from now on writes to memory for scores, where the device has no fused attention for it: queries go in slices
+ * whose scores take at most `bytes`, as far as ATTENTION_MAX_SLICES allow. 0, as at first: all at once. Each such attention needs
+ * ATTENTION_SLICE_NODES more in max_nodes. The CPU's kernel never writes them. */
 void graph_set_attention_slice(graph *g, size_t bytes);
 size_t graph_attention_slice(const graph *g);
 enum { ATTENTION_MAX_SLICES = 64, ATTENTION_SLICE_NODES = 128 };
 
-/* Before graph_reserve: the graph uses weights that are streamed (NULL: none are). graph_then must see to it that they are used in their order. */
+/* Before graph_reserve: the graph uses weights that are streamed (NULL: none are). graph_then must see to it that they are used in their
+ * order. */
 void graph_stream(graph *g, streaming *s);
 
 struct ggml_context *graph_context(graph *g); /* for ggml's own operations */
@@ -49,8 +50,8 @@ void *graph_alloc(graph *g, size_t size);
 
 struct ggml_tensor *graph_input(graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
 struct ggml_tensor *graph_output(graph *g, struct ggml_tensor *t); /* keeps t readable after a run; returns it */
-/* What t needs is computed before anything that neither it nor the tensors named earlier need. Named after each block of a model, this is the order
- * of the blocks. */
+/* What t needs is computed before anything that neither it nor the tensors named earlier need. Named after each block of a model, this is
+ * the order of the blocks. */
 void graph_then(graph *g, struct ggml_tensor *t);
 bool graph_reserve(graph *g, error *e);
 /* Instead of graph_reserve, for a graph that will not run: finds graph_needed_bytes and takes and refuses nothing. */

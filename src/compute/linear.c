@@ -55,7 +55,8 @@ VECTORIZED static void dot_rows(const float *w, const float *x, const float *bia
 
 VECTORIZED static void dot_rows_bf16(const uint16_t *w, const float *x, const float *bias, float *y, const linear *l, int64_t rows) {
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t t = 0; t < l->tokens; t++) y[t * l->out + r] = dot_bf16(x + t * l->in, w + r * l->in, l->in) + (bias != NULL ? bias[r] : 0.0f);
+        for (int64_t t = 0; t < l->tokens; t++)
+            y[t * l->out + r] = dot_bf16(x + t * l->in, w + r * l->in, l->in) + (bias != NULL ? bias[r] : 0.0f);
 }
 
 /* Part of a bias (of any float type) as f32; NULL where there is none. */

@@ -85,7 +85,8 @@ static const char *rms_norm_kernel(struct ggml_tensor *dst, const void *paramete
     const norm *p = parameters;
     int64_t n = dst->ne[0], last = min_i64((chunk + 1) * p->rows_per_chunk, ggml_nrows(dst));
     const float *x = dst->src[0]->data, *weight = source(dst, 1, p->has_weight);
-    for (int64_t row = chunk * p->rows_per_chunk; row < last; row++) rms_norm_row(x + row * n, (float *)dst->data + row * n, n, p->eps, weight);
+    for (int64_t row = chunk * p->rows_per_chunk; row < last; row++)
+        rms_norm_row(x + row * n, (float *)dst->data + row * n, n, p->eps, weight);
     return NULL;
 }
 
@@ -123,7 +124,8 @@ static const char *group_norm_kernel(struct ggml_tensor *dst, const void *parame
     float *y = (float *)dst->data + chunk * channels * plane, mean, factor;
     group_moments(x, channels * plane, p->eps, &mean, &factor);
     for (int64_t c = 0; c < channels; c++)
-        affine(x + c * plane, y + c * plane, plane, mean, factor, weight != NULL ? weight[first + c] : 1.0f, bias != NULL ? bias[first + c] : 0.0f);
+        affine(x + c * plane, y + c * plane, plane, mean, factor, weight != NULL ? weight[first + c] : 1.0f,
+               bias != NULL ? bias[first + c] : 0.0f);
     return NULL;
 }
 

@@ -6,7 +6,8 @@
 
 #include "compute/graph.h"
 
-/* y = W x + b. x [in, …], w [in, out] of any weight type, b [out] or NULL → [out, …]. b is f32; on the CPU of any float type. torch.nn.Linear. */
+/* y = W x + b. x [in, …], w [in, out] of any weight type, b [out] or NULL → [out, …]. b is f32; on the CPU of any float type.
+ * torch.nn.Linear. */
 struct ggml_tensor *compute_linear(graph *g, struct ggml_tensor *x, struct ggml_tensor *w, struct ggml_tensor *b);
 
 /* Cross-correlation with zero padding. x [W, H, C, N], w [kw, kh, C, OC], b [OC] or NULL → [W', H', OC, N]. torch.nn.Conv2d with
@@ -21,8 +22,8 @@ struct ggml_tensor *compute_conv2d(graph *g, struct ggml_tensor *x, struct ggml_
 struct ggml_tensor *compute_attention(graph *g, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v, float scale,
                                       struct ggml_tensor *bias);
 
-/* Whether compute_attention has a fused kernel on this device, where half is allowed, for heads of this width: scores never go to memory. The CPU has
- * its own, for all. */
+/* Whether compute_attention has a fused kernel on this device, where half is allowed, for heads of this width: scores never go to memory.
+ * The CPU has its own, for all. */
 bool compute_attention_is_fused(device *d, int head_width);
 
 /* (x − mean) / sqrt(var + eps) · weight + bias over ne[0]; weight, bias NULL or [ne0]. torch.nn.LayerNorm. */

@@ -1,5 +1,5 @@
-/* Weights that the CPU uses in the mapping, read in before they are needed and let go after: how much of a file stays in the process's memory
- * is bounded then. Only ever for mapped files: giving back private memory would lose it. */
+/* Weights that the CPU uses in the mapping, read in before they are needed and let go after: how much of a file stays in the process's
+ * memory is bounded then. Only ever for mapped files: giving back private memory would lose it. */
 #ifndef IMAGINED_COMPUTE_PAGING_H
 #define IMAGINED_COMPUTE_PAGING_H
 

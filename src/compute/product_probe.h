@@ -14,8 +14,8 @@ typedef struct product_probe {
     int64_t size;
 } product_probe;
 
-/* Multiplies size × size matrices as compute_linear does with weights of the type: on the CPU with our kernels, on others with ggml's. `size` 0: grows
- * until a product takes some milliseconds, or memory is short. */
+/* Multiplies size × size matrices as compute_linear does with weights of the type: on the CPU with our kernels, on others with ggml's.
+ * `size` 0: grows until a product takes some milliseconds, or memory is short. */
 product_probe product_probe_measure(device *d, enum ggml_type type, int64_t size);
 
 #endif

@@ -36,6 +36,8 @@ bool residency_plan_make(const size_t *bytes, int groups, size_t budget, residen
     if (!residency_bounds(bytes, groups, &sum, &least, e)) return false;
     for (int resident = groups - 1; resident >= 0; resident--)
         if (total(bytes, groups, resident, out, &sum) && sum <= budget) return true;
-    return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need at least %zu MiB of the device (two blocks at a time, and what every block needs); "
-                     "%zu MiB are allowed: %zu MiB are missing", (least + (1 << 20) - 1) >> 20, budget >> 20, (least - budget + (1 << 20) - 1) >> 20);
+    return error_set(e, ERROR_OUT_OF_MEMORY,
+                     "the weights need at least %zu MiB of the device (two blocks at a time, and what every block needs); "
+                     "%zu MiB are allowed: %zu MiB are missing",
+                     (least + (1 << 20) - 1) >> 20, budget >> 20, (least - budget + (1 << 20) - 1) >> 20);
 }

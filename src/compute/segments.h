@@ -1,4 +1,5 @@
-/* A graph's order cut where the next group of streamed weights is needed: segment 0 uses none, segment k + 1 those of group k. For graph.c. */
+/* A graph's order cut where the next group of streamed weights is needed: segment 0 uses none, segment k + 1 those of group k. For
+ * graph.c. */
 #ifndef IMAGINED_COMPUTE_SEGMENTS_H
 #define IMAGINED_COMPUTE_SEGMENTS_H
 

@@ -63,7 +63,8 @@ static bool allocate_slots(staging *s, error *e) {
     for (int group = 0; group < s->groups; group++) {
         struct ggml_tallocr place = ggml_tallocr_new(s->slots[group % STAGING_SLOTS].memory);
         for (const streamed_weight *w = first_of(s, group); w < s->weights + s->count && w->group == group; w++)
-            if (ggml_tallocr_alloc(&place, w->tensor) != GGML_STATUS_SUCCESS) return error_set(e, ERROR_DEVICE, "the device refused a weight");
+            if (ggml_tallocr_alloc(&place, w->tensor) != GGML_STATUS_SUCCESS)
+                return error_set(e, ERROR_DEVICE, "the device refused a weight");
     }
     return true;
 }

@@ -1,6 +1,6 @@
-/* Loops that the compiler turns into vector instructions, in one version for each level of the instruction set; the dynamic linker takes the
- * best one that the machine has. What they compute is the same to the bit in every version: sums run over 16 lanes whatever the hardware's
- * width, and products are never fused with sums (-ffp-contract=off). */
+/* Loops that the compiler turns into vector instructions, in one version for each level of the instruction set; the dynamic linker takes
+ * the best one that the machine has. What they compute is the same to the bit in every version: sums run over 16 lanes whatever the
+ * hardware's width, and products are never fused with sums (-ffp-contract=off). */
 #ifndef IMAGINED_COMPUTE_VECTORIZE_H
 #define IMAGINED_COMPUTE_VECTORIZE_H
 

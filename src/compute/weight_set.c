@@ -142,9 +142,10 @@ static bool can_multiply(const device *d, enum ggml_type type) {
     return can;
 }
 
-/* The type that a weight has on the device. Vectors are f32, but for biases on the CPU, which compute_linear widens. The CPU widens 16-bit weights
- * exactly while it multiplies, so they stay as they are; GPUs would round the activations instead, so PRECISION_F32 uploads f32. Convolution kernels
- * on GPUs are f32, small as they are. Where nothing is asked for, GPUs take what is stored, and for f32 what device_set_autocast says. */
+/* The type that a weight has on the device. Vectors are f32, but for biases on the CPU, which compute_linear widens. The CPU widens 16-bit
+ * weights exactly while it multiplies, so they stay as they are; GPUs would round the activations instead, so PRECISION_F32 uploads f32.
+ * Convolution kernels on GPUs are f32, small as they are. Where nothing is asked for, GPUs take what is stored, and for f32 what
+ * device_set_autocast says. */
 static enum ggml_type target_type(const weight_loader *l, const weight *w) {
     const device *d = l->set->d;
     enum ggml_type stored = type_of(w->type);
@@ -274,7 +275,8 @@ static bool allocate_copies(weight_set *s, error *e) {
     s->claimed_bytes = bytes;
     s->copies = ggml_backend_alloc_ctx_tensors_from_buft(s->copied, type);
     if (s->copies == NULL)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need %zu MiB of %s memory, which could not be had", bytes >> 20, device_kind(s->d));
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights need %zu MiB of %s memory, which could not be had", bytes >> 20,
+                         device_kind(s->d));
     ggml_backend_buffer_set_usage(s->copies, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     size_t real = ggml_backend_buffer_get_size(s->copies);
     device_correct(s->d, DEVICE_WEIGHTS, bytes, real);
@@ -340,7 +342,8 @@ static bool make_homes(weight_loader *l, error *e) {
     s->pinned_claim = bytes;
     s->pinned = ggml_backend_alloc_ctx_tensors_from_buft(s->homes, type);
     if (s->pinned == NULL)
-        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights to be streamed need %zu MiB of main memory, which could not be had", bytes >> 20);
+        return error_set(e, ERROR_OUT_OF_MEMORY, "the weights to be streamed need %zu MiB of main memory, which could not be had",
+                         bytes >> 20);
     s->pinned_claim = ggml_backend_buffer_get_size(s->pinned);
     device_correct(s->d, DEVICE_PINNED, bytes, s->pinned_claim);
     return true;
@@ -353,7 +356,8 @@ static bool start_streaming(weight_loader *l, error *e) {
     for (size_t i = 0; i < count; i++) {
         const taken *t = &l->taken[i];
         if (!is_streamed(l, t)) continue;
-        list[used++] = (streamed_weight){t->tensor, t->home != NULL ? t->home->data : t->weight->data, t->group - l->set->plan.resident - 1};
+        list[used++] = (streamed_weight){t->tensor, t->home != NULL ? t->home->data : t->weight->data,
+                                         t->group - l->set->plan.resident - 1};
     }
     bool ok = streaming_new(l->set->d, list, used, l->set->plan.streamed, &l->set->stream, e);
     free(list);

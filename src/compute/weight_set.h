@@ -13,7 +13,8 @@
  * The tensors live as long as the set; the set needs its device, and its store if it uses weights in place.
  *
  * A budget may be smaller than the weights: then the leading groups of them (weight_group) stay on the device, the others are kept in main
- * memory and come while a graph runs (streaming.h, graph_stream). The CPU uses them in the mapping all the same, and lets their pages go. */
+ * memory and come while a graph runs (streaming.h, graph_stream). The CPU uses them in the mapping all the same, and lets their pages
+ * go. */
 #ifndef IMAGINED_COMPUTE_WEIGHT_SET_H
 #define IMAGINED_COMPUTE_WEIGHT_SET_H
 
@@ -45,14 +46,14 @@ struct ggml_tensor *weight_take(weight_loader *l, int rank, const int64_t *shape
     __attribute__((format(printf, 4, 5)));
 /* The same for a vector of `size` that only ever is the bias of a compute_linear: on the CPU it stays as the file has it, in place. */
 struct ggml_tensor *weight_take_bias(weight_loader *l, int64_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Weights first taken from now on belong to group n: 0, as at first, is always on the device; 1, 2, … (at most WEIGHT_MAX_GROUP) are used one
- * after the other, in this order, by every graph. */
+/* Weights first taken from now on belong to group n: 0, as at first, is always on the device; 1, 2, … (at most WEIGHT_MAX_GROUP) are used
+ * one after the other, in this order, by every graph. */
 void weight_group(weight_loader *l, int n);
-/* At most so many bytes of the device are for these weights; SIZE_MAX, as at first: as many as there are. On the CPU: bytes of the mapping that
- * stay in the process's memory. finish fails with ERROR_OUT_OF_MEMORY when group 0 and two others exceed it. */
+/* At most so many bytes of the device are for these weights; SIZE_MAX, as at first: as many as there are. On the CPU: bytes of the mapping
+ * that stay in the process's memory. finish fails with ERROR_OUT_OF_MEMORY when group 0 and two others exceed it. */
 void weight_loader_budget(weight_loader *l, size_t bytes);
-/* What the weights taken so far would take of the device (of the mapping, on the CPU): all of them, and the least budget that streaming can do
- * with. Nothing is allocated there. Afterwards the loader is good only to be freed, and the tensors for graph_size. */
+/* What the weights taken so far would take of the device (of the mapping, on the CPU): all of them, and the least budget that streaming can
+ * do with. Nothing is allocated there. Afterwards the loader is good only to be freed, and the tensors for graph_size. */
 bool weight_loader_bounds(weight_loader *l, size_t *all, size_t *least, error *e);
 /* Consumes the loader, also on failure. Errors name the weight; the caller knows whose it is. */
 bool weight_loader_finish(weight_loader *l, weight_set **out, error *e);

@@ -1,8 +1,8 @@
 /* How many images share the next denoising step, learnt from what steps took.
  *
- * For each key the seconds of a step are kept by batch size, as an exponentially weighted mean. The size grows by one while the last growth raised the
- * images a second by more than BATCHER_GAIN, and stops there: a machine that one image keeps busy takes them one at a time, a larger one several. A
- * growth that did not pay is tried again after BATCHER_RETRY further steps, as is a size that found no memory.
+ * For each key the seconds of a step are kept by batch size, as an exponentially weighted mean. The size grows by one while the last growth
+ * raised the images a second by more than BATCHER_GAIN, and stops there: a machine that one image keeps busy takes them one at a time, a
+ * larger one several. A growth that did not pay is tried again after BATCHER_RETRY further steps, as is a size that found no memory.
  *
  * Pure arithmetic: no clock, no device. One thread. */
 #ifndef IMAGINED_ENGINE_BATCHER_H

@@ -30,9 +30,9 @@ static const double stuck_poll_seconds = 1.0;               /* between two looks
 static const double oom_count_seconds = 1.0;                /* between two readings of the count of OOM kills while slices run */
 enum { MESSAGES_AT_ONCE = 256 }; /* read in one service call, so that a flooding engine cannot hold the event loop */
 
-/* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. While `parked` none
- * stays none; `ending` is an engine that was told to stop; `hung` one that was aborted; `stuck` one that SIGKILL did not end: its death is told, and
- * none follows it before its process is gone. */
+/* An engine's life: none (pid 0, start_at set) → starting (pid, socket) → ready (hello) → gone (socket −1, process ending) → none. While
+ * `parked` none stays none; `ending` is an engine that was told to stop; `hung` one that was aborted; `stuck` one that SIGKILL did not end:
+ * its death is told, and none follows it before its process is gone. */
 struct engine_client {
     engine_options options;
     engine_events events;
@@ -175,8 +175,8 @@ static void tell_death(engine_client *c, int status) {
     describe_death(c, status, oom, death.reason, sizeof death.reason);
     size_t n = strlen(death.reason);
     if (c->stuck)
-        snprintf(death.reason + n, sizeof death.reason - n, ", but process %ld does not end: it waits in the kernel, for a driver or a disk",
-                 (long)c->pid);
+        snprintf(death.reason + n, sizeof death.reason - n,
+                 ", but process %ld does not end: it waits in the kernel, for a driver or a disk", (long)c->pid);
     death.charged = !c->malformed && c->running_count > 0 && (c->hung || engine_death_is_charged(status, oom));
     if (c->running_count > 0) {
         memcpy(death.running, c->running[0], sizeof death.running);
@@ -283,8 +283,8 @@ static int find_running(const engine_client *c, const char *id) {
     return i;
 }
 
-/* The first task that tells a slice's number begins the slice, the others join it. Number 0 is a slice of its own each time. What was counted before an
- * engine began a slice is not its own end; what is counted now may be, as its last words are read after it. */
+/* The first task that tells a slice's number begins the slice, the others join it. Number 0 is a slice of its own each time. What was
+ * counted before an engine began a slice is not its own end; what is counted now may be, as its last words are read after it. */
 static void note_running(engine_client *c, const char *id, uint64_t slice) {
     bool begins = slice == 0 || c->slice != slice;
     if (c->running_count == 0) c->oom_kills = count_oom_kills(c);

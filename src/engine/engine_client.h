@@ -1,13 +1,14 @@
 /* The front's side of an engine process: starts it, speaks with it, notices its death and starts the next one.
  *
  * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N
- * --max-models N --max-cache-size-gb X --[no-]memory-efficient-loading --vram-limit-mb N --log-level debug|info|warning|error --engine NUMBER`, with
- * one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees end of file when the front goes, and its
- * compute threads are niced. It may die at any instruction, and hang at any: one that is to say hello, to answer or to read and gives no sign of
- * life for timeout_seconds (watchdog.h) is aborted, killed 5 s later, and counts as dead 10 s after that even where its process stays, stuck in the
- * kernel; then the next one waits for that to end. While nothing is awaited of the engine nobody looks. The client belongs to the front's event
- * loop thread, which must live as long as the client (the parent-death signal is the thread's): poll engine_client_fd for reading, call
- * engine_client_service when it is readable or when engine_client_wait_ms have passed. */
+ * --max-models N --max-cache-size-gb X --[no-]memory-efficient-loading --vram-limit-mb N --log-level debug|info|warning|error --engine
+ * NUMBER`, with one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees end of file when the
+ * front goes, and its compute threads are niced. It may die at any instruction, and hang at any: one that is to say hello, to answer or to
+ * read and gives no sign of life for timeout_seconds (watchdog.h) is aborted, killed 5 s later, and counts as dead 10 s after that even
+ * where its process stays, stuck in the kernel; then the next one waits for that to end. While nothing is awaited of the engine nobody
+ * looks. The client belongs to the front's event loop thread, which must live as long as the client (the parent-death signal is the
+ * thread's): poll engine_client_fd for reading, call engine_client_service when it is readable or when engine_client_wait_ms have
+ * passed. */
 #ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
 #define IMAGINED_ENGINE_ENGINE_CLIENT_H
 
@@ -35,9 +36,9 @@ typedef struct engine_death {
 /* Whether a slice of this task was running when the engine died. */
 bool engine_death_was_running(const engine_death *d, const char *id);
 
-/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called, free not. What an
- * engine sent before it died is told before its death, each death once. An image's or a preview's memfd is sealed against shrinking and has the promised size: it can be
- * mapped and read without a fault. */
+/* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called,
+ * free not. What an engine sent before it died is told before its death, each death once. An image's or a preview's memfd is sealed against
+ * shrinking and has the promised size: it can be mapped and read without a fault. */
 typedef struct engine_events {
     void *context;
     void (*ready)(void *context, const engine_message *hello);
@@ -88,8 +89,8 @@ bool engine_client_stopped(const engine_client *c); /* between the two */
 pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
 bool engine_client_stuck(const engine_client *c); /* an engine was killed and does not end: there is no other until it has */
 
-/* Hands a task to the engine, with the files that the request names, which stay the caller's. ERROR_BUSY when no engine is ready or its socket is full:
- * try again later. */
+/* Hands a task to the engine, with the files that the request names, which stay the caller's. ERROR_BUSY when no engine is ready or its
+ * socket is full: try again later. */
 bool engine_client_admit(engine_client *c, const char *id, const engine_request *request, const engine_files *files, error *e);
 /* Asks for an end at the next slice boundary; `failed` with ERROR_CANCELLED (or `done`, if it was faster) follows. */
 bool engine_client_cancel(engine_client *c, const char *id, error *e);

@@ -83,7 +83,8 @@ uint64_t engine_oom_kills(const char *root) {
     uint64_t count = 0;
     bool version1;
     if (find_cgroup(root, folder, sizeof folder, &version1)) {
-        const char *mount = version1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup", *file = version1 ? "memory.oom_control" : "memory.events";
+        const char *mount = version1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup",
+                   *file = version1 ? "memory.oom_control" : "memory.events";
         snprintf(path, sizeof path, "%s%s%s/%s", root, mount, folder, file);
         if (read_counter(path, "oom_kill", &count)) return count;
         /* In a container the path may be the host's while the mount shows only our own cgroup. */

@@ -1,4 +1,5 @@
-/* What an engine still has to answer: each task until its end, each command until its answer. A task that is suspended gets no slices, so nothing is due for it. */
+/* What an engine still has to answer: each task until its end, each command until its answer. A task that is suspended gets no slices, so
+ * nothing is due for it. */
 #ifndef IMAGINED_ENGINE_ENGINE_DEBTS_H
 #define IMAGINED_ENGINE_ENGINE_DEBTS_H
 

@@ -98,7 +98,8 @@ static void admit(process *p, const engine_message *m) {
         log_line(LOG_WARNING, "task %s was admitted twice", m->id);
         return;
     }
-    if (!generation_new(&p->room, &m->request, &p->front.files, &work, &fault) || !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
+    if (!generation_new(&p->room, &m->request, &p->front.files, &work, &fault) ||
+        !held_tasks_add(&p->held, m->id, work, &m->request, &t, &fault)) {
         generation_free(work);
         front_link_failed(&p->front, m->id, &fault);
         return;
@@ -191,11 +192,12 @@ static void listen_to_front(process *p) {
 
 /* --- slices --- */
 
-/* What the task took, for the next of its kind: by itself, and with as many others as there were beside it at most. What encoding a picture takes of memory says
- * nothing of those that begin from noise. */
+/* What the task took, for the next of its kind: by itself, and with as many others as there were beside it at most. What encoding a picture
+ * takes of memory says nothing of those that begin from noise. */
 static void tell_profile(process *p, const held_task *t, uint64_t peak_bytes) {
     batch_key key = generation_batch_key(t->work);
-    engine_profile f = {.width = key.width, .height = key.height, .text_tokens = key.text_tokens, .guidance_pair = key.guidance_pair, .batch = 1};
+    engine_profile f = {
+        .width = key.width, .height = key.height, .text_tokens = key.text_tokens, .guidance_pair = key.guidance_pair, .batch = 1};
     memcpy(f.model, key.model, sizeof f.model);
     memcpy(f.precision, key.precision, sizeof f.precision);
     generation_fill_profile(t->work, &f);
@@ -360,7 +362,8 @@ int engine_process_run(int socket, uint64_t engine, const engine_options *option
     p->held.batcher.fixed = options->batch_images;
     if (ok) {
         const device *d = p->room.device;
-        log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(d), device_name(d), device_threads(d));
+        log_line(LOG_INFO, "engine %" PRIu64 " computes on %s (%s), threads: %d", engine, device_kind(d), device_name(d),
+                 device_threads(d));
         front_link_hello(&p->front, d);
         tell_snapshot(p, true);
     } else {

@@ -1,7 +1,7 @@
 /* The engine process's own main: opens the device, says hello, runs slices until told to stop or the front is gone.
  *
- * Between two slices it reads the socket without blocking: a cancel takes effect within one slice. Tasks held at once take turns, one slice each, or
- * share the slice (held_tasks.h). */
+ * Between two slices it reads the socket without blocking: a cancel takes effect within one slice. Tasks held at once take turns, one slice
+ * each, or share the slice (held_tasks.h). */
 #ifndef IMAGINED_ENGINE_ENGINE_PROCESS_H
 #define IMAGINED_ENGINE_ENGINE_PROCESS_H
 

@@ -1,5 +1,5 @@
-/* What the tasks and commands of an engine work with, made once and shared by all: the device, the loaded models, the prompts encoded lately, the
- * device's memory and who gives it back. One thread. */
+/* What the tasks and commands of an engine work with, made once and shared by all: the device, the loaded models, the prompts encoded
+ * lately, the device's memory and who gives it back. One thread. */
 #ifndef IMAGINED_ENGINE_ENGINE_ROOM_H
 #define IMAGINED_ENGINE_ENGINE_ROOM_H
 

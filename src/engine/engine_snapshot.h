@@ -1,4 +1,5 @@
-/* What an engine tells of its memory, its models and its choices: plain structs that cross the socket as they are, for the front to show. */
+/* What an engine tells of its memory, its models and its choices: plain structs that cross the socket as they are, for the front to
+ * show. */
 #ifndef IMAGINED_ENGINE_ENGINE_SNAPSHOT_H
 #define IMAGINED_ENGINE_ENGINE_SNAPSHOT_H
 
@@ -26,7 +27,7 @@ typedef struct engine_model_row {
     uint64_t size_bytes;                                       /* weights, wherever they are */
     uint64_t mapped_bytes, private_bytes, vram_bytes;          /* weights: in mappings, in private main memory, on the device */
     uint64_t compute_bytes;                                    /* compute buffers it keeps */
-    uint64_t peak_bytes;                                       /* most that a task of it took of the device, beyond the weights, with what ran beside it */
+    uint64_t peak_bytes; /* most that a task of it took of the device, beyond the weights, with what ran beside it */
     uint64_t resident_blocks, streamed_blocks;                 /* of the transformer; streamed 0: all is on the device */
     double load_seconds;                                       /* of the last load */
     int64_t last_used_ms;                                      /* Unix milliseconds */
@@ -44,7 +45,7 @@ typedef struct engine_snapshot {
     /* The device: bytes. limit 0: none. On the CPU "device" is main memory and what is ours is private bytes and compute buffers. */
     uint64_t total_bytes, free_bytes, limit_bytes;
     uint64_t weight_bytes, compute_bytes, staging_bytes, cache_bytes, peak_bytes; /* ours, by use; cache: embeddings */
-    uint64_t latent_bytes;                                                        /* main memory that tasks keep: latents, embeddings, pixels */
+    uint64_t latent_bytes; /* main memory that tasks keep: latents, embeddings, pixels */
     uint64_t pinned_bytes;                                                        /* host memory pinned for streaming */
     uint64_t process_bytes;                                                       /* resident main memory of the engine */
     char state[12]; /* "low", "moderate", "high", "critical" */

@@ -1,5 +1,5 @@
-/* The engine's end of the socket to the front: one function for each thing it tells. Waits for a front that is slow; when there is none any more, `over`
- * is set and nothing is sent. One thread. */
+/* The engine's end of the socket to the front: one function for each thing it tells. Waits for a front that is slow; when there is none any
+ * more, `over` is set and nothing is sent. One thread. */
 #ifndef IMAGINED_ENGINE_FRONT_LINK_H
 #define IMAGINED_ENGINE_FRONT_LINK_H
 
@@ -15,7 +15,8 @@ typedef struct front_link {
     engine_files files;     /* beside `in`: closed with the next message unless somebody took them (and set the count to 0) */
 } front_link;
 
-/* Takes the next message that is meant for this engine into link->in, and what came beside it into link->files; waits at most timeout_ms (−1: until there is one). False: there is none, or it is over. */
+/* Takes the next message that is meant for this engine into link->in, and what came beside it into link->files; waits at most timeout_ms
+ * (−1: until there is one). False: there is none, or it is over. */
 bool front_link_receive(front_link *l, int timeout_ms);
 
 void front_link_hello(front_link *l, const device *d);

@@ -106,9 +106,11 @@ void generation_note_peak(generation *g, uint64_t bytes) {
 static bool check_side(const char *field, int side, int multiple, error *e) {
     if (side >= multiple && side % multiple == 0) return true;
     int below = side > multiple ? side / multiple * multiple : multiple;
-    if (side < multiple) return error_field(e, ERROR_INVALID, field, "%s is %d: it must be a multiple of %d; the smallest is %d", field, side, multiple, below);
-    return error_field(e, ERROR_INVALID, field, "%s is %d: it must be a multiple of %d; the nearest are %d and %d", field, side, multiple, below,
-                       below + multiple);
+    if (side < multiple)
+        return error_field(e, ERROR_INVALID, field, "%s is %d: it must be a multiple of %d; the smallest is %d", field, side, multiple,
+                           below);
+    return error_field(e, ERROR_INVALID, field, "%s is %d: it must be a multiple of %d; the nearest are %d and %d", field, side, multiple,
+                       below, below + multiple);
 }
 
 /* The front validated the request against the same folder, but the folder may have changed since. */
@@ -154,8 +156,10 @@ static flux_picture_shape shape_of(const engine_request *r) {
 static size_t beside(const generation *g) {
     const engine_request *r = &g->request;
     size_t pixels = (size_t)r->width * (size_t)r->height;
-    size_t original = r->has_image ? pixels * (3 + 4 * sizeof(float)) : 0; /* the picture to begin from as bytes and as numbers, and its latents */
-    return original + pixels * (3 + 6 * sizeof(float)) + (size_t)r->count * pixels * sizeof(float) + conditioning_bytes(&g->positive) + conditioning_bytes(&g->negative);
+    size_t original = r->has_image ? pixels * (3 + 4 * sizeof(float))
+                                   : 0; /* the picture to begin from as bytes and as numbers, and its latents */
+    return original + pixels * (3 + 6 * sizeof(float)) + (size_t)r->count * pixels * sizeof(float) + conditioning_bytes(&g->positive) +
+           conditioning_bytes(&g->negative);
 }
 
 /* What is under way follows a plan that was made anew. */
@@ -185,7 +189,8 @@ const engine_plan *generation_new_plan(generation *g) {
     return &g->telling;
 }
 
-/* When no plan is left for a finished picture: all that decoding does not need goes, and the smallest tiles are taken. Others load their parts again. */
+/* When no plan is left for a finished picture: all that decoding does not need goes, and the smallest tiles are taken. Others load their
+ * parts again. */
 static bool decode_in_the_least(generation *g) {
     if (g->lowered > MEMORY_LEVELS) return false;
     g->lowered = MEMORY_LEVELS + 1;
@@ -222,7 +227,8 @@ static bool plan_roughly(generation *g, error *e) {
     return true;
 }
 
-/* With all figures, as soon as everything that they come from was here: before the transformer, which is nearly all of a model, is loaded. */
+/* With all figures, as soon as everything that they come from was here: before the transformer, which is nearly all of a model, is
+ * loaded. */
 static bool can_plan(generation *g) {
     const flux_parts *p = flux_pipeline_parts(g->pipeline);
     return (p->seen & MEASURED_PARTS) == MEASURED_PARTS && p->clip_tokenizer != NULL && p->t5_tokenizer != NULL;
@@ -363,7 +369,8 @@ static bool read_files(generation *g, error *e) {
     uint8_t *rgb;
     if (!input_picture_read(g->files.fds[0], r->width, r->height, &rgb, e)) return false;
     bool ok = (!r->has_mask || g->mask != NULL ||
-               input_mask_read(g->files.fds[1], r->mask_is_alpha, r->width, r->height, flux_pipeline_info(g->pipeline)->vae_factor, &g->mask, e)) &&
+               input_mask_read(g->files.fds[1], r->mask_is_alpha, r->width, r->height, flux_pipeline_info(g->pipeline)->vae_factor,
+                               &g->mask, e)) &&
               flux_picture_new(g->pipeline, rgb, r->width, r->height, g->plan.plan.picture_tile, &g->picture, e);
     free(rgb);
     if (ok) engine_files_close(&g->files);
@@ -395,7 +402,8 @@ static bool encode_next(generation *g, bool *worked, error *e) {
     return encode_picture(g, e);
 }
 
-/* At most one prompt or one tile a slice goes through the encoders; where they leave afterwards, all do, so that no other task's slice finds them in its way. */
+/* At most one prompt or one tile a slice goes through the encoders; where they leave afterwards, all do, so that no other task's slice
+ * finds them in its way. */
 static bool encode(generation *g, error *e) {
     bool worked = false, release = g->plan.plan.release_encoders;
     while (!all_encoded(g) && (release || !worked))

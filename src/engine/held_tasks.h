@@ -1,5 +1,5 @@
-/* The tasks an engine holds, and who takes part in the next slice: the task whose turn it is (slice_order.h) and, for a denoising step, images of
- * others that can share it, as many as the batcher says. One thread. */
+/* The tasks an engine holds, and who takes part in the next slice: the task whose turn it is (slice_order.h) and, for a denoising step,
+ * images of others that can share it, as many as the batcher says. One thread. */
 #ifndef IMAGINED_ENGINE_HELD_TASKS_H
 #define IMAGINED_ENGINE_HELD_TASKS_H
 

@@ -28,7 +28,8 @@ static bool read_file(int fd, uint8_t **bytes, size_t *size, error *e) {
     struct stat info;
     *bytes = NULL;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return error_set(e, ERROR_INVALID, "it is no regular file");
-    if (info.st_size > FILE_MAX_BYTES) return error_set(e, ERROR_TOO_LARGE, "its file has %lld bytes: at most %d are taken", (long long)info.st_size, FILE_MAX_BYTES);
+    if (info.st_size > FILE_MAX_BYTES)
+        return error_set(e, ERROR_TOO_LARGE, "its file has %lld bytes: at most %d are taken", (long long)info.st_size, FILE_MAX_BYTES);
     *size = (size_t)info.st_size;
     *bytes = malloc(*size > 0 ? *size : 1);
     return *bytes == NULL ? error_no_memory(e, "its file", *size) : read_all(fd, *bytes, *size, e);
@@ -100,7 +101,8 @@ bool input_mask_read(int fd, bool alpha, int width, int height, int factor, floa
               ((*mask = malloc(bytes)) != NULL || error_no_memory(e, "its cells", bytes));
     image_free(&picture);
     for (int y = 0; ok && y < rows; y++)
-        for (int x = 0; x < columns; x++) (*mask)[(size_t)y * (size_t)columns + (size_t)x] = painted_share(pixels, width, x * factor, y * factor, factor);
+        for (int x = 0; x < columns; x++)
+            (*mask)[(size_t)y * (size_t)columns + (size_t)x] = painted_share(pixels, width, x * factor, y * factor, factor);
     free(pixels);
     return ok || is_of(e, "mask", "the mask");
 }

@@ -69,14 +69,17 @@ static bool copy_text(char *to, size_t capacity, const char *from, const char *f
 
 static bool open_file(const char *path, const char *field, engine_files *files, error *e) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused later, and not waited for */
-    if (fd < 0) return error_field(e, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_IO, field, "the %s %s cannot be opened: %s", field, path, strerror(errno));
+    if (fd < 0)
+        return error_field(e, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_IO, field, "the %s %s cannot be opened: %s", field, path,
+                           strerror(errno));
     files->fds[files->count++] = fd;
     return true;
 }
 
 static bool take_pictures(const imagined_request *r, const model_info *m, engine_request *full, engine_files *files, error *e) {
     int width, height;
-    if (r->mask != NULL && r->image == NULL) return error_field(e, ERROR_INVALID, "mask", "a mask needs an image whose parts it can say are to stay");
+    if (r->mask != NULL && r->image == NULL)
+        return error_field(e, ERROR_INVALID, "mask", "a mask needs an image whose parts it can say are to stay");
     if (r->image == NULL) return true;
     full->has_image = true;
     full->has_mask = r->mask != NULL;
@@ -133,15 +136,16 @@ static bool run(generation *g, imagined_on_progress *progress, void *context, im
     return true;
 }
 
-bool imagined_generate(imagined *engine, const imagined_request *request, imagined_on_progress *progress, void *context, imagined_image *out,
-                       imagined_fault *why) {
+bool imagined_generate(imagined *engine, const imagined_request *request, imagined_on_progress *progress, void *context,
+                       imagined_image *out, imagined_fault *why) {
     error e = {0};
     engine_request *full = malloc(sizeof *full);
     engine_files files = {0};
     generation *g = NULL;
     *out = (imagined_image){0};
     bool ok = full != NULL || error_no_memory(&e, "the request", sizeof *full);
-    ok = ok && complete(request, full, &files, &e) && generation_new(&engine->room, full, &files, &g, &e) && run(g, progress, context, out, &e);
+    ok = ok && complete(request, full, &files, &e) && generation_new(&engine->room, full, &files, &g, &e) &&
+         run(g, progress, context, out, &e);
     if (ok) {
         out->seed = full->seed;
         out->steps = full->steps;

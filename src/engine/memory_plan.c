@@ -44,7 +44,9 @@ static size_t picture_compute(const memory_needs *n, int tile) {
     return compute_of(&t, tile);
 }
 
-static size_t step_compute(const memory_needs *n, const memory_plan *p) { return p->attention_sliced ? n->step_compute_sliced : n->step_compute; }
+static size_t step_compute(const memory_needs *n, const memory_plan *p) {
+    return p->attention_sliced ? n->step_compute_sliced : n->step_compute;
+}
 
 /* What is there in every phase. */
 static size_t always(const memory_needs *n, const memory_plan *p) {
@@ -87,8 +89,8 @@ static int tile_within(const tiling *t, size_t room, bool whole_allowed) {
     return best;
 }
 
-/* When weights are streamed, room for compute is room taken from blocks that could stay: decoding, which happens once, is to take no more of
- * it than a step does. */
+/* When weights are streamed, room for compute is room taken from blocks that could stay: decoding, which happens once, is to take no more
+ * of it than a step does. */
 static size_t decode_room(const memory_needs *n, const memory_plan *p, memory_level level, int forced) {
     if (forced > MEMORY_TILED_DECODING || level >= MEMORY_LEAST) return 0;
     if (level >= MEMORY_STREAMED_WEIGHTS) return step_compute(n, p);
@@ -122,14 +124,15 @@ static memory_plan plan_at(const memory_needs *n, memory_level level, int forced
         p.vae_tile = tile_within(&of_decoding, decode_room(n, &p, level, forced), forced < MEMORY_TILED_DECODING);
         p.picture_tile = tile_within(&of_encoding, picture_room(n, &p, level, forced), forced < MEMORY_TILED_DECODING);
     }
-    if (level >= MEMORY_STREAMED_WEIGHTS && n->transformer_minimum < n->transformer_weights) p.resident_bytes = resident_bytes(n, &p, level);
+    if (level >= MEMORY_STREAMED_WEIGHTS && n->transformer_minimum < n->transformer_weights)
+        p.resident_bytes = resident_bytes(n, &p, level);
     p.peak = peak_of(n, &p);
     return p;
 }
 
 static bool same_measures(const memory_plan *a, const memory_plan *b) {
-    return a->evict_idle == b->evict_idle && a->release_encoders == b->release_encoders && a->vae_tile == b->vae_tile && a->picture_tile == b->picture_tile &&
-           a->attention_sliced == b->attention_sliced && a->resident_bytes == b->resident_bytes;
+    return a->evict_idle == b->evict_idle && a->release_encoders == b->release_encoders && a->vae_tile == b->vae_tile &&
+           a->picture_tile == b->picture_tile && a->attention_sliced == b->attention_sliced && a->resident_bytes == b->resident_bytes;
 }
 
 /* The first rung from first_level on that saves anything. */
@@ -162,8 +165,8 @@ static void describe(const memory_needs *n, memory_plan *p) {
         say(p, "decode in tiles of %d latent cells: %llu MiB instead of %llu MiB", p->vae_tile, mib(decode_compute(n, p->vae_tile)),
             mib(n->decode_compute));
     if (p->picture_tile > 0)
-        say(p, "encode the picture in tiles of %d latent cells: %llu MiB instead of %llu MiB", p->picture_tile, mib(picture_compute(n, p->picture_tile)),
-            mib(n->picture_compute));
+        say(p, "encode the picture in tiles of %d latent cells: %llu MiB instead of %llu MiB", p->picture_tile,
+            mib(picture_compute(n, p->picture_tile)), mib(n->picture_compute));
     if (p->attention_sliced)
         say(p, "attention in slices: a step computes in %llu MiB instead of %llu MiB", mib(n->step_compute_sliced), mib(n->step_compute));
     if (p->resident_bytes < n->transformer_weights)
@@ -177,10 +180,11 @@ static bool refuse(const memory_needs *n, memory_plan *p, error *e) {
         return error_set(e, ERROR_OUT_OF_MEMORY,
                          "the device's memory ran out although %llu MiB seemed to be there for %llu MiB; nothing is left to give up",
                          mib(n->available_total), mib(p->peak));
-    return error_set(e, ERROR_TOO_LARGE,
-                     "the picture needs %llu MiB of device memory at the least, of which %llu MiB are missing; ask for a smaller picture, or choose a "
-                     "smaller model or a lower precision",
-                     mib(p->peak), mib(p->missing));
+    return error_set(
+        e, ERROR_TOO_LARGE,
+        "the picture needs %llu MiB of device memory at the least, of which %llu MiB are missing; ask for a smaller picture, or choose a "
+        "smaller model or a lower precision",
+        mib(p->peak), mib(p->missing));
 }
 
 bool memory_plan_make(const memory_needs *needs, int first_level, memory_plan *plan, error *e) {

@@ -1,7 +1,8 @@
 /* How one task's memory is planned before anything is allocated: a pure function of measured figures.
  *
- * The task has three phases: it encodes the prompt (and then the picture that it begins from, where there is one), steps the latents, decodes them. The
- * compute buffers of one phase are given back before the next begins. What does not fit is planned down a ladder, one rung after the other, until it does:
+ * The task has three phases: it encodes the prompt (and then the picture that it begins from, where there is one), steps the latents,
+ * decodes them. The compute buffers of one phase are given back before the next begins. What does not fit is planned down a ladder, one
+ * rung after the other, until it does:
  *
  *     0  all fits: other models stay in the cache, all of this one is on the device
  *     1  idle models are evicted

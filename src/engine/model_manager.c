@@ -289,7 +289,8 @@ static bool fits_beside_leased(const model_manager *m, const slot *coming) {
         const flux_parts *p = flux_pipeline_parts(s->pipeline);
         count++;
         for (int kind = 0; kind < PART_KINDS; kind++)
-            if ((FLUX_ALL_PARTS & 1U << kind) != 0 && (p->parts[kind] == NULL || p->parts[kind] != wanted->parts[kind])) bytes += p->files[kind].weight_bytes;
+            if ((FLUX_ALL_PARTS & 1U << kind) != 0 && (p->parts[kind] == NULL || p->parts[kind] != wanted->parts[kind]))
+                bytes += p->files[kind].weight_bytes;
     }
     return count <= m->options.max_models && (count == 1 || bytes <= m->options.max_cache_bytes);
 }
@@ -400,7 +401,8 @@ static bool read_ahead(slot *s) {
 static void tell_optimization(const slot *s) {
     optimization *o = s->manager->options.optimization;
     const model_part *transformer = flux_pipeline_parts(s->pipeline)->parts[PART_FLUX_TRANSFORMER];
-    if (o != NULL && transformer != NULL) optimization_optimize_model(o, flux_transformer_is_half(model_part_flux_transformer(transformer)), 0, 0);
+    if (o != NULL && transformer != NULL)
+        optimization_optimize_model(o, flux_transformer_is_half(model_part_flux_transformer(transformer)), 0, 0);
 }
 
 bool model_lease_advance(model_lease *l, bool *more, error *e) {

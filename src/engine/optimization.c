@@ -9,7 +9,8 @@
 
 enum { USUAL_HEAD_WIDTH = 128 };
 
-/* f32 products with errors up to the first are exact but for their order of summation; 16-bit ones are right up to the second: bf16 has 8 bits. */
+/* f32 products with errors up to the first are exact but for their order of summation; 16-bit ones are right up to the second: bf16 has 8
+ * bits. */
 static const double exact = 1e-5, right = 1e-2;
 static const double too_slow = 3; /* times f32's seconds; wide, since measurements on a busy machine vary and pictures should not */
 
@@ -66,7 +67,8 @@ bool optimization_new_probed(const optimization_probe *probe, optimization **out
     o->choices.flash_attention_available = !is_cpu(o) && probe->fused_attention(probe->context);
     choose(&o->choices.optimal_dtype, torch_name(PRECISION_F32), "not measured yet: that is done when the first model is loaded");
     choose(&o->choices.vae, "whole", "decoding takes no more memory than there is");
-    choose(&o->choices.tf32, is_cuda(o) ? "off" : "unavailable", is_cuda(o) ? "not measured yet" : "TF32 is a number format of CUDA devices");
+    choose(&o->choices.tf32, is_cuda(o) ? "off" : "unavailable",
+           is_cuda(o) ? "not measured yet" : "TF32 is a number format of CUDA devices");
     optimization_enable_attention_optimization(o, o->choices.flash_attention_available, 0);
     *out = o;
     return true;
@@ -81,8 +83,8 @@ static bool is_right(const product_probe *p) { return p->runs && p->distance <= 
 static void choose_on_cpu(optimization *o, const product_probe *f32, const product_probe *bf16) {
     double operations = 2e-9 * (double)f32->size * (double)f32->size * (double)f32->size;
     choose(&o->choices.optimal_dtype, torch_name(PRECISION_F32),
-           "the CPU's kernels compute in f32, widening weights exactly: %.0f GFLOPS with f32 weights, %.0f with bf16", operations / f32->seconds,
-           operations / bf16->seconds);
+           "the CPU's kernels compute in f32, widening weights exactly: %.0f GFLOPS with f32 weights, %.0f with bf16",
+           operations / f32->seconds, operations / bf16->seconds);
 }
 
 /* bf16 where it is right, else f16; neither where it is far slower than f32. */
@@ -93,8 +95,8 @@ static void choose_on_gpu(optimization *o, const product_probe *f32) {
         if (!is_right(&half) || (is_right(f32) && half.seconds > too_slow * f32->seconds)) continue;
         o->optimal = halves[i];
         choose(&o->choices.optimal_dtype, torch_name(halves[i]),
-               "f32 models are converted: half the device memory; products are right within %.1e and take %.2f of f32's time", half.distance,
-               half.seconds / f32->seconds);
+               "f32 models are converted: half the device memory; products are right within %.1e and take %.2f of f32's time",
+               half.distance, half.seconds / f32->seconds);
         return;
     }
     choose(&o->choices.optimal_dtype, torch_name(PRECISION_F32),
@@ -110,7 +112,8 @@ static void choose_tf32(optimization *o, const product_probe *f32) {
         choose(&o->choices.tf32, "unavailable",
                "no CUDA device; f32 products round to f16, exact to %.1e, unless GGML_VK_DISABLE_F16=1 is set at start", f32->distance);
     else
-        choose(&o->choices.tf32, "unavailable", "TF32 is a number format of CUDA devices; f32 products are exact to %.1e here", f32->distance);
+        choose(&o->choices.tf32, "unavailable", "TF32 is a number format of CUDA devices; f32 products are exact to %.1e here",
+               f32->distance);
 }
 
 precision optimization_get_optimal_dtype(optimization *o) {
@@ -138,11 +141,14 @@ precision optimization_autocast(optimization *o, precision requested) {
 void optimization_enable_attention_optimization(optimization *o, bool half, size_t slice) {
     engine_choice *c = &o->choices.attention;
     if (is_cpu(o)) choose(c, "own kernel", "blocks of queries whose scores stay in the processor's cache");
-    else if (half && o->choices.flash_attention_available) choose(c, "flash", "the device has a fused kernel, which never writes scores to memory");
+    else if (half && o->choices.flash_attention_available)
+        choose(c, "flash", "the device has a fused kernel, which never writes scores to memory");
     else if (slice > 0)
         choose(c, "sliced", "%s, and memory is short: scores of at most %zu MiB at a time",
                half ? "there is no fused kernel" : "f32 excludes the fused kernel", (slice >> 20) + 1);
-    else choose(c, "whole", "%s, and there is memory for all scores", half ? "the device has no fused kernel" : "f32 excludes the fused kernel");
+    else
+        choose(c, "whole", "%s, and there is memory for all scores",
+               half ? "the device has no fused kernel" : "f32 excludes the fused kernel");
 }
 
 void optimization_optimize_model(optimization *o, bool half, size_t slice, int vae_tile) {
@@ -152,7 +158,8 @@ void optimization_optimize_model(optimization *o, bool half, size_t slice, int v
     if (vae_tile > 0) {
         char value[sizeof c->vae.value];
         snprintf(value, sizeof value, "tiled %d", vae_tile);
-        choose(&c->vae, value, "the whole picture does not fit in memory at once; tiles of %d latent cells overlap and are blended", vae_tile);
+        choose(&c->vae, value, "the whole picture does not fit in memory at once; tiles of %d latent cells overlap and are blended",
+               vae_tile);
     } else {
         choose(&c->vae, "whole", "decoding takes no more memory than there is");
     }

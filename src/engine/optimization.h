@@ -1,12 +1,12 @@
 /* The optimization manager: what the device does best, measured once, and what follows from it for a model; each choice with its reason, in
  * an operator's words.
  *
- * dtype      The CPU's kernels compute in f32 whatever is stored, so 16-bit weights gain nothing there beyond their size in the file, and an f32 model
- *            stays as it is. A GPU holds half as many bytes of a model in 16 bits: f32 models are converted while they are loaded, unless products in
- *            16 bits are wrong there or take more than three times as long as in f32. bf16 goes before f16, which T5's activations overflow. A
- *            request's own precision always holds. Norms, softmax and the VAE are f32 in any case.
- * attention  the CPU's own kernel; elsewhere the device's fused one ("flash") for models in 16 bits, else whole or in slices, as memory is planned.
- * tf32       only CUDA has it, and only its own libraries choose.
+ * dtype      The CPU's kernels compute in f32 whatever is stored, so 16-bit weights gain nothing there beyond their size in the file, and
+ * an f32 model stays as it is. A GPU holds half as many bytes of a model in 16 bits: f32 models are converted while they are loaded, unless
+ * products in 16 bits are wrong there or take more than three times as long as in f32. bf16 goes before f16, which T5's activations
+ * overflow. A request's own precision always holds. Norms, softmax and the VAE are f32 in any case. attention  the CPU's own kernel;
+ * elsewhere the device's fused one ("flash") for models in 16 bits, else whole or in slices, as memory is planned. tf32       only CUDA has
+ * it, and only its own libraries choose.
  *
  * One thread, the device's. */
 #ifndef IMAGINED_ENGINE_OPTIMIZATION_H
@@ -45,15 +45,16 @@ bool optimization_new(device *d, optimization **out, error *e);
 bool optimization_new_probed(const optimization_probe *probe, optimization **out, error *e); /* copied */
 void optimization_free(optimization *o); /* NULL is fine */
 
-/* The type that products with many numbers are best in. Measures at the first call: milliseconds, and what it takes a driver to make its kernels. */
+/* The type that products with many numbers are best in. Measures at the first call: milliseconds, and what it takes a driver to make its
+ * kernels. */
 precision optimization_get_optimal_dtype(optimization *o);
-/* Called before a model is loaded: measures when it is needed, so that PRECISION_AUTO means what the device is best at. Returns what f32 weights
- * will be loaded as. */
+/* Called before a model is loaded: measures when it is needed, so that PRECISION_AUTO means what the device is best at. Returns what f32
+ * weights will be loaded as. */
 precision optimization_autocast(optimization *o, precision requested);
 /* How a model attends whose matrices are `half` (below f32), when at most `slice` bytes of scores may be in memory (0: any). */
 void optimization_enable_attention_optimization(optimization *o, bool half, size_t slice);
-/* What a task's model was given, for the choices to tell: the types of its matrices, attention's slice as above, the VAE's tile in latent cells (0:
- * whole). */
+/* What a task's model was given, for the choices to tell: the types of its matrices, attention's slice as above, the VAE's tile in latent
+ * cells (0: whole). */
 void optimization_optimize_model(optimization *o, bool half, size_t slice, int vae_tile);
 
 /* The latest; before anything was measured, what is known without. Borrowed. */

@@ -1,4 +1,5 @@
-/* What a process has done, as the kernel counts it in /proc/PID/stat (proc_pid_stat(5)). Reading that waits for nothing the process may hold. */
+/* What a process has done, as the kernel counts it in /proc/PID/stat (proc_pid_stat(5)). Reading that waits for nothing the process may
+ * hold. */
 #ifndef IMAGINED_ENGINE_PROCESS_TIME_H
 #define IMAGINED_ENGINE_PROCESS_TIME_H
 

@@ -1,7 +1,8 @@
 /* What prompts were encoded to: a prompt that comes again skips its text encoders.
  *
- * An entry is known by the model's folder and precision, the files its encoders were loaded from, the number of tokens and the prompt. It may outlive its
- * model in memory, but is not found any more when the model's files were changed. Bounded by bytes, least recently used first to go. One thread. */
+ * An entry is known by the model's folder and precision, the files its encoders were loaded from, the number of tokens and the prompt. It
+ * may outlive its model in memory, but is not found any more when the model's files were changed. Bounded by bytes, least recently used
+ * first to go. One thread. */
 #ifndef IMAGINED_ENGINE_PROMPT_CACHE_H
 #define IMAGINED_ENGINE_PROMPT_CACHE_H
 

@@ -142,10 +142,11 @@ static bool picture_holds(const engine_request *r) {
 }
 
 static bool request_holds(const engine_request *r) {
-    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && priority_holds(r->priority) && ENDS(r->model_folder) &&
-           ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) && picture_holds(r) &&
+    return ENDS(r->model) && is_flag(&r->has_negative_prompt) && is_flag(&r->alone) && priority_holds(r->priority) &&
+           ENDS(r->model_folder) && ENDS(r->precision) && ENDS(r->prompt) && ENDS(r->negative_prompt) && picture_holds(r) &&
            within(r->width, 1, MODEL_MAX_SIDE) && within(r->height, 1, MODEL_MAX_SIDE) && within(r->steps, 1, ENGINE_MAX_STEPS) &&
-           within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) && isfinite(r->true_cfg_scale);
+           within(r->count, 1, ENGINE_MAX_IMAGES) && r->max_sequence_length >= 1 && isfinite(r->guidance_scale) &&
+           isfinite(r->true_cfg_scale);
 }
 
 static bool metrics_hold(const engine_metrics *s) {
@@ -177,8 +178,9 @@ static bool plan_holds(const engine_plan *p) {
 static bool choice_holds(const engine_choice *c) { return ENDS(c->value) && ENDS(c->reason); }
 
 static bool snapshot_holds(const engine_snapshot *s) {
-    bool holds = ENDS(s->state) && within(s->model_count, 0, ENGINE_MODEL_ROWS) && is_flag(&s->amp_enabled) && is_flag(&s->flash_attention_available) &&
-                 choice_holds(&s->dtype) && choice_holds(&s->attention) && choice_holds(&s->vae) && choice_holds(&s->tf32);
+    bool holds = ENDS(s->state) && within(s->model_count, 0, ENGINE_MODEL_ROWS) && is_flag(&s->amp_enabled) &&
+                 is_flag(&s->flash_attention_available) && choice_holds(&s->dtype) && choice_holds(&s->attention) &&
+                 choice_holds(&s->vae) && choice_holds(&s->tf32);
     for (size_t i = 0; holds && i < ENGINE_MODEL_ROWS; i++) {
         const engine_model_row *m = &s->models[i];
         holds = ENDS(m->name) && ENDS(m->precision) && within((int64_t)m->state, MODEL_LOADING, MODEL_IN_USE) && m->leases >= 0 &&

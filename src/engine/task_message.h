@@ -1,7 +1,7 @@
 /* What crosses the socket between the front and an engine process, and the picture that is asked for.
  *
- * One SOCK_SEQPACKET datagram a message: a fixed struct, the same binary on both sides, so no parser. Pixels travel beside an IMAGE or PREVIEW
- * message as a memfd (SCM_RIGHTS), the files of a picture to begin from and of its mask beside ADMIT. */
+ * One SOCK_SEQPACKET datagram a message: a fixed struct, the same binary on both sides, so no parser. Pixels travel beside an IMAGE or
+ * PREVIEW message as a memfd (SCM_RIGHTS), the files of a picture to begin from and of its mask beside ADMIT. */
 #ifndef IMAGINED_ENGINE_TASK_MESSAGE_H
 #define IMAGINED_ENGINE_TASK_MESSAGE_H
 

@@ -29,7 +29,8 @@ static memory_needs needs_of(const flux_picture_needs *n, size_t beside, size_t 
     return m;
 }
 
-bool task_plan_make(engine_room *room, model_lease *lease, const flux_picture_shape *shape, size_t beside, int first_level, task_plan *out, error *e) {
+bool task_plan_make(engine_room *room, model_lease *lease, const flux_picture_shape *shape, size_t beside, int first_level, task_plan *out,
+                    error *e) {
     flux_pipeline *p = model_lease_pipeline(lease);
     flux_picture_needs n;
     *out = (task_plan){0};
@@ -45,8 +46,8 @@ bool task_plan_make(engine_room *room, model_lease *lease, const flux_picture_sh
     return true;
 }
 
-/* A transformer that is there with almost as many blocks as it could have is not loaded again for the last of them, and one that others use is
- * not given more. */
+/* A transformer that is there with almost as many blocks as it could have is not loaded again for the last of them, and one that others use
+ * is not given more. */
 static bool resident_enough(const model_lease *lease, size_t now, size_t wanted) {
     return now <= wanted && (model_lease_holders(lease) > 1 || now >= wanted - wanted / 8);
 }

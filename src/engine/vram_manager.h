@@ -1,9 +1,9 @@
-/* The VRAM manager: how full a device is, and what goes when it is too full. Arithmetic over figures it is given; whoever owns the memory frees it,
- * through a table of callbacks.
+/* The VRAM manager: how full a device is, and what goes when it is too full. Arithmetic over figures it is given; whoever owns the memory
+ * frees it, through a table of callbacks.
  *
  * Two bounds: the device, of which others take their share, and our own limit (IMAGINED_VRAM_LIMIT_MB), of which only we do. The fuller one
- * decides the state: low < 50 % ≤ moderate < 75 % ≤ high ≤ 90 % < critical. A state is entered at once from below, and left downwards 2 points
- * later, so that a figure that trembles at a threshold does not make it flap.
+ * decides the state: low < 50 % ≤ moderate < 75 % ≤ high ≤ 90 % < critical. A state is entered at once from below, and left downwards 2
+ * points later, so that a figure that trembles at a threshold does not make it flap.
  *
  * On the CPU the device is main memory, bounded by the control group, and what is ours is private bytes and compute buffers. One thread. */
 #ifndef IMAGINED_ENGINE_VRAM_MANAGER_H

@@ -1,5 +1,5 @@
-/* The little of EXIF that matters here: the orientation and the UserComment, in the TIFF structure that JPEG's APP1 and WebP's EXIF chunk hold
- * (CIPA DC-008, TIFF 6.0). Image tools keep a picture's settings in the UserComment, as UTF-16. */
+/* The little of EXIF that matters here: the orientation and the UserComment, in the TIFF structure that JPEG's APP1 and WebP's EXIF chunk
+ * hold (CIPA DC-008, TIFF 6.0). Image tools keep a picture's settings in the UserComment, as UTF-16. */
 #ifndef IMAGINED_IMAGE_EXIF_H
 #define IMAGINED_IMAGE_EXIF_H
 

@@ -23,8 +23,8 @@ static bool find(const void *bytes, size_t size, image_format *out, error *e) {
 static bool within_caps(long long width, long long height, error *e) {
     if (width < 1 || height < 1) return error_set(e, ERROR_INVALID, "the picture has no pixels");
     if (width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE || width * height > IMAGE_MAX_PIXELS)
-        return error_set(e, ERROR_TOO_LARGE, "the picture has %lld × %lld pixels: at most %d a side and %d megapixels are taken", width, height,
-                         IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS >> 20);
+        return error_set(e, ERROR_TOO_LARGE, "the picture has %lld × %lld pixels: at most %d a side and %d megapixels are taken", width,
+                         height, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS >> 20);
     return true;
 }
 
@@ -101,7 +101,8 @@ const char *image_format_extension(image_format f) { return codecs[f]->extension
 
 bool image_format_parse(const char *text, image_format *out) {
     for (int f = 0; f < IMAGE_FORMATS; f++) {
-        if (strcasecmp(text, codecs[f]->name) != 0 && strcasecmp(text, codecs[f]->extension) != 0 && strcasecmp(text, codecs[f]->type) != 0) continue;
+        if (strcasecmp(text, codecs[f]->name) != 0 && strcasecmp(text, codecs[f]->extension) != 0 && strcasecmp(text, codecs[f]->type) != 0)
+            continue;
         *out = (image_format)f;
         return true;
     }

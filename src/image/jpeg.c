@@ -161,7 +161,8 @@ static bool try_read(reader *r, const uint8_t *bytes, size_t size, image *out) {
     jpeg_read_header(j, TRUE);
     int orientation = orientation_of(bytes, size);
     bool turned = orientation >= 5;
-    if (j->image_width != (JDIMENSION)(turned ? out->height : out->width) || j->image_height != (JDIMENSION)(turned ? out->width : out->height) ||
+    if (j->image_width != (JDIMENSION)(turned ? out->height : out->width) ||
+        j->image_height != (JDIMENSION)(turned ? out->width : out->height) ||
         (j->num_components != 1 && j->num_components != 3 && j->num_components != 4))
         return error_set(r->faults.e, ERROR_INVALID, "the JPEG file is damaged: its head contradicts itself");
     j->out_color_space = j->num_components == 4 ? JCS_CMYK : JCS_RGB;
@@ -237,7 +238,8 @@ static bool try_write(writer *w, const image *i, int quality) {
     if (setjmp(w->faults.back) != 0) return false;
     jpeg_create_compress(j);
     j->client_data = w;
-    w->destination = (struct jpeg_destination_mgr){.init_destination = on_begin, .empty_output_buffer = on_full, .term_destination = on_end};
+    w->destination = (struct jpeg_destination_mgr){
+        .init_destination = on_begin, .empty_output_buffer = on_full, .term_destination = on_end};
     j->dest = &w->destination;
     j->image_width = (JDIMENSION)i->width;
     j->image_height = (JDIMENSION)i->height;
@@ -280,7 +282,9 @@ static bool metadata(const uint8_t *bytes, size_t size, buffer *out, error *e) {
     return true;
 }
 
-static bool matches(const uint8_t *bytes, size_t size) { return size >= 3 && bytes[0] == 0xFF && bytes[1] == MARKER_SOI && bytes[2] == 0xFF; }
+static bool matches(const uint8_t *bytes, size_t size) {
+    return size >= 3 && bytes[0] == 0xFF && bytes[1] == MARKER_SOI && bytes[2] == 0xFF;
+}
 
 const image_codec image_codec_jpeg = {.name = "jpeg",
                                       .type = "image/jpeg",

@@ -135,7 +135,9 @@ static void append_utf8(const char *text, size_t size, buffer *out) {
     }
 }
 
-static bool is_international(const png_text *t) { return t->compression == PNG_ITXT_COMPRESSION_NONE || t->compression == PNG_ITXT_COMPRESSION_zTXt; }
+static bool is_international(const png_text *t) {
+    return t->compression == PNG_ITXT_COMPRESSION_NONE || t->compression == PNG_ITXT_COMPRESSION_zTXt;
+}
 
 static bool try_metadata(reader *r, buffer *out) {
     if (setjmp(png_jmpbuf(r->png)) != 0) return false;

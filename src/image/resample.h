@@ -4,8 +4,8 @@
 
 #include "image/image.h"
 
-/* A copy of width × height pixels: Lanczos with three lobes, widened over all that a pixel covers where it gets smaller (as Pillow's LANCZOS).
- * Colours are weighted by their alpha, so that what is invisible leaves no fringe. */
+/* A copy of width × height pixels: Lanczos with three lobes, widened over all that a pixel covers where it gets smaller (as Pillow's
+ * LANCZOS). Colours are weighted by their alpha, so that what is invisible leaves no fringe. */
 bool image_resize(const image *from, int width, int height, image *out, error *e);
 
 /* Lays the picture over this colour: RGB, in the same memory. One without alpha stays as it is. */

@@ -132,7 +132,8 @@ static bool compress(const image *i, int quality, WebPMemoryWriter *memory, erro
 
 static bool write(const image *i, int quality, const char *parameters, buffer *out, error *e) {
     if (i->width > WEBP_MAX_DIMENSION || i->height > WEBP_MAX_DIMENSION)
-        return error_set(e, ERROR_TOO_LARGE, "a WebP file of %d × %d pixels: it holds at most %d a side", i->width, i->height, WEBP_MAX_DIMENSION);
+        return error_set(e, ERROR_TOO_LARGE, "a WebP file of %d × %d pixels: it holds at most %d a side", i->width, i->height,
+                         WEBP_MAX_DIMENSION);
     buffer exif = {0};
     WebPMemoryWriter memory;
     WebPMemoryWriterInit(&memory);

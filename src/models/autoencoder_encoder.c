@@ -147,10 +147,11 @@ static bool check_shape(const autoencoder_encoder *m, int width, int height, int
     int factor = autoencoder_encoder_factor(m);
     if (width < 1 || height < 1 || width > AUTOENCODER_KL_MAX_SIDE || height > AUTOENCODER_KL_MAX_SIDE || batch < 1 ||
         batch > AUTOENCODER_KL_MAX_BATCH)
-        return error_set(e, ERROR_INVALID, "%d pictures of %d × %d: an image encoder takes 1 to %d, of sides from 1 to %d", batch, width, height,
-                         AUTOENCODER_KL_MAX_BATCH, AUTOENCODER_KL_MAX_SIDE);
+        return error_set(e, ERROR_INVALID, "%d pictures of %d × %d: an image encoder takes 1 to %d, of sides from 1 to %d", batch, width,
+                         height, AUTOENCODER_KL_MAX_BATCH, AUTOENCODER_KL_MAX_SIDE);
     if (width % factor != 0 || height % factor != 0)
-        return error_set(e, ERROR_INVALID, "a picture of %d × %d: this image encoder takes sides that are multiples of %d", width, height, factor);
+        return error_set(e, ERROR_INVALID, "a picture of %d × %d: this image encoder takes sides that are multiples of %d", width, height,
+                         factor);
     size_t values, bytes;
     if (!checked_mul((size_t)width * (size_t)height, (size_t)(m->config.in_channels * batch), &values) ||
         !checked_mul(values, sizeof(float), &bytes) ||

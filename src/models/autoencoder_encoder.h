@@ -1,7 +1,7 @@
 /* The other half of the image autoencoder (Rombach et al., 2022; diffusers' AutoencoderKL): pixels to latents.
  *
- * A part of its own, loaded only where a task brings a picture: autoencoder_kl, which decodes, knows nothing of it, and of the weight files both
- * map, each takes its own tensors. One thread at a time. The device outlives the encoder. */
+ * A part of its own, loaded only where a task brings a picture: autoencoder_kl, which decodes, knows nothing of it, and of the weight files
+ * both map, each takes its own tensors. One thread at a time. The device outlives the encoder. */
 #ifndef IMAGINED_MODELS_AUTOENCODER_ENCODER_H
 #define IMAGINED_MODELS_AUTOENCODER_ENCODER_H
 

@@ -19,17 +19,20 @@ struct autoencoder_encoder_tiles {
 static float *allocate(int planes, int width, int height, error *e) {
     size_t count = 0;
     float *result = NULL;
-    if (checked_mul((size_t)width, (size_t)height, &count) && checked_mul(count, (size_t)planes, &count)) result = calloc(count, sizeof *result);
+    if (checked_mul((size_t)width, (size_t)height, &count) && checked_mul(count, (size_t)planes, &count))
+        result = calloc(count, sizeof *result);
     if (result == NULL) error_no_memory(e, "encoding a picture in tiles", count * sizeof *result);
     return result;
 }
 
-bool autoencoder_encoder_tiles_new(autoencoder_encoder *m, const float *pixels, int width, int height, int tile, autoencoder_encoder_tiles **out, error *e) {
+bool autoencoder_encoder_tiles_new(autoencoder_encoder *m, const float *pixels, int width, int height, int tile,
+                                   autoencoder_encoder_tiles **out, error *e) {
     *out = NULL;
     int factor = autoencoder_encoder_factor(m);
-    if (width < 1 || height < 1 || width > AUTOENCODER_KL_MAX_SIDE || height > AUTOENCODER_KL_MAX_SIDE || width % factor != 0 || height % factor != 0)
-        return error_set(e, ERROR_INVALID, "a picture of %d × %d: an image encoder takes sides from 1 to %d that are multiples of %d", width, height,
-                         AUTOENCODER_KL_MAX_SIDE, factor);
+    if (width < 1 || height < 1 || width > AUTOENCODER_KL_MAX_SIDE || height > AUTOENCODER_KL_MAX_SIDE || width % factor != 0 ||
+        height % factor != 0)
+        return error_set(e, ERROR_INVALID, "a picture of %d × %d: an image encoder takes sides from 1 to %d that are multiples of %d",
+                         width, height, AUTOENCODER_KL_MAX_SIDE, factor);
     if (tile != 0 && tile < AUTOENCODER_MIN_TILE)
         return error_set(e, ERROR_INVALID, "tiles of %d latent cells: at least %d are needed", tile, AUTOENCODER_MIN_TILE);
     autoencoder_encoder_tiles *t = calloc(1, sizeof *t);
@@ -64,7 +67,8 @@ void autoencoder_encoder_tiles_free(autoencoder_encoder_tiles *t) {
 
 size_t autoencoder_encoder_tiles_bytes(const autoencoder_encoder_tiles *t) {
     if (t == NULL) return 0;
-    size_t w = (size_t)t->across.size, h = (size_t)t->down.size, f = (size_t)t->factor; /* no product overflows, as all of it is allocated */
+    size_t w = (size_t)t->across.size, h = (size_t)t->down.size,
+           f = (size_t)t->factor; /* no product overflows, as all of it is allocated */
     size_t latents = ((size_t)t->across.length * (size_t)t->down.length + w * h) * (size_t)t->channels;
     size_t pixels = t->tile_pixels != NULL ? w * h * f * f * (size_t)t->planes : 0;
     return (latents + pixels + w + h) * sizeof(float) + sizeof *t;
@@ -100,22 +104,25 @@ static void blend(const autoencoder_encoder_tiles *t, int column, int row) {
 bool autoencoder_encoder_tiles_encode_next(autoencoder_encoder_tiles *t, bool *more, error *e) {
     int count = t->across.count * t->down.count, column = t->next % t->across.count, row = t->next / t->across.count, f = t->factor;
     if (t->next >= count) return error_set(e, ERROR_INTERNAL, "all tiles of the picture are encoded");
-    const float *pixels = cut(t, (size_t)tile_axis_first(&t->across, column) * (size_t)f, (size_t)tile_axis_first(&t->down, row) * (size_t)f);
+    const float *pixels = cut(t, (size_t)tile_axis_first(&t->across, column) * (size_t)f,
+                              (size_t)tile_axis_first(&t->down, row) * (size_t)f);
     if (!autoencoder_encoder_encode(t->encoder, pixels, t->across.size * f, t->down.size * f, 1, t->tile_latents, e)) return false;
     blend(t, column, row);
     *more = ++t->next < count;
     return true;
 }
 
-bool autoencoder_encoder_tiles_measure(const autoencoder_encoder *m, int width, int height, autoencoder_tile_need needs[AUTOENCODER_TILE_SIZES], int *count,
-                                       error *e) {
+bool autoencoder_encoder_tiles_measure(const autoencoder_encoder *m, int width, int height,
+                                       autoencoder_tile_need needs[AUTOENCODER_TILE_SIZES], int *count, error *e) {
     int f = autoencoder_encoder_factor(m), columns = width / f, rows = height / f;
     *count = 0;
     for (int i = 0; i < AUTOENCODER_TILE_SIZES; i++) {
         int tile = autoencoder_tile_sizes[i];
         if (tile >= columns && tile >= rows) continue;
         needs[*count].tile = tile;
-        if (!autoencoder_encoder_measure(m, tile_axis_of(columns, tile).size * f, tile_axis_of(rows, tile).size * f, 1, &needs[*count].bytes, e)) return false;
+        if (!autoencoder_encoder_measure(m, tile_axis_of(columns, tile).size * f, tile_axis_of(rows, tile).size * f, 1,
+                                         &needs[*count].bytes, e))
+            return false;
         (*count)++;
     }
     return true;

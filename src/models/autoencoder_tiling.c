@@ -76,7 +76,8 @@ void autoencoder_tiles_free(autoencoder_tiles *t) {
 
 size_t autoencoder_tiles_bytes(const autoencoder_tiles *t) {
     if (t == NULL) return 0;
-    size_t width = (size_t)t->across.length, height = (size_t)t->down.length, w = (size_t)t->across.size, h = (size_t)t->down.size, f = (size_t)t->factor;
+    size_t width = (size_t)t->across.length, height = (size_t)t->down.length, w = (size_t)t->across.size, h = (size_t)t->down.size,
+           f = (size_t)t->factor;
     size_t cells = width * height + w * h; /* of the picture and of a tile: no product overflows, as all of it is allocated */
     return (cells * (size_t)t->channels + cells * f * f * (size_t)t->planes + (w + h) * f) * sizeof(float) + sizeof *t;
 }
@@ -88,7 +89,8 @@ static void cut(const autoencoder_tiles *t, int left, int top) {
     size_t width = (size_t)t->across.length, height = (size_t)t->down.length, w = (size_t)t->across.size, h = (size_t)t->down.size;
     for (size_t c = 0; c < (size_t)t->channels; c++)
         for (size_t y = 0; y < h; y++)
-            memcpy(t->tile_latents + (c * h + y) * w, t->latents + (c * height + (size_t)top + y) * width + (size_t)left, w * sizeof *t->latents);
+            memcpy(t->tile_latents + (c * h + y) * w, t->latents + (c * height + (size_t)top + y) * width + (size_t)left,
+                   w * sizeof *t->latents);
 }
 
 static void blend(const autoencoder_tiles *t, int column, int row) {
@@ -120,8 +122,8 @@ static bool measure(const autoencoder_kl *m, int width, int height, int tile, si
     return autoencoder_kl_measure(m, tile_axis_of(width, tile).size, tile_axis_of(height, tile).size, 1, bytes, e);
 }
 
-bool autoencoder_tiles_measure(const autoencoder_kl *m, int width, int height, autoencoder_tile_need needs[AUTOENCODER_TILE_SIZES], int *count,
-                               error *e) {
+bool autoencoder_tiles_measure(const autoencoder_kl *m, int width, int height, autoencoder_tile_need needs[AUTOENCODER_TILE_SIZES],
+                               int *count, error *e) {
     *count = 0;
     for (int i = 0; i < AUTOENCODER_TILE_SIZES; i++) {
         if (autoencoder_tile_sizes[i] >= width && autoencoder_tile_sizes[i] >= height) continue;

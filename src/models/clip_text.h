@@ -28,8 +28,8 @@ void clip_text_free(clip_text *m); /* NULL is fine */
 const clip_text_config *clip_text_config_of(const clip_text *m);
 component *clip_text_component(clip_text *m); /* for memory figures and component_release */
 
-/* Encodes `batch` prompts of `count` ids each (ids[b·count + t], count ≤ max_position_embeddings). pooled gets [batch][hidden_size]: the last
- * hidden state, normed, at the prompt's end token. hidden_states (may be NULL) gets the whole of it: [batch][count][hidden_size]. */
+/* Encodes `batch` prompts of `count` ids each (ids[b·count + t], count ≤ max_position_embeddings). pooled gets [batch][hidden_size]: the
+ * last hidden state, normed, at the prompt's end token. hidden_states (may be NULL) gets the whole of it: [batch][count][hidden_size]. */
 bool clip_text_encode(clip_text *m, const int32_t *ids, int count, int batch, float *pooled, float *hidden_states, error *e);
 
 /* Device memory that encoding `batch` prompts of `tokens` ids takes beside the weights. Nothing is allocated on the device. */

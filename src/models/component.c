@@ -16,7 +16,8 @@ bool component_config(const char *folder, json_document *out, error *e) {
     return error_set(e, ERROR_BAD_FILE, "%s: must hold an object", out->source);
 }
 
-/* A device with memory of its own gets its copy from the mapping, which then goes: reading the file into main memory first would only cost that memory. */
+/* A device with memory of its own gets its copy from the mapping, which then goes: reading the file into main memory first would only cost
+ * that memory. */
 static bool read_first(const component *c, const load_options *o) { return o->copied && device_is_cpu(c->device); }
 
 typedef struct reading {
@@ -48,7 +49,8 @@ bool component_open(component *c, device *d, const char *folder, const load_opti
     const tensor_reading how = {claim, o->progress != NULL ? tell : NULL, &r};
     c->device = d;
     bool read = read_first(c, o);
-    bool ok = read ? tensor_store_read(folder, component_stems, &how, &c->store, e) : tensor_store_open(folder, component_stems, &c->store, e);
+    bool ok = read ? tensor_store_read(folder, component_stems, &how, &c->store, e)
+                   : tensor_store_open(folder, component_stems, &c->store, e);
     if (!ok) return false;
     if (!weight_loader_new(d, c->store, o->precision, out, e)) return false;
     if (!read) weight_loader_progress(*out, o->progress, o->context);

@@ -55,8 +55,8 @@ void component_release(component *c);
 void component_set_attention_slice(component *c, size_t bytes);
 /* A graph for the component's device with that bound and room for the slices of `attentions`. */
 bool component_new_graph(const component *c, size_t max_nodes, size_t attentions, graph **out, error *e);
-/* Asks the kernel to read the mapped weight files into the page cache, in the background: the next `bytes` of them (128 KiB at least) from *at on,
- * which goes along and begins at 0. False when all was asked for. */
+/* Asks the kernel to read the mapped weight files into the page cache, in the background: the next `bytes` of them (128 KiB at least) from
+ * *at on, which goes along and begins at 0. False when all was asked for. */
 bool component_prefetch(const component *c, size_t *at, size_t bytes);
 
 size_t component_mapped_bytes(const component *c);

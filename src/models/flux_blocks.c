@@ -106,15 +106,16 @@ static heads project(graph *g, const flux_stream *s, const flux_dims *d, struct 
 }
 
 static struct ggml_tensor *attend(graph *g, const heads *h, const flux_dims *d, struct ggml_tensor *rotation) {
-    return compute_attention(g, compute_rope(g, h->q, rotation), compute_rope(g, h->k, rotation), h->v, 1.0f / sqrtf((float)d->head_dim), NULL);
+    return compute_attention(g, compute_rope(g, h->q, rotation), compute_rope(g, h->k, rotation), h->v, 1.0f / sqrtf((float)d->head_dim),
+                             NULL);
 }
 
 /* The six vectors of AdaLayerNormZero, in its order. */
 enum { SHIFT_ATTENTION, SCALE_ATTENTION, GATE_ATTENTION, SHIFT_MLP, SCALE_MLP, GATE_MLP };
 
 /* What follows attention in one stream of a double block. */
-static struct ggml_tensor *finish_stream(graph *g, const flux_stream *s, const flux_dims *d, struct ggml_tensor *modulation, struct ggml_tensor *x,
-                                         struct ggml_tensor *attended) {
+static struct ggml_tensor *finish_stream(graph *g, const flux_stream *s, const flux_dims *d, struct ggml_tensor *modulation,
+                                         struct ggml_tensor *x, struct ggml_tensor *attended) {
     x = compute_gated_add(g, x, flux_apply(g, &s->out, attended), flux_vector(g, modulation, d->inner, GATE_ATTENTION));
     struct ggml_tensor *y =
         flux_modulated_norm(g, x, flux_vector(g, modulation, d->inner, SCALE_MLP), flux_vector(g, modulation, d->inner, SHIFT_MLP));
@@ -127,8 +128,8 @@ static heads stream_heads(graph *g, const flux_stream *s, const flux_dims *d, st
                                                 flux_vector(g, modulation, d->inner, SHIFT_ATTENTION)));
 }
 
-void flux_double_block_apply(graph *g, const flux_double_block *b, const flux_dims *d, struct ggml_tensor *condition, struct ggml_tensor *rotation,
-                             struct ggml_tensor **image, struct ggml_tensor **text) {
+void flux_double_block_apply(graph *g, const flux_double_block *b, const flux_dims *d, struct ggml_tensor *condition,
+                             struct ggml_tensor *rotation, struct ggml_tensor **image, struct ggml_tensor **text) {
     struct ggml_tensor *image_modulation = flux_apply(g, &b->image.modulation, condition);
     struct ggml_tensor *text_modulation = flux_apply(g, &b->text.modulation, condition);
     heads i = stream_heads(g, &b->image, d, image_modulation, *image), t = stream_heads(g, &b->text, d, text_modulation, *text);
@@ -142,8 +143,8 @@ void flux_double_block_apply(graph *g, const flux_double_block *b, const flux_di
 struct ggml_tensor *flux_single_block_apply(graph *g, const flux_single_block *b, const flux_dims *d, struct ggml_tensor *condition,
                                             struct ggml_tensor *rotation, struct ggml_tensor *all) {
     struct ggml_tensor *modulation = flux_apply(g, &b->all.modulation, condition);
-    struct ggml_tensor *x =
-        flux_modulated_norm(g, all, flux_vector(g, modulation, d->inner, SCALE_ATTENTION), flux_vector(g, modulation, d->inner, SHIFT_ATTENTION));
+    struct ggml_tensor *x = flux_modulated_norm(g, all, flux_vector(g, modulation, d->inner, SCALE_ATTENTION),
+                                                flux_vector(g, modulation, d->inner, SHIFT_ATTENTION));
     heads h = project(g, &b->all, d, x);
     struct ggml_tensor *attended = attend(g, &h, d, rotation);
     struct ggml_tensor *mlp = compute_activation(g, flux_apply(g, &b->all.up, x), ACTIVATION_GELU_TANH);

@@ -40,10 +40,10 @@ typedef struct flux_dims {
 void flux_take_double_block(flux_double_block *b, weight_loader *l, int index, const flux_dims *d);
 void flux_take_single_block(flux_single_block *b, weight_loader *l, int index, const flux_dims *d);
 
-/* image [inner, image tokens, batch] and text [inner, text tokens, batch] are replaced by the block's results. condition [inner, 1, batch] is
- * silu(temb); rotation [2, head_dim / 2, text tokens + image tokens], text first. */
-void flux_double_block_apply(graph *g, const flux_double_block *b, const flux_dims *d, struct ggml_tensor *condition, struct ggml_tensor *rotation,
-                             struct ggml_tensor **image, struct ggml_tensor **text);
+/* image [inner, image tokens, batch] and text [inner, text tokens, batch] are replaced by the block's results. condition [inner, 1, batch]
+ * is silu(temb); rotation [2, head_dim / 2, text tokens + image tokens], text first. */
+void flux_double_block_apply(graph *g, const flux_double_block *b, const flux_dims *d, struct ggml_tensor *condition,
+                             struct ggml_tensor *rotation, struct ggml_tensor **image, struct ggml_tensor **text);
 /* all [inner, text tokens + image tokens, batch], text first. */
 struct ggml_tensor *flux_single_block_apply(graph *g, const flux_single_block *b, const flux_dims *d, struct ggml_tensor *condition,
                                             struct ggml_tensor *rotation, struct ggml_tensor *all);

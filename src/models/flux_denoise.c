@@ -125,8 +125,8 @@ const uint8_t *flux_denoise_preview(const flux_denoise *d, int *width, int *heig
 
 size_t flux_denoise_bytes(const flux_denoise *d) {
     if (d == NULL) return 0;
-    return sizeof *d + (d->preview != NULL ? preview_bytes(d) : 0) + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) + flux_original_bytes(&d->original) +
-           autoencoder_tiles_bytes(d->tiles);
+    return sizeof *d + (d->preview != NULL ? preview_bytes(d) : 0) + (d->values + 2 * (size_t)d->request.steps + 1) * sizeof(float) +
+           flux_original_bytes(&d->original) + autoencoder_tiles_bytes(d->tiles);
 }
 
 /* ── one step ── */
@@ -142,7 +142,8 @@ static bool check_batch(flux_denoise *const *items, int count, error *e) {
     if (count < 1 || count > FLUX_DENOISE_MAX_BATCH)
         return error_set(e, ERROR_INTERNAL, "%d pictures in a step: from 1 to %d are possible", count, FLUX_DENOISE_MAX_BATCH);
     for (int i = 0; i < count; i++) {
-        if (!flux_denoise_can_share(items[0], items[i])) return error_set(e, ERROR_INTERNAL, "pictures that cannot share a step were to do so");
+        if (!flux_denoise_can_share(items[0], items[i]))
+            return error_set(e, ERROR_INTERNAL, "pictures that cannot share a step were to do so");
         if (items[i]->next >= items[i]->request.steps) return error_set(e, ERROR_INTERNAL, "the picture has had all its steps");
     }
     return true;

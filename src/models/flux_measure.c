@@ -36,7 +36,9 @@ static bool encoders_here(const flux_pipeline *p) { return p->clip != NULL && p-
 
 static bool measure_encoders(flux_pipeline *p, flux_measured *m, error *e) {
     size_t clip, t5;
-    if (!clip_text_measure(p->clip, flux_pipeline_clip_tokens(p), 1, &clip, e) || !t5_encoder_measure(p->t5, m->shape.text_tokens, 1, &t5, e)) return false;
+    if (!clip_text_measure(p->clip, flux_pipeline_clip_tokens(p), 1, &clip, e) ||
+        !t5_encoder_measure(p->t5, m->shape.text_tokens, 1, &t5, e))
+        return false;
     m->needs.encode = clip > t5 ? clip : t5;
     m->parts |= FLUX_ENCODERS;
     return true;
@@ -85,7 +87,8 @@ static bool measure(flux_pipeline *p, flux_measured *m, error *e) {
     return ((m->parts & FLUX_TRANSFORMER) != 0 || measure_transformer(p, m, e)) &&
            ((m->parts & FLUX_ENCODERS) != 0 || !encoders_here(p) || measure_encoders(p, m, e)) &&
            ((m->parts & FLUX_DECODER) != 0 || p->vae == NULL || measure_decoder(p, m, e)) &&
-           ((m->parts & FLUX_IMAGE_ENCODER) != 0 || !m->shape.begins_from_picture || p->image_encoder == NULL || measure_image_encoder(p, m, e));
+           ((m->parts & FLUX_IMAGE_ENCODER) != 0 || !m->shape.begins_from_picture || p->image_encoder == NULL ||
+            measure_image_encoder(p, m, e));
 }
 
 /* Bytes of the device that the part's weights take, or would take. */

@@ -1,7 +1,8 @@
 /* What a picture takes of a pipeline's device, part by part and phase by phase, measured before anything is allocated for it.
  *
- * Weights are those of parts that are here, else their files' sizes; on the CPU, which computes with mapped weights in place, only private bytes count.
- * Compute buffers are ggml's own figures; those of a part that is not here, and was not measured while it was, are 0: a bound from below. */
+ * Weights are those of parts that are here, else their files' sizes; on the CPU, which computes with mapped weights in place, only private
+ * bytes count. Compute buffers are ggml's own figures; those of a part that is not here, and was not measured while it was, are 0: a bound
+ * from below. */
 #ifndef IMAGINED_MODELS_FLUX_MEASURE_H
 #define IMAGINED_MODELS_FLUX_MEASURE_H
 

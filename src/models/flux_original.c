@@ -12,7 +12,8 @@ int flux_original_first_step(int steps, double strength) {
     return first > 0 ? (int)first : 0;
 }
 
-bool flux_original_take(flux_original *o, const float *image, const float *mask, const float *noise, int channels, int rows, int columns, error *e) {
+bool flux_original_take(flux_original *o, const float *image, const float *mask, const float *noise, int channels, int rows, int columns,
+                        error *e) {
     size_t cells = (size_t)rows * (size_t)columns * CELLS; /* the caller checked that all channels of them fit */
     *o = (flux_original){.values = cells * (size_t)channels, .channels = channels};
     o->image = malloc(o->values * sizeof *o->image);

@@ -1,4 +1,5 @@
-/* The picture that a denoising begins from instead of pure noise, and what of it stays: FluxImg2ImgPipeline and FluxInpaintPipeline of diffusers.
+/* The picture that a denoising begins from instead of pure noise, and what of it stays: FluxImg2ImgPipeline and FluxInpaintPipeline of
+ * diffusers.
  *
  * Latents are tokens, [rows·columns][4·channels], as flux_latents_pack makes them. */
 #ifndef IMAGINED_MODELS_FLUX_ORIGINAL_H
@@ -21,7 +22,8 @@ int flux_original_first_step(int steps, double strength);
 
 /* Copies all it is given. image: planes [channels][2·rows][2·columns]; mask: a plane [2·rows][2·columns], 1 where the picture is painted
  * anew and 0 where it stays, or NULL; noise: tokens. flux_original_free, also on failure. */
-bool flux_original_take(flux_original *o, const float *image, const float *mask, const float *noise, int channels, int rows, int columns, error *e);
+bool flux_original_take(flux_original *o, const float *image, const float *mask, const float *noise, int channels, int rows, int columns,
+                        error *e);
 void flux_original_free(flux_original *o); /* takes a zeroed or half-built one */
 size_t flux_original_bytes(const flux_original *o); /* main memory it holds */
 

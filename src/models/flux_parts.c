@@ -48,15 +48,15 @@ static bool check_fit(const flux_parts *p, error *e) {
     const char *folder = p->info.folder;
     bool transformer = (p->seen & FLUX_TRANSFORMER) != 0, vae = (p->seen & FLUX_DECODER) != 0;
     if (transformer && f->clip_hidden > 0 && f->pooled != f->clip_hidden)
-        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's pooled_projection_dim is %d but text_encoder's hidden_size is %d", folder,
-                         (int)f->pooled, (int)f->clip_hidden);
+        return error_set(e, ERROR_BAD_FILE, "%s: the transformer's pooled_projection_dim is %d but text_encoder's hidden_size is %d",
+                         folder, (int)f->pooled, (int)f->clip_hidden);
     if (transformer && f->t5_model > 0 && f->joint != f->t5_model)
         return error_set(e, ERROR_BAD_FILE, "%s: the transformer's joint_attention_dim is %d but text_encoder_2's d_model is %d", folder,
                          (int)f->joint, (int)f->t5_model);
     if (transformer && vae && (f->in_channels != 4 * f->latent_channels || f->out_channels != f->in_channels))
         return error_set(e, ERROR_BAD_FILE,
-                         "%s: the transformer's in_channels %d and out_channels %d must both be four times the VAE's latent_channels %d", folder,
-                         (int)f->in_channels, (int)f->out_channels, (int)f->latent_channels);
+                         "%s: the transformer's in_channels %d and out_channels %d must both be four times the VAE's latent_channels %d",
+                         folder, (int)f->in_channels, (int)f->out_channels, (int)f->latent_channels);
     if (vae && f->vae_factor != p->info.vae_factor) /* the file changed between two looks at it */
         return error_set(e, ERROR_BAD_FILE, "%s: the VAE's block_out_channels changed while the model was loaded", folder);
     if (f->clip_vocabulary > 0 && p->clip_tokenizer != NULL && tokenizer_vocabulary(p->clip_tokenizer) > (size_t)f->clip_vocabulary)

@@ -1,5 +1,5 @@
-/* What a Flux pipeline is put together from: schedule, tokenizers and parts out of the pool, four of them and for some pictures a fifth, loaded one at a
- * time, given back and taken again.
+/* What a Flux pipeline is put together from: schedule, tokenizers and parts out of the pool, four of them and for some pictures a fifth,
+ * loaded one at a time, given back and taken again.
  *
  * One thread. */
 #ifndef IMAGINED_MODELS_FLUX_PARTS_H
@@ -20,7 +20,7 @@ enum {
     FLUX_TRANSFORMER = 1 << PART_FLUX_TRANSFORMER,
     FLUX_DECODER = 1 << PART_AUTOENCODER_KL,
     FLUX_ALL_PARTS = FLUX_ENCODERS | FLUX_TRANSFORMER | FLUX_DECODER, /* that every picture takes */
-    FLUX_IMAGE_ENCODER = 1 << PART_IMAGE_ENCODER,                    /* for those that begin from another: comes by flux_parts_ensure alone */
+    FLUX_IMAGE_ENCODER = 1 << PART_IMAGE_ENCODER, /* for those that begin from another: comes by flux_parts_ensure alone */
 };
 
 /* What parts must agree on; 0: not known yet. */
@@ -43,11 +43,11 @@ typedef struct flux_parts {
     flow_match schedule;
 } flux_parts;
 
-/* Reads the folder's small JSON files and holds what the pool has of the parts. The options' progress is told of every part that is loaded, then or
- * later. flux_parts_free, also on failure. */
+/* Reads the folder's small JSON files and holds what the pool has of the parts. The options' progress is told of every part that is loaded,
+ * then or later. flux_parts_free, also on failure. */
 bool flux_parts_begin(flux_parts *p, part_pool *pool, const char *folder, const load_options *o, error *e);
-/* Loads the next thing that was not here yet: the tokenizers, then a part of FLUX_ALL_PARTS a call, the transformer last. False in *more when everything was. Parts that
- * do not fit together are an error as soon as both are known. After a failure it may be called again. */
+/* Loads the next thing that was not here yet: the tokenizers, then a part of FLUX_ALL_PARTS a call, the transformer last. False in *more
+ * when everything was. Parts that do not fit together are an error as soon as both are known. After a failure it may be called again. */
 bool flux_parts_next(flux_parts *p, bool *more, error *e);
 /* Loads what is missing of `parts`, a set. Files that changed since flux_parts_begin are an error, ERROR_BUSY. */
 bool flux_parts_ensure(flux_parts *p, unsigned parts, error *e);

@@ -26,7 +26,8 @@ bool flux_picture_new(flux_pipeline *p, const uint8_t *rgb, int width, int heigh
     bool fits = checked_mul((size_t)width, (size_t)height, &count) && checked_mul(count, 3 * sizeof *f->planes, &bytes);
     if (!fits || (f->planes = malloc(bytes)) == NULL) {
         flux_picture_free(f);
-        return error_no_memory(e, "the picture to begin from", 3 * sizeof *f->planes * (unsigned long long)width * (unsigned long long)height);
+        return error_no_memory(e, "the picture to begin from",
+                               3 * sizeof *f->planes * (unsigned long long)width * (unsigned long long)height);
     }
     autoencoder_encoder_from_rgb8(rgb, width, height, f->planes);
     *out = f;
@@ -70,7 +71,8 @@ static bool encode_tile(void *context, error *e) {
     if (!flux_pipeline_ensure(f->pipeline, FLUX_IMAGE_ENCODER, e)) return false;
     if (f->encoder != f->pipeline->image_encoder) begin_anew(f); /* it left and came again */
     f->encoder = f->pipeline->image_encoder;
-    return (f->tiles != NULL || autoencoder_encoder_tiles_new(f->pipeline->image_encoder, f->planes, f->width, f->height, f->tile, &f->tiles, e)) &&
+    return (f->tiles != NULL ||
+            autoencoder_encoder_tiles_new(f->pipeline->image_encoder, f->planes, f->width, f->height, f->tile, &f->tiles, e)) &&
            autoencoder_encoder_tiles_encode_next(f->tiles, &c->more, e);
 }
 

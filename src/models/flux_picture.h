@@ -13,7 +13,8 @@
 
 typedef struct flux_picture flux_picture;
 
-/* rgb: width × height × 3 bytes, copied; the sides are multiples of the model's size_multiple. tile: latent cells, 0 the whole picture at once. */
+/* rgb: width × height × 3 bytes, copied; the sides are multiples of the model's size_multiple. tile: latent cells, 0 the whole picture at
+ * once. */
 bool flux_picture_new(flux_pipeline *p, const uint8_t *rgb, int width, int height, int tile, flux_picture **out, error *e);
 void flux_picture_free(flux_picture *f); /* NULL is fine */
 /* Encodes a tile; false in *more after the last. After ERROR_OUT_OF_MEMORY it may be tried again, with other tiles. */

@@ -1,4 +1,5 @@
-/* What a pipeline is made of, for the files that are the pipeline: flux_pipeline.c loads and encodes, flux_denoise.c denoises and decodes. */
+/* What a pipeline is made of, for the files that are the pipeline: flux_pipeline.c loads and encodes, flux_denoise.c denoises and
+ * decodes. */
 #ifndef IMAGINED_MODELS_FLUX_PIPELINE_INTERNAL_H
 #define IMAGINED_MODELS_FLUX_PIPELINE_INTERNAL_H
 

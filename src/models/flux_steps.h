@@ -1,5 +1,5 @@
-/* The transformer's graphs of the last few shapes. The images that share a step change from step to step, and with them the batch: a graph that was
- * built for it before is taken again, its conditionings too where they are still those of the same images.
+/* The transformer's graphs of the last few shapes. The images that share a step change from step to step, and with them the batch: a graph
+ * that was built for it before is taken again, its conditionings too where they are still those of the same images.
  *
  * Least recently used goes first. One thread. */
 #ifndef IMAGINED_MODELS_FLUX_STEPS_H

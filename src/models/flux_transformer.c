@@ -51,7 +51,8 @@ static bool read_axes(json root, flux_config *c, error *e) {
     for (size_t i = 0; i < FLUX_AXES; i++) {
         if (list.value != NULL) {
             yyjson_val *item = yyjson_arr_get(list.value, i);
-            if (yyjson_arr_size(list.value) != FLUX_AXES || !yyjson_is_uint(item) || yyjson_get_uint(item) > 4096 || yyjson_get_uint(item) % 2 != 0)
+            if (yyjson_arr_size(list.value) != FLUX_AXES || !yyjson_is_uint(item) || yyjson_get_uint(item) > 4096 ||
+                yyjson_get_uint(item) % 2 != 0)
                 return json_complain(root, "axes_dims_rope", e, "must be %d even whole numbers of at most 4096", FLUX_AXES);
             c->axes_dims_rope[i] = (int)yyjson_get_uint(item);
         }
@@ -68,11 +69,13 @@ static bool read_config(json root, flux_config *c, error *e) {
     int patch = 1;
     if (!json_text(root, "_class_name", 128, &class_name, e)) return false;
     if (strcmp(class_name, "FluxTransformer2DModel") != 0)
-        return error_set(e, ERROR_UNSUPPORTED, "%s: '_class_name' is \"%s\": only FluxTransformer2DModel is supported", root.source, class_name);
+        return error_set(e, ERROR_UNSUPPORTED, "%s: '_class_name' is \"%s\": only FluxTransformer2DModel is supported", root.source,
+                         class_name);
     if (!read_int(root, "in_channels", 1, 1 << 16, &c->in_channels, e)) return false;
     c->out_channels = c->in_channels;
     if (!read_int(root, "out_channels", 1, 1 << 16, &c->out_channels, e) || !read_int(root, "patch_size", 1, 16, &patch, e) ||
-        !read_int(root, "num_layers", 0, 1024, &c->num_layers, e) || !read_int(root, "num_single_layers", 0, 1024, &c->num_single_layers, e) ||
+        !read_int(root, "num_layers", 0, 1024, &c->num_layers, e) ||
+        !read_int(root, "num_single_layers", 0, 1024, &c->num_single_layers, e) ||
         !read_int(root, "attention_head_dim", 2, 4096, &c->attention_head_dim, e) ||
         !read_int(root, "num_attention_heads", 1, 1024, &c->num_attention_heads, e) ||
         !read_int(root, "joint_attention_dim", 1, 1 << 17, &c->joint_attention_dim, e) ||
@@ -96,7 +99,8 @@ static void take_weights(flux_transformer *t, weight_loader *l) {
     t->text_in = flux_take_linear(l, "context_embedder", n, c->joint_attention_dim);
     t->time = take_embedder(l, "time_text_embed.timestep_embedder.linear_1", "time_text_embed.timestep_embedder.linear_2", n, SINUSOIDS);
     if (c->guidance_embeds)
-        t->guidance = take_embedder(l, "time_text_embed.guidance_embedder.linear_1", "time_text_embed.guidance_embedder.linear_2", n, SINUSOIDS);
+        t->guidance = take_embedder(l, "time_text_embed.guidance_embedder.linear_1", "time_text_embed.guidance_embedder.linear_2", n,
+                                    SINUSOIDS);
     t->pooled =
         take_embedder(l, "time_text_embed.text_embedder.linear_1", "time_text_embed.text_embedder.linear_2", n, c->pooled_projection_dim);
     for (int i = 0; i < c->num_layers; i++) {
@@ -202,7 +206,8 @@ static void build(flux_step *s) {
     for (int i = 0; i < t->config.num_layers; i++) {
         flux_double_block_apply(g, &t->doubles[i], &t->dims, condition, s->rotation, &image, &text);
         graph_then(g, image);
-        if (i + 1 < t->config.num_layers || t->config.num_single_layers > 0) graph_then(g, text); /* the last text is of use to single blocks only */
+        if (i + 1 < t->config.num_layers || t->config.num_single_layers > 0)
+            graph_then(g, text); /* the last text is of use to single blocks only */
     }
     if (t->config.num_single_layers > 0) {
         struct ggml_tensor *all = compute_concat(g, text, image, 1);
@@ -220,7 +225,8 @@ static void build(flux_step *s) {
 /* FluxPosEmbed: text tokens stand at (0, 0, 0), image tokens at (0, row, column); angles in double, as there. */
 static bool set_rotation(flux_step *s, error *e) {
     const flux_config *c = &s->transformer->config;
-    size_t pairs = (size_t)c->attention_head_dim / 2, tokens = (size_t)s->shape.text_tokens + (size_t)s->shape.rows * (size_t)s->shape.columns;
+    size_t pairs = (size_t)c->attention_head_dim / 2,
+           tokens = (size_t)s->shape.text_tokens + (size_t)s->shape.rows * (size_t)s->shape.columns;
     float *table = malloc(tokens * pairs * 2 * sizeof *table), *at = table;
     if (table == NULL) return error_no_memory(e, "the tokens' places", tokens * pairs * 2 * sizeof *table);
     for (size_t token = 0; token < tokens; token++) {
@@ -240,7 +246,8 @@ static bool set_rotation(flux_step *s, error *e) {
 
 static bool check_shape(const flux_transformer *t, const flux_step_shape *s, error *e) {
     if (s->rows < 1 || s->rows > FLUX_MAX_SIDE || s->columns < 1 || s->columns > FLUX_MAX_SIDE)
-        return error_set(e, ERROR_INVALID, "a picture of %d × %d tokens: from 1 to %d are possible each way", s->columns, s->rows, FLUX_MAX_SIDE);
+        return error_set(e, ERROR_INVALID, "a picture of %d × %d tokens: from 1 to %d are possible each way", s->columns, s->rows,
+                         FLUX_MAX_SIDE);
     if (s->text_tokens < 1 || s->text_tokens > FLUX_MAX_TEXT_TOKENS)
         return error_set(e, ERROR_INVALID, "%d text tokens: from 1 to %d are possible", s->text_tokens, FLUX_MAX_TEXT_TOKENS);
     if (s->batch < 1 || s->batch > FLUX_MAX_BATCH)
@@ -259,7 +266,8 @@ static bool describe(flux_transformer *t, const flux_step_shape *shape, flux_ste
     if (s == NULL) return error_no_memory(e, "a denoising step", sizeof *s);
     s->transformer = t;
     s->shape = *shape;
-    size_t nodes = (size_t)t->config.num_layers * NODES_A_DOUBLE_BLOCK + (size_t)t->config.num_single_layers * NODES_A_SINGLE_BLOCK + OTHER_NODES;
+    size_t nodes = (size_t)t->config.num_layers * NODES_A_DOUBLE_BLOCK + (size_t)t->config.num_single_layers * NODES_A_SINGLE_BLOCK +
+                   OTHER_NODES;
     if (shape->attention_slice > 0) nodes += (size_t)(t->config.num_layers + t->config.num_single_layers) * ATTENTION_SLICE_NODES;
     if (!graph_new(t->part.device, nodes, &s->graph, e)) {
         flux_step_free(s);
@@ -290,7 +298,8 @@ bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t
     return ok;
 }
 
-bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out, error *e) {
+bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out,
+                              error *e) {
     const load_options mapped = {.precision = o->precision, .resident_bytes = SIZE_MAX};
     weight_loader *l = NULL;
     *out = (flux_needs){0};

@@ -27,8 +27,9 @@ typedef struct flux_config {
 
 typedef struct flux_transformer flux_transformer;
 
-/* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. With fewer resident_bytes than the weights take,
- * the leading blocks stay on the device and the others come while a step runs (weight_set.h); ERROR_OUT_OF_MEMORY when two blocks do not fit. */
+/* Loads folder/config.json and the weights beside it. Errors name the file and the key or weight. With fewer resident_bytes than the
+ * weights take, the leading blocks stay on the device and the others come while a step runs (weight_set.h); ERROR_OUT_OF_MEMORY when two
+ * blocks do not fit. */
 bool flux_transformer_load(device *d, const char *folder, const load_options *o, flux_transformer **out, error *e);
 void flux_transformer_free(flux_transformer *t); /* NULL is fine */
 const flux_config *flux_transformer_config(const flux_transformer *t);
@@ -59,24 +60,25 @@ typedef struct flux_needs {
     size_t step;          /* what a step takes beside the weights, however many of them are resident */
 } flux_needs;
 /* With these options, for steps of this shape (NULL: the weights alone). Nothing is allocated on the device. */
-bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out, error *e);
+bool flux_transformer_measure(device *d, const char *folder, const load_options *o, const flux_step_shape *shape, flux_needs *out,
+                              error *e);
 /* Device memory that a step of this shape takes beside the weights. Nothing is allocated on the device. */
 bool flux_step_measure(flux_transformer *t, const flux_step_shape *shape, size_t *bytes, error *e);
-/* The largest attention_slice with which a step of this shape, whatever its own bound, takes at most `available_bytes` beside the weights; 0 where it
- * needs none. ERROR_OUT_OF_MEMORY, with the smallest slices' figure, where none does. */
+/* The largest attention_slice with which a step of this shape, whatever its own bound, takes at most `available_bytes` beside the weights;
+ * 0 where it needs none. ERROR_OUT_OF_MEMORY, with the smallest slices' figure, where none does. */
 bool flux_step_slice_for(flux_transformer *t, const flux_step_shape *shape, size_t available_bytes, size_t *slice, error *e);
 void flux_step_free(flux_step *s); /* NULL is fine */
 bool flux_step_has_shape(const flux_step *s, const flux_step_shape *shape);
 size_t flux_step_bytes(const flux_step *s); /* compute memory it holds */
 
-/* What the pictures are to show: hidden [batch][text_tokens][joint_attention_dim], pooled [batch][pooled_projection_dim]. Copied; holds until
- * set again. */
+/* What the pictures are to show: hidden [batch][text_tokens][joint_attention_dim], pooled [batch][pooled_projection_dim]. Copied; holds
+ * until set again. */
 void flux_step_condition(flux_step *s, const float *hidden, const float *pooled);
 /* The same for one picture of the batch: hidden [text_tokens][joint_attention_dim], pooled [pooled_projection_dim]. */
 void flux_step_condition_item(flux_step *s, int item, const float *hidden, const float *pooled);
-/* One evaluation. latents [batch][rows · columns][in_channels], timesteps [batch] as FluxPipeline passes them (1 … 0), guidance [batch] (the
- * scale itself; may be NULL where the model has no guidance embedding) → velocity [batch][rows · columns][out_channels]. Each item may be at a
- * timestep of its own. */
+/* One evaluation. latents [batch][rows · columns][in_channels], timesteps [batch] as FluxPipeline passes them (1 … 0), guidance [batch]
+ * (the scale itself; may be NULL where the model has no guidance embedding) → velocity [batch][rows · columns][out_channels]. Each item may
+ * be at a timestep of its own. */
 bool flux_step_run(flux_step *s, const float *latents, const float *timesteps, const float *guidance, float *velocity, error *e);
 
 #endif

@@ -35,7 +35,8 @@ static bool read_factors(json map, int channels, latent_rgb *out, error *e) {
     bool ok = channels >= 1 && channels <= LATENT_RGB_CHANNELS && count == (size_t)channels;
     for (size_t i = 0; ok && i < count; i++) ok = read_color(yyjson_arr_get(list.value, i), out->factors[i]);
     if (ok) return true;
-    return json_complain(map, "factors", e, "must list 3 numbers (of at most %g) for each of the autoencoder's %d channels, of which there may be %d",
+    return json_complain(map, "factors", e,
+                         "must list 3 numbers (of at most %g) for each of the autoencoder's %d channels, of which there may be %d",
                          largest_factor, channels, LATENT_RGB_CHANNELS);
 }
 
@@ -45,7 +46,8 @@ bool latent_rgb_read(json root, int channels, latent_rgb *out, error *e) {
     if (!json_object(root, "latent_rgb", &map, e)) return false;
     if (map.value == NULL) return true;
     if (!read_factors(map, channels, &read, e) || !json_require(map, "bias", e)) return false;
-    if (!read_color(json_get(map, "bias").value, read.bias)) return json_complain(map, "bias", e, "must list 3 numbers of at most %g", largest_factor);
+    if (!read_color(json_get(map, "bias").value, read.bias))
+        return json_complain(map, "bias", e, "must list 3 numbers of at most %g", largest_factor);
     *out = read;
     return true;
 }

@@ -206,8 +206,8 @@ static bool add_folder(model_list *l, const char *models_folder, void (*complain
     return ok;
 }
 
-bool model_list_read(const char *demo_folder, const char *models_folder, void (*complain)(void *context, const char *folder, const error *e),
-                     void *context, model_list *out, error *e) {
+bool model_list_read(const char *demo_folder, const char *models_folder,
+                     void (*complain)(void *context, const char *folder, const error *e), void *context, model_list *out, error *e) {
     *out = (model_list){0};
     if (demo_folder[0] != '\0' && !add_model(out, demo_folder, "demo", complain, context, e)) return false;
     size_t first = out->count;

@@ -36,8 +36,8 @@ bool model_folder_read(const char *folder, const char *name, model_info *out, er
 
 /* How much of a picture to begin from is made new where nobody says (diffusers' FluxImg2ImgPipeline). */
 #define MODEL_DEFAULT_STRENGTH 0.6
-/* The size of what is made from a picture of from_width × from_height, where nobody says: its proportions, in at most as many pixels as the model's own size
- * has, rounded to the size_multiple. */
+/* The size of what is made from a picture of from_width × from_height, where nobody says: its proportions, in at most as many pixels as the
+ * model's own size has, rounded to the size_multiple. */
 void model_size_for_picture(const model_info *m, int from_width, int from_height, int *width, int *height);
 
 typedef struct model_list {
@@ -45,10 +45,10 @@ typedef struct model_list {
     size_t count;
 } model_list;
 
-/* The demo model (where found) and each subfolder of `models_folder` that holds a model_index.json. Folders that cannot be used are left out
- * and logged by the caller through `complain` (may be NULL). A missing models_folder is an empty one. */
-bool model_list_read(const char *demo_folder, const char *models_folder, void (*complain)(void *context, const char *folder, const error *e),
-                     void *context, model_list *out, error *e);
+/* The demo model (where found) and each subfolder of `models_folder` that holds a model_index.json. Folders that cannot be used are left
+ * out and logged by the caller through `complain` (may be NULL). A missing models_folder is an empty one. */
+bool model_list_read(const char *demo_folder, const char *models_folder,
+                     void (*complain)(void *context, const char *folder, const error *e), void *context, model_list *out, error *e);
 void model_list_free(model_list *l);
 const model_info *model_list_find(const model_list *l, const char *name); /* NULL when there is none */
 

@@ -26,12 +26,13 @@ static bool add_shards(part_files *f, const char *folder, const char *index, err
     char path[PATH_MAX];
     json_document d = {0};
     json map = {0};
-    bool ok = file_join(path, sizeof path, folder, index, e) && file_watch_add(&f->watch, path, e) && json_load(path, MAX_INDEX_BYTES, &d, e) &&
-              json_object(json_root(&d), "weight_map", &map, e);
+    bool ok = file_join(path, sizeof path, folder, index, e) && file_watch_add(&f->watch, path, e) &&
+              json_load(path, MAX_INDEX_BYTES, &d, e) && json_object(json_root(&d), "weight_map", &map, e);
     size_t i, count;
     yyjson_val *key, *file;
     if (ok && map.value != NULL)
-        yyjson_obj_foreach(map.value, i, count, key, file) ok = ok && (!yyjson_is_str(file) || add_weights(f, folder, yyjson_get_str(file), e));
+        yyjson_obj_foreach(map.value, i, count, key, file)
+            ok = ok && (!yyjson_is_str(file) || add_weights(f, folder, yyjson_get_str(file), e));
     json_document_free(&d);
     return ok;
 }

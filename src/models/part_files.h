@@ -14,8 +14,8 @@ typedef struct part_files {
     uint64_t weight_bytes; /* of the weight files */
 } part_files;
 
-/* Looks which files a load of this folder would take, and reads no weight. A missing file is no fault here: the load will name it. Errors: an
- * index that is none, memory. The result is yours, also on failure: part_files_free. */
+/* Looks which files a load of this folder would take, and reads no weight. A missing file is no fault here: the load will name it. Errors:
+ * an index that is none, memory. The result is yours, also on failure: part_files_free. */
 bool part_files_read(const char *folder, part_files *out, error *e);
 void part_files_free(part_files *f); /* takes a zeroed one */
 /* Whether both name the same weights (hard links and symbolic links of one file are one) under the same config.json. */

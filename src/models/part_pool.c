@@ -43,7 +43,8 @@ static size_t resident_bytes(part_kind kind, const load_options *o) { return kin
 
 static bool is_wanted(const model_part *p, part_kind kind, const part_files *files, const load_options *o) {
     return p->kind == kind && p->precision == o->precision && p->copied == o->copied && p->resident_bytes == resident_bytes(kind, o) &&
-           p->identity.size == files->identity.size && memcmp(buffer_text(&p->identity), buffer_text(&files->identity), p->identity.size) == 0;
+           p->identity.size == files->identity.size &&
+           memcmp(buffer_text(&p->identity), buffer_text(&files->identity), p->identity.size) == 0;
 }
 
 model_part *part_pool_find(part_pool *pool, part_kind kind, const part_files *files, const load_options *o) {
@@ -91,7 +92,8 @@ static bool load_new(part_pool *pool, part_kind kind, const char *folder, const 
     p->resident_bytes = resident_bytes(kind, o);
     p->file_bytes = kind == PART_IMAGE_ENCODER ? 0 : files->weight_bytes;
     buffer_append(&p->identity, files->identity.data, files->identity.size);
-    bool ok = (buffer_ok(&p->identity) || error_no_memory(e, "a part of a model", files->identity.size)) && load(p, pool->device, folder, o, e);
+    bool ok = (buffer_ok(&p->identity) || error_no_memory(e, "a part of a model", files->identity.size)) &&
+              load(p, pool->device, folder, o, e);
     const char *changed = ok ? file_watch_changed(&files->watch) : NULL;
     if (changed != NULL) ok = error_set(e, ERROR_BUSY, "%s changed while it was loaded; try again", changed);
     if (!ok) {

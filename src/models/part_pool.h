@@ -1,8 +1,8 @@
-/* The parts of all models in memory, each once: two pipelines whose text encoder is the same file (by hard or symbolic link, or the very folder) hold
- * one between them.
+/* The parts of all models in memory, each once: two pipelines whose text encoder is the same file (by hard or symbolic link, or the very
+ * folder) hold one between them.
  *
- * A part is known by its kind, how it was loaded (precision, copied, resident bytes) and its files (part_files.h). It lives as long as somebody
- * holds it. A part keeps the graph of the last shape it ran; holders take turns, all on one thread, the device's. */
+ * A part is known by its kind, how it was loaded (precision, copied, resident bytes) and its files (part_files.h). It lives as long as
+ * somebody holds it. A part keeps the graph of the last shape it ran; holders take turns, all on one thread, the device's. */
 #ifndef IMAGINED_MODELS_PART_POOL_H
 #define IMAGINED_MODELS_PART_POOL_H
 
@@ -18,8 +18,8 @@
 #include "models/part_files.h"
 #include "models/t5_encoder.h"
 
-/* In the order they are loaded: the largest comes when all else is known. The image encoder comes only where a picture is to begin from another; its file is
- * the autoencoder's, whose decoder counts it. */
+/* In the order they are loaded: the largest comes when all else is known. The image encoder comes only where a picture is to begin from
+ * another; its file is the autoencoder's, whose decoder counts it. */
 typedef enum part_kind {
     PART_CLIP_TEXT,
     PART_T5_ENCODER,
@@ -36,9 +36,10 @@ bool part_pool_new(device *d, part_pool **out, error *e); /* the device outlives
 void part_pool_free(part_pool *pool);                     /* nothing may be held; NULL is fine */
 device *part_pool_device(const part_pool *pool);
 
-/* The part, loaded from `folder` if it is not in memory yet. `files` is what part_files_read said of the folder: files that changed since are an
- * error, ERROR_BUSY. The part is yours to give back. */
-bool part_pool_take(part_pool *pool, part_kind kind, const char *folder, const part_files *files, const load_options *o, model_part **out, error *e);
+/* The part, loaded from `folder` if it is not in memory yet. `files` is what part_files_read said of the folder: files that changed since
+ * are an error, ERROR_BUSY. The part is yours to give back. */
+bool part_pool_take(part_pool *pool, part_kind kind, const char *folder, const part_files *files, const load_options *o, model_part **out,
+                    error *e);
 /* The same, only if it is in memory; else NULL. */
 model_part *part_pool_find(part_pool *pool, part_kind kind, const part_files *files, const load_options *o);
 void part_pool_give_back(part_pool *pool, model_part *p); /* frees what nobody holds any more; NULL is fine */

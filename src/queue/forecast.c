@@ -197,8 +197,8 @@ static void order_rest(simulation *s) {
     free(rest);
 }
 
-bool forecast_make(forecast *f, const lanes *l, task *const *held, size_t held_count, const policy_settings *settings, const profile_table *profiles,
-                   int64_t now_ms) {
+bool forecast_make(forecast *f, const lanes *l, task *const *held, size_t held_count, const policy_settings *settings,
+                   const profile_table *profiles, int64_t now_ms) {
     if (!copy_lanes(f, l)) return false;
     f->number++;
     f->made_ms = now_ms;

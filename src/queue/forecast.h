@@ -1,7 +1,7 @@
 /* When each task will be next, and done: the policy carried out in thought, on a clock of estimates, from where the queue stands.
  *
- * The engine is taken as one worker that the tasks with slots share evenly; nothing new comes, nothing fails. What it costs is bounded: beyond FORECAST_MAX_WORK looks
- * at heads the rest follows by rank and age. */
+ * The engine is taken as one worker that the tasks with slots share evenly; nothing new comes, nothing fails. What it costs is bounded:
+ * beyond FORECAST_MAX_WORK looks at heads the rest follows by rank and age. */
 #ifndef IMAGINED_QUEUE_FORECAST_H
 #define IMAGINED_QUEUE_FORECAST_H
 
@@ -30,7 +30,7 @@ typedef struct forecast {
 
 void forecast_free(forecast *f);
 /* Sets place.forecast, .position and .end_seconds of all tasks that wait or hold a slot. False without memory: nothing is set. */
-bool forecast_make(forecast *f, const lanes *l, task *const *held, size_t held_count, const policy_settings *settings, const profile_table *profiles,
-                   int64_t now_ms);
+bool forecast_make(forecast *f, const lanes *l, task *const *held, size_t held_count, const policy_settings *settings,
+                   const profile_table *profiles, int64_t now_ms);
 
 #endif

@@ -325,7 +325,8 @@ void lanes_start(lanes *l, task *t, uint64_t turn, bool goes_on) {
     k->slots++;
     if (goes_on) return;
     if (t->priority != PRIORITY_URGENT) k->turn = turn;
-    /* Start-time fair queueing: the start tag is the later of the key's last finish tag and the time on the virtual clock, which it then shows. */
+    /* Start-time fair queueing: the start tag is the later of the key's last finish tag and the time on the virtual clock, which it then
+     * shows. */
     if (k->service > l->virtual_time) l->virtual_time = k->service;
     else k->service = l->virtual_time;
     k->service += t->place.cost;

@@ -1,5 +1,6 @@
-/* The waiting tasks as the policy sees them: a lane, first in first out, for each priority, API key, model and kind of batch; of each lane its head; and of each
- * key what it holds and has received. Every operation takes a time that does not depend on how many tasks wait, save for a task that comes back into the middle of a lane. */
+/* The waiting tasks as the policy sees them: a lane, first in first out, for each priority, API key, model and kind of batch; of each lane
+ * its head; and of each key what it holds and has received. Every operation takes a time that does not depend on how many tasks wait, save
+ * for a task that comes back into the middle of a lane. */
 #ifndef IMAGINED_QUEUE_LANES_H
 #define IMAGINED_QUEUE_LANES_H
 

@@ -11,8 +11,8 @@ typedef struct entry {
     uint32_t next; /* in its bucket, or among the free */
 } entry;
 
-/* Invariants: there are as many buckets as there is room for entries, a power of two; each held entry is in the bucket of its hash, each free one below
- * `used` in the list of the free. */
+/* Invariants: there are as many buckets as there is room for entries, a power of two; each held entry is in the bucket of its hash, each
+ * free one below `used` in the list of the free. */
 struct names {
     entry *entries;
     uint32_t *buckets;

@@ -117,7 +117,8 @@ static void start(const policy_view *v, const candidate *c, policy_decision *out
     } else if ((int)c->rank != (int)h->priority + (h->priority != PRIORITY_URGENT)) {
         snprintf(out->reason, sizeof out->reason, "first of %s, risen from %s by waiting %.1f s", rank, submitted_as, waited(v, h));
     } else {
-        snprintf(out->reason, sizeof out->reason, "first of %s after %.3f s; its key holds %u slots", rank, waited(v, h), (unsigned)c->slots);
+        snprintf(out->reason, sizeof out->reason, "first of %s after %.3f s; its key holds %u slots", rank, waited(v, h),
+                 (unsigned)c->slots);
     }
 }
 

@@ -1,29 +1,30 @@
-/* Who is next: the scheduling policy, a pure function of what waits, what runs, the models, the memory and the clock. It allocates nothing, keeps nothing and
- * asks no clock, so that it can be simulated; it runs in the front only. Each call makes one decision; the caller carries it out, and asks again until there is
- * none.
+/* Who is next: the scheduling policy, a pure function of what waits, what runs, the models, the memory and the clock. It allocates nothing,
+ * keeps nothing and asks no clock, so that it can be simulated; it runs in the front only. Each call makes one decision; the caller carries
+ * it out, and asks again until there is none.
  *
- * What it sees are not tasks but lanes: tasks of one priority, API key, model and kind of batch wait in a FIFO of which only the head matters. A suspended task
- * is a head of its own. The cost of a decision is one pass over the heads.
+ * What it sees are not tasks but lanes: tasks of one priority, API key, model and kind of batch wait in a FIFO of which only the head
+ * matters. A suspended task is a head of its own. The cost of a decision is one pass over the heads.
  *
- * The order. Heads have a rank: urgent, overdue, high, normal, low. A waiting task rises one rank for every `age_ms` it has waited, up to overdue, never into
- * urgent. Within a rank, suspended tasks go first; then
- *   - high, normal, low, urgent: the key that holds fewest slots, then the one that has received least service lately (a virtual time, as in start-time fair
- *     queueing: Goyal, Vin, Cheng 1996), then the older task;
+ * The order. Heads have a rank: urgent, overdue, high, normal, low. A waiting task rises one rank for every `age_ms` it has waited, up to
+ * overdue, never into urgent. Within a rank, suspended tasks go first; then
+ *   - high, normal, low, urgent: the key that holds fewest slots, then the one that has received least service lately (a virtual time, as
+ * in start-time fair queueing: Goyal, Vin, Cheng 1996), then the older task;
  *   - overdue: keys in turn: the one whose last start, or, if that is later, whose task's submission, is longest ago.
  *
- * Affinity. The first of high, normal or low gives way to a task of its rank that can share steps with one that runs, or else to one whose model is loaded, if
- * that task's key holds no more slots than its own; but only until `affinity_ms` after it first gave way. A slot is never left empty for it.
+ * Affinity. The first of high, normal or low gives way to a task of its rank that can share steps with one that runs, or else to one whose
+ * model is loaded, if that task's key holds no more slots than its own; but only until `affinity_ms` after it first gave way. A slot is
+ * never left empty for it.
  *
- * Memory. A task whose measured need does not fit beside those that run waits for one of them to end, and none but an urgent one overtakes it.
+ * Memory. A task whose measured need does not fit beside those that run waits for one of them to end, and none but an urgent one overtakes
+ * it.
  *
- * The bound on waiting. Let a task of key B, priority p (high 1, normal 2, low 3), be submitted at s. From s + p · age_ms on it is overdue. While it waits, let
- * n of B's tasks be older, and K keys have tasks waiting. Then at most (n + 1) · K starts of tasks that are not urgent come before its own, at most one of
- * each key between two of B's:
- *   B's own overdue tasks start in the order of submission, so at most n before it. A task of another key k goes first only if k's turn, the later of its last
- *   start and that task's submission, is before B's turn. As it starts, k's turn becomes the latest of all, and stays after B's until B starts one. New keys
- *   and new tasks have later turns from the outset: they cannot extend it.
- * Tasks that are put back after an engine's death start again and count again. Urgent tasks stand outside this bound: they are few, or they mean nothing. Ageing
- * off (age_ms 0): no bound. */
+ * The bound on waiting. Let a task of key B, priority p (high 1, normal 2, low 3), be submitted at s. From s + p · age_ms on it is overdue.
+ * While it waits, let n of B's tasks be older, and K keys have tasks waiting. Then at most (n + 1) · K starts of tasks that are not urgent
+ * come before its own, at most one of each key between two of B's: B's own overdue tasks start in the order of submission, so at most n
+ * before it. A task of another key k goes first only if k's turn, the later of its last start and that task's submission, is before B's
+ * turn. As it starts, k's turn becomes the latest of all, and stays after B's until B starts one. New keys and new tasks have later turns
+ * from the outset: they cannot extend it. Tasks that are put back after an engine's death start again and count again. Urgent tasks stand
+ * outside this bound: they are few, or they mean nothing. Ageing off (age_ms 0): no bound. */
 #ifndef IMAGINED_QUEUE_POLICY_H
 #define IMAGINED_QUEUE_POLICY_H
 

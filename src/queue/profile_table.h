@@ -1,5 +1,6 @@
-/* What pictures cost, learnt from those made: seconds and bytes by shape, as exponentially weighted means. In memory, and bounded: the shape that was learnt
- * longest ago is forgotten first. Whoever keeps them on disk reads them with profile_table_at and puts them back with profile_table_restore. */
+/* What pictures cost, learnt from those made: seconds and bytes by shape, as exponentially weighted means. In memory, and bounded: the
+ * shape that was learnt longest ago is forgotten first. Whoever keeps them on disk reads them with profile_table_at and puts them back with
+ * profile_table_restore. */
 #ifndef IMAGINED_QUEUE_PROFILE_TABLE_H
 #define IMAGINED_QUEUE_PROFILE_TABLE_H
 
@@ -33,8 +34,8 @@ const profile *profile_table_at(const profile_table *p, size_t index, const char
 
 /* From the task's own shape; else by pixels from what its model took lately; else from what any did. False when nothing is known at all. */
 bool profile_table_estimate(const profile_table *p, const task_request *r, task_estimate *out);
-/* The task's work for comparisons between tasks: its step_pixels, weighed by what its model takes a pixel beside all models together. It means the same before and
- * after anything was learnt, as seconds would not. */
+/* The task's work for comparisons between tasks: its step_pixels, weighed by what its model takes a pixel beside all models together. It
+ * means the same before and after anything was learnt, as seconds would not. */
 double profile_table_work(const profile_table *p, const task_request *r);
 double task_estimate_seconds(const task_estimate *e, const task_request *r); /* without loading */
 

@@ -212,9 +212,11 @@ void queue_manager_decide(queue_manager *q, const queue_situation *now, int64_t 
 
 void queue_manager_expired(const task *t, error *e) {
     double allowed = (double)(t->request.deadline_ms - t->created_ms) / 1000.0;
-    const char *where = t->suspended ? "it was suspended for urgent ones" : t->status == TASK_QUEUED ? "it still waited for its turn" : "it was still running";
-    error_field(e, ERROR_TIMEOUT, "deadline_seconds", "the task was not finished %.3f seconds after its submission, which is its deadline: %s", allowed,
-                where);
+    const char *where = t->suspended               ? "it was suspended for urgent ones"
+                        : t->status == TASK_QUEUED ? "it still waited for its turn"
+                                                   : "it was still running";
+    error_field(e, ERROR_TIMEOUT, "deadline_seconds",
+                "the task was not finished %.3f seconds after its submission, which is its deadline: %s", allowed, where);
 }
 
 int64_t queue_manager_next_deadline(const queue_manager *q) {

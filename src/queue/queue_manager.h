@@ -1,11 +1,11 @@
 /* All tasks of the server, and which one is next (queue/policy.h says by what rules).
  *
  * In memory. The manager owns the tasks; what it returns is borrowed and stays valid until the task is forgotten (finished tasks are kept,
- * the oldest forgotten beyond `keep_finished`). What it holds can be kept on disk through its hooks. One thread: the front's event loop. `active` counts tasks
- * that hold a slot (loading or running); a suspended task is queued.
+ * the oldest forgotten beyond `keep_finished`). What it holds can be kept on disk through its hooks. One thread: the front's event loop.
+ * `active` counts tasks that hold a slot (loading or running); a suspended task is queued.
  *
- * Finding a task, submitting, starting and ending one take a time that does not depend on how many there are. A decision looks at the heads of the lanes, of
- * which there are as many as there are different priorities, keys, models and shapes among the waiting. */
+ * Finding a task, submitting, starting and ending one take a time that does not depend on how many there are. A decision looks at the heads
+ * of the lanes, of which there are as many as there are different priorities, keys, models and shapes among the waiting. */
 #ifndef IMAGINED_QUEUE_QUEUE_MANAGER_H
 #define IMAGINED_QUEUE_QUEUE_MANAGER_H
 
@@ -36,8 +36,8 @@ typedef struct queue_stats {
     histogram runs;       /* from the last start to completion */
 } queue_stats;
 
-/* Who keeps tasks elsewhere as well. Either may be NULL; both are called on the manager's thread, at the end of what changed the task, which
- * is borrowed for the call. */
+/* Who keeps tasks elsewhere as well. Either may be NULL; both are called on the manager's thread, at the end of what changed the task,
+ * which is borrowed for the call. */
 typedef struct queue_hooks {
     void *context;
     void (*changed)(void *context, task *t);   /* another state, place or wish than before: also when it begins to close, and its end */
@@ -52,8 +52,8 @@ void queue_manager_set_hooks(queue_manager *q, const queue_hooks *hooks); /* cop
 
 /* Copies the request into a new queued task: prepare and accept in one. */
 bool queue_manager_submit_task(queue_manager *q, const task_request *request, task_priority priority, int64_t now_ms, task **out, error *e);
-/* A task with its id and its place in the order, but not in the queue: nobody finds or starts it. It counts as queued against max_queued and
- * is the caller's until accepted or discarded. */
+/* A task with its id and its place in the order, but not in the queue: nobody finds or starts it. It counts as queued against max_queued
+ * and is the caller's until accepted or discarded. */
 bool queue_manager_prepare_task(queue_manager *q, const task_request *request, task_priority priority, int64_t now_ms, task **out,
                                 error *e);
 void queue_manager_accept_task(queue_manager *q, task *t);
@@ -82,13 +82,15 @@ typedef struct queue_decision {
     const char *reason; /* in an operator's words; borrowed until the next decision */
 } queue_decision;
 
-/* What to do now; to be asked again after it was carried out. Carried out by: ADMIT queue_manager_start, SUSPEND queue_manager_suspend_task, RESUME
- * queue_manager_resume_task, CANCEL queue_manager_cancel_told, EXPIRE queue_manager_close (failed, with queue_manager_expired). */
+/* What to do now; to be asked again after it was carried out. Carried out by: ADMIT queue_manager_start, SUSPEND
+ * queue_manager_suspend_task, RESUME queue_manager_resume_task, CANCEL queue_manager_cancel_told, EXPIRE queue_manager_close (failed, with
+ * queue_manager_expired). */
 void queue_manager_decide(queue_manager *q, const queue_situation *now, int64_t now_ms, queue_decision *out);
 void queue_manager_expired(const task *t, error *e);
 /* Unix milliseconds of the earliest deadline, when there is something to decide although nothing has happened; 0: never. */
 int64_t queue_manager_next_deadline(const queue_manager *q);
-/* The task that an engine that is ready would be given now; NULL when none waits, the queue is paused or max_active tasks hold a slot. Changes nothing. */
+/* The task that an engine that is ready would be given now; NULL when none waits, the queue is paused or max_active tasks hold a slot.
+ * Changes nothing. */
 task *queue_manager_get_next_task(queue_manager *q);
 /* The same, however many hold a slot. */
 task *queue_manager_peek_task(queue_manager *q);
@@ -101,8 +103,9 @@ void queue_manager_suspend_task(queue_manager *q, task *t, int64_t now_ms);
 void queue_manager_resume_task(queue_manager *q, task *t, int64_t now_ms);
 /* The engine is through with it: it only waits for the disk, and cannot be suspended any more. */
 void queue_manager_through(queue_manager *q, task *t);
-/* loading, running or suspended → queued, in its old place (the engine died). `charged`: it is to blame; the TASK_MAX_CHARGES-th time it begins to
- * close as failed with `reason` instead. One whose end was asked for begins to close as cancelled. Images that are stored stay. */
+/* loading, running or suspended → queued, in its old place (the engine died). `charged`: it is to blame; the TASK_MAX_CHARGES-th time it
+ * begins to close as failed with `reason` instead. One whose end was asked for begins to close as cancelled. Images that are stored
+ * stay. */
 void queue_manager_put_back(queue_manager *q, task *t, bool charged, const char *reason, int64_t now_ms);
 /* An end in two steps, so that nobody sees one that is not on disk: close decides it (completed, failed with *why, or cancelled), finish
  * makes it so. A task that is closing already keeps its first end. */
@@ -111,8 +114,8 @@ void queue_manager_finish(queue_manager *q, task *t);
 /* Both steps at once: → completed / failed / cancelled. */
 void queue_manager_complete(queue_manager *q, task *t, int64_t now_ms);
 void queue_manager_fail(queue_manager *q, task *t, const error *why, int64_t now_ms);
-/* A queued task begins to close as cancelled (true in *at_once): finish it. For one in the engine's hands the wish is recorded, and the next decision is to tell
- * the engine. One that is closing ends as it was about to. ERROR_INVALID when it is final. */
+/* A queued task begins to close as cancelled (true in *at_once): finish it. For one in the engine's hands the wish is recorded, and the
+ * next decision is to tell the engine. One that is closing ends as it was about to. ERROR_INVALID when it is final. */
 bool queue_manager_cancel_task(queue_manager *q, task *t, int64_t now_ms, bool *at_once, error *e);
 void queue_manager_cancel_told(queue_manager *q, task *t);
 void queue_manager_cancelled(queue_manager *q, task *t, int64_t now_ms);
@@ -121,8 +124,8 @@ bool queue_manager_set_priority(queue_manager *q, task *t, task_priority p, erro
 
 /* --- the queue as a whole --- */
 
-/* Paused, nothing new starts; what has started goes on. An operator pauses and resumes; the server itself holds and releases (a full disk): the one does not
- * undo the other. The reasons are copied, cut at 159 bytes; NULL: none. */
+/* Paused, nothing new starts; what has started goes on. An operator pauses and resumes; the server itself holds and releases (a full disk):
+ * the one does not undo the other. The reasons are copied, cut at 159 bytes; NULL: none. */
 void queue_manager_pause(queue_manager *q, const char *reason);
 void queue_manager_resume(queue_manager *q);
 void queue_manager_hold(queue_manager *q, const char *reason);
@@ -139,8 +142,8 @@ profile_table *queue_manager_profiles(queue_manager *q);
 task *queue_manager_find(queue_manager *q, const char *id); /* NULL when there is none */
 /* 1 for the next to start, …; 0 when it does not wait. In a long queue it may be some tens of milliseconds old. */
 size_t queue_manager_position(const queue_manager *q, const task *t);
-/* Seconds until the task is done, by what such tasks took lately. False when that is not known: nothing was learnt yet, the queue is paused and the task waits,
- * or it is final. */
+/* Seconds until the task is done, by what such tasks took lately. False when that is not known: nothing was learnt yet, the queue is paused
+ * and the task waits, or it is final. */
 bool queue_manager_eta(const queue_manager *q, const task *t, int64_t now_ms, double *seconds);
 policy_rank queue_manager_rank(const queue_manager *q, const task *t, int64_t now_ms); /* its class, with what waiting has added */
 queue_stats queue_manager_get_queue_stats(const queue_manager *q);

@@ -1,5 +1,5 @@
-/* The queue manager's own matters, for its two files: queue_manager.c has the tasks and their ways, queue_figures.c the queue as a whole: its pauses, and
- * what it tells of itself. */
+/* The queue manager's own matters, for its two files: queue_manager.c has the tasks and their ways, queue_figures.c the queue as a whole:
+ * its pauses, and what it tells of itself. */
 #ifndef IMAGINED_QUEUE_QUEUE_MANAGER_INTERNAL_H
 #define IMAGINED_QUEUE_QUEUE_MANAGER_INTERNAL_H
 
@@ -27,7 +27,8 @@ typedef struct outlook {
 /* One list of all tasks, newest first; those not final are in `index` as well (as are all), in their lanes, and by their deadlines.
  *
  * Invariants: stats.queued, stats.active and `finished` count the tasks of the list in those states; completed, failed and cancelled count
- * forgotten tasks too. held are the tasks in the engine's hands: active or suspended. A task is among the lanes' heads or behind one iff queue_manager_waits. */
+ * forgotten tasks too. held are the tasks in the engine's hands: active or suspended. A task is among the lanes' heads or behind one iff
+ * queue_manager_waits. */
 struct queue_manager {
     queue_limits limits;
     policy_settings settings;

@@ -42,7 +42,8 @@ typedef struct task_request {
     /* Whom to tell what becomes of it, and of what: WEBHOOK_… of server/tasks/webhooks.h, or'ed. NULL: nobody. */
     const char *webhook;
     uint64_t webhook_events;
-    /* The API that it came by, and what that API wants back later, JSON that means nothing to anybody else; NULL: the native one, nothing. */
+    /* The API that it came by, and what that API wants back later, JSON that means nothing to anybody else; NULL: the native one,
+     * nothing. */
     const char *adapter, *adapter_data;
     /* Who asked, and how; NULL and 0: nothing said. */
     const char *owner;           /* the API key's name */

@@ -61,7 +61,8 @@ static bool fault(const task_database *db, const char *action, error *e) {
     int result = sqlite3_extended_errcode(db->handle), kind = result & 0xFF;
     int system = kind == SQLITE_FULL || kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN ? sqlite3_system_errno(db->handle) : 0;
     error_code code = code_of(result, system);
-    if (code == ERROR_BUSY) return error_set(e, code, "%s is held by another process: is a second server using the same state folder?", db->path);
+    if (code == ERROR_BUSY)
+        return error_set(e, code, "%s is held by another process: is a second server using the same state folder?", db->path);
     return error_set(e, code, "cannot %s %s: %s%s%s", action, db->path, sqlite3_errmsg(db->handle), system != 0 ? ": " : "",
                      system != 0 ? strerror(system) : "");
 }
@@ -92,13 +93,15 @@ static bool migrate(task_database *db, error *e) {
     if (!ask(db, "PRAGMA user_version", text, sizeof text, e)) return false;
     int version = atoi(text);
     if (version < 0 || version > VERSION)
-        return error_set(e, ERROR_UNSUPPORTED, "%s was made by a newer version (its tables are of version %d, known here is %d): use that one, or move the file away",
-                         db->path, version, (int)VERSION);
+        return error_set(
+            e, ERROR_UNSUPPORTED,
+            "%s was made by a newer version (its tables are of version %d, known here is %d): use that one, or move the file away",
+            db->path, version, (int)VERSION);
     for (; version < VERSION; version++) {
         char done[48];
         snprintf(done, sizeof done, "PRAGMA user_version = %d", version + 1);
-        bool ok = run(db, "BEGIN IMMEDIATE", "write", e) && run(db, migrations[version][0], "write", e) && run(db, migrations[version][1], "write", e) &&
-                  run(db, done, "write", e) && run(db, "COMMIT", "write", e);
+        bool ok = run(db, "BEGIN IMMEDIATE", "write", e) && run(db, migrations[version][0], "write", e) &&
+                  run(db, migrations[version][1], "write", e) && run(db, done, "write", e) && run(db, "COMMIT", "write", e);
         if (ok) continue;
         sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
         return false;
@@ -120,8 +123,9 @@ static bool prepare_all(task_database *db, error *e) {
         [ROLLBACK] = "ROLLBACK",
         [PUT_TASK] = task_row_insert,
         [DELETE_TASK] = "DELETE FROM tasks WHERE id = ?",
-        [PUT_PROFILE] = "INSERT OR REPLACE INTO profiles (model, precision, shape, batch, peak_bytes, reserve_bytes, step_seconds, load_seconds,"
-                        " encode_seconds, decode_seconds, measured_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        [PUT_PROFILE] =
+            "INSERT OR REPLACE INTO profiles (model, precision, shape, batch, peak_bytes, reserve_bytes, step_seconds, load_seconds,"
+            " encode_seconds, decode_seconds, measured_ms) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
         [PUT_SETTING] = "INSERT OR REPLACE INTO settings (key, value) VALUES (?,?)",
         [DELETE_SETTING] = "DELETE FROM settings WHERE key = ?",
         [PUT_WEBHOOK] = "INSERT OR REPLACE INTO webhooks (id, task, url, body, attempts, due_ms) VALUES (?,?,?,?,?,?)",
@@ -149,9 +153,10 @@ static bool open_handle(task_database *db, error *e) {
     sqlite3_busy_timeout(db->handle, BUSY_MS);
     if (sqlite3_db_readonly(db->handle, "main") == 1) return error_set(e, ERROR_IO, "cannot write %s: the file may only be read", db->path);
     if (!run(db, "PRAGMA locking_mode = EXCLUSIVE", "use", e) || !ask(db, "PRAGMA journal_mode = WAL", mode, sizeof mode, e)) return false;
-    if (strcmp(mode, "wal") != 0) return error_set(e, ERROR_IO, "cannot use %s: its file system gives no write-ahead log, only '%s'", db->path, mode);
-    return run(db, "PRAGMA synchronous = FULL", "use", e) && run(db, "PRAGMA journal_size_limit = 67108864", "use", e) && check(db, e) && migrate(db, e) &&
-           prepare_all(db, e);
+    if (strcmp(mode, "wal") != 0)
+        return error_set(e, ERROR_IO, "cannot use %s: its file system gives no write-ahead log, only '%s'", db->path, mode);
+    return run(db, "PRAGMA synchronous = FULL", "use", e) && run(db, "PRAGMA journal_size_limit = 67108864", "use", e) && check(db, e) &&
+           migrate(db, e) && prepare_all(db, e);
 }
 
 /* Moves the database and what belongs to it aside; never over another file. */
@@ -176,7 +181,8 @@ bool task_database_open(const char *path, task_database_report *report, task_dat
     task_database *db = calloc(1, sizeof *db);
     if (db == NULL) return error_no_memory(e, "the database of tasks", sizeof *db);
     error why = {0};
-    bool ok = snprintf(db->path, sizeof db->path, "%s", path) < (int)sizeof db->path || error_set(&why, ERROR_TOO_LARGE, "the path %s is too long", path);
+    bool ok = snprintf(db->path, sizeof db->path, "%s", path) < (int)sizeof db->path ||
+              error_set(&why, ERROR_TOO_LARGE, "the path %s is too long", path);
     ok = ok && open_handle(db, &why);
     if (!ok && why.code == ERROR_BAD_FILE) {
         report->damage = why;
@@ -254,7 +260,8 @@ bool task_database_read_profiles(task_database *db, void (*take)(void *context, 
     return ok;
 }
 
-bool task_database_read_settings(task_database *db, void (*take)(void *context, const char *key, const char *value), void *context, error *e) {
+bool task_database_read_settings(task_database *db, void (*take)(void *context, const char *key, const char *value), void *context,
+                                 error *e) {
     sqlite3_stmt *s = NULL;
     if (!prepare(db, "SELECT key, value FROM settings", &s, e)) return false;
     int result;
@@ -305,7 +312,8 @@ bool task_database_read_gone_webhooks(task_database *db, void (*take)(void *cont
 /* Runs a statement whose parameters are bound (or were not, for want of memory) and makes it ready for the next time. */
 static bool step(task_database *db, int which, bool bound, error *e) {
     sqlite3_stmt *s = db->statements[which];
-    bool ok = bound ? sqlite3_step(s) == SQLITE_DONE || fault(db, "write", e) : error_set(e, ERROR_OUT_OF_MEMORY, "not enough main memory to write to %s", db->path);
+    bool ok = bound ? sqlite3_step(s) == SQLITE_DONE || fault(db, "write", e)
+                    : error_set(e, ERROR_OUT_OF_MEMORY, "not enough main memory to write to %s", db->path);
     sqlite3_reset(s);
     sqlite3_clear_bindings(s);
     return ok;
@@ -323,7 +331,9 @@ void task_database_rollback(task_database *db) {
     if (sqlite3_get_autocommit(db->handle) == 0) step(db, ROLLBACK, true, NULL);
 }
 
-bool task_database_put_task(task_database *db, const task *t, error *e) { return step(db, PUT_TASK, task_row_bind(db->statements[PUT_TASK], t), e); }
+bool task_database_put_task(task_database *db, const task *t, error *e) {
+    return step(db, PUT_TASK, task_row_bind(db->statements[PUT_TASK], t), e);
+}
 
 bool task_database_delete_task(task_database *db, const char *id, error *e) {
     return step(db, DELETE_TASK, bind_text(db->statements[DELETE_TASK], 1, id), e);
@@ -331,9 +341,10 @@ bool task_database_delete_task(task_database *db, const char *id, error *e) {
 
 bool task_database_put_profile(task_database *db, const stored_profile *p, error *e) {
     sqlite3_stmt *s = db->statements[PUT_PROFILE];
-    bool bound = bind_text(s, 1, p->model) && bind_text(s, 2, p->precision) && bind_text(s, 3, p->shape) && sqlite3_bind_int(s, 4, p->batch) == SQLITE_OK &&
-                 bind_size(s, 5, p->peak_bytes) && bind_size(s, 6, p->reserve_bytes) && bind_real(s, 7, p->step_seconds) && bind_real(s, 8, p->load_seconds) &&
-                 bind_real(s, 9, p->encode_seconds) && bind_real(s, 10, p->decode_seconds) && sqlite3_bind_int64(s, 11, p->measured_ms) == SQLITE_OK;
+    bool bound = bind_text(s, 1, p->model) && bind_text(s, 2, p->precision) && bind_text(s, 3, p->shape) &&
+                 sqlite3_bind_int(s, 4, p->batch) == SQLITE_OK && bind_size(s, 5, p->peak_bytes) && bind_size(s, 6, p->reserve_bytes) &&
+                 bind_real(s, 7, p->step_seconds) && bind_real(s, 8, p->load_seconds) && bind_real(s, 9, p->encode_seconds) &&
+                 bind_real(s, 10, p->decode_seconds) && sqlite3_bind_int64(s, 11, p->measured_ms) == SQLITE_OK;
     return step(db, PUT_PROFILE, bound, e);
 }
 

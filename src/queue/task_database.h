@@ -2,8 +2,8 @@
  *
  * Synchronous; any one thread at a time. task_store.h is the way to it that does not wait.
  *
- * Errors: ERROR_DISK_FULL, ERROR_BUSY (another process holds the file), ERROR_OUT_OF_MEMORY, ERROR_BAD_FILE (damaged), else ERROR_IO or, for a fault
- * of ours, ERROR_INTERNAL; each names the file. */
+ * Errors: ERROR_DISK_FULL, ERROR_BUSY (another process holds the file), ERROR_OUT_OF_MEMORY, ERROR_BAD_FILE (damaged), else ERROR_IO or,
+ * for a fault of ours, ERROR_INTERNAL; each names the file. */
 #ifndef IMAGINED_QUEUE_TASK_DATABASE_H
 #define IMAGINED_QUEUE_TASK_DATABASE_H
 
@@ -13,7 +13,8 @@
 
 enum { STORED_MODEL_BYTES = 128, STORED_SHAPE_BYTES = 96, STORED_GONE = 1000 };
 
-/* What a model took for a shape and batch size, measured (models, precisions and shapes are whatever texts the caller distinguishes them by). */
+/* What a model took for a shape and batch size, measured (models, precisions and shapes are whatever texts the caller distinguishes them
+ * by). */
 typedef struct stored_profile {
     char model[STORED_MODEL_BYTES], precision[16], shape[STORED_SHAPE_BYTES];
     int batch;                            /* images in a step */
@@ -43,8 +44,8 @@ typedef struct task_database_report {
 bool task_database_open(const char *path, task_database_report *report, task_database **out, error *e);
 void task_database_close(task_database *db); /* NULL is fine */
 
-/* Hands out all tasks as they were written, oldest submission first; `take` owns each (calloc, arena). Rows that cannot be read stay where they are and
- * are told to `skip`. */
+/* Hands out all tasks as they were written, oldest submission first; `take` owns each (calloc, arena). Rows that cannot be read stay where
+ * they are and are told to `skip`. */
 typedef struct task_database_reader {
     void *context;
     void (*take)(void *context, task *t);
@@ -52,7 +53,8 @@ typedef struct task_database_reader {
 } task_database_reader;
 bool task_database_read_tasks(task_database *db, const task_database_reader *reader, error *e);
 bool task_database_read_profiles(task_database *db, void (*take)(void *context, const stored_profile *p), void *context, error *e);
-bool task_database_read_settings(task_database *db, void (*take)(void *context, const char *key, const char *value), void *context, error *e);
+bool task_database_read_settings(task_database *db, void (*take)(void *context, const char *key, const char *value), void *context,
+                                 error *e);
 
 /* Messages, the one that is due first first; and the addresses that want none any more, oldest refusal first. */
 bool task_database_read_webhooks(task_database *db, void (*take)(void *context, const stored_webhook *w), void *context, error *e);

@@ -45,8 +45,8 @@ typedef struct fifo {
     change *first, *last;
 } fifo;
 
-/* `mutex` guards `waiting`, `urgent`, `noted_at`, `finished` and `stop`; a change belongs to whoever took it out. The database is the writer's
- * once it runs, and so is what stands below it. */
+/* `mutex` guards `waiting`, `urgent`, `noted_at`, `finished` and `stop`; a change belongs to whoever took it out. The database is the
+ * writer's once it runs, and so is what stands below it. */
 struct task_store {
     task_store_options options;
     char *path;
@@ -105,7 +105,8 @@ static bool write_one(task_store *s, const change *c, error *e) {
     case ADD_TASK:
     case PUT_TASK:
     case NOTE_TASK:
-        return task_database_put_task(s->database, &c->task, e) && (c->webhook == NULL || task_database_put_webhook(s->database, c->webhook, e));
+        return task_database_put_task(s->database, &c->task, e) &&
+               (c->webhook == NULL || task_database_put_webhook(s->database, c->webhook, e));
     case DELETE_TASK: return task_database_delete_task(s->database, c->id, e);
     case PUT_PROFILE: return task_database_put_profile(s->database, &c->profile, e);
     case PUT_SETTING: return task_database_put_setting(s->database, c->setting.key, c->setting.value, e);
@@ -166,8 +167,8 @@ static void hold(task_store *s, fifo *group, const error *why, fifo *results) {
 /* Whether trying the same again later makes sense: the disk's fault, not the change's. */
 static bool may_pass(const error *why) { return why->code != ERROR_INTERNAL && why->code != ERROR_INVALID; }
 
-/* A group in which one change is at fault: each by itself, so that the others are written. What the disk does not take stays in the group, and *why
- * is the disk's. */
+/* A group in which one change is at fault: each by itself, so that the others are written. What the disk does not take stays in the group,
+ * and *why is the disk's. */
 static void write_singly(task_store *s, fifo *group, fifo *results, error *why) {
     for (change *c; (c = group->first) != NULL; push(results, pop(group))) {
         error fault = {0};
@@ -184,7 +185,8 @@ static void write_singly(task_store *s, fifo *group, fifo *results, error *why) 
     }
 }
 
-/* Takes out at most LARGEST_GROUP changes. Files go before their rows: what is interrupted between the two is deleted again at the next start. */
+/* Takes out at most LARGEST_GROUP changes. Files go before their rows: what is interrupted between the two is deleted again at the next
+ * start. */
 static fifo next_group(task_store *s, fifo *from) {
     fifo group = {0};
     for (int i = 0; i < LARGEST_GROUP && from->first != NULL; i++) {
@@ -225,7 +227,8 @@ static void probe(task_store *s) {
     snprintf(text, sizeof text, "%lld", (long long)clock_unix_ms());
     s->retry_at = clock_seconds() + retry_seconds;
     if (statvfs(s->path, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < SPARE_BYTES) return;
-    bool ok = task_database_begin(s->database, &why) && task_database_put_setting(s->database, "probed_ms", text, &why) && task_database_commit(s->database, &why);
+    bool ok = task_database_begin(s->database, &why) && task_database_put_setting(s->database, "probed_ms", text, &why) &&
+              task_database_commit(s->database, &why);
     if (!ok) task_database_rollback(s->database);
     if (!ok) return;
     tell_trouble(s, true, NULL, &results);
@@ -398,12 +401,14 @@ static stored_webhook *copy_webhook(const stored_webhook *w, error *e) {
         return NULL;
     }
     char *at = (char *)(copy + 1);
-    *copy = (stored_webhook){put_text(&at, w->id), put_text(&at, w->task), put_text(&at, w->url), put_text(&at, w->body), w->attempts, w->due_ms};
+    *copy = (stored_webhook){
+        put_text(&at, w->id), put_text(&at, w->task), put_text(&at, w->url), put_text(&at, w->body), w->attempts, w->due_ms};
     return copy;
 }
 
 /* w NULL: alone. */
-static bool hand_over_task(task_store *s, change_kind kind, const task *t, const stored_webhook *w, task_store_done done, void *context, error *e) {
+static bool hand_over_task(task_store *s, change_kind kind, const task *t, const stored_webhook *w, task_store_done done, void *context,
+                           error *e) {
     change *c = change_new(kind, t->id, done, context, e);
     if (c == NULL) return false;
     if ((w != NULL && (c->webhook = copy_webhook(w, e)) == NULL) || !task_copy(t, &c->task, e)) {

@@ -26,7 +26,8 @@ typedef struct task_store_options {
     void (*remove_files)(void *context, const char *id, int images);
 } task_store_options;
 
-/* Opens the database (task_database.h says how it can fail) and reads it through these, tasks first (what follows them may be NULL); then the writer starts. */
+/* Opens the database (task_database.h says how it can fail) and reads it through these, tasks first (what follows them may be NULL); then
+ * the writer starts. */
 typedef struct task_store_readers {
     task_database_reader tasks;
     void *context;

@@ -130,7 +130,8 @@ static bool watch_signals(server *s, error *e) {
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGTERM);
     sigaddset(&wanted, SIGINT);
-    /* A daemon is told by it to read its keys again, which must not end one that has none. One without keys in a terminal ends when that is closed, as programs do. */
+    /* A daemon is told by it to read its keys again, which must not end one that has none. One without keys in a terminal ends when that is
+     * closed, as programs do. */
     bool in_terminal = isatty(STDIN_FILENO) || isatty(STDOUT_FILENO) || isatty(STDERR_FILENO);
     if (s->options->auth.keys_file[0] != '\0' || !in_terminal) sigaddset(&wanted, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &wanted, &s->signals_before);
@@ -164,7 +165,8 @@ static void warn_of_strangers(const server *s) {
 static void warn_of_models(server *s) {
     const model_info *model;
     error why = {0};
-    if (!file_exists(s->options->models_folder)) log_line(LOG_INFO, "there is no models folder %s: only the demo model is found", s->options->models_folder);
+    if (!file_exists(s->options->models_folder))
+        log_line(LOG_INFO, "there is no models folder %s: only the demo model is found", s->options->models_folder);
     if (!catalog_find(s->services.catalog, NULL, &model, &why)) log_line(LOG_WARNING, "the default model (--default-model): %s", why.text);
 }
 
@@ -184,9 +186,9 @@ static bool start(server *s, error *e) {
     v->http = s->http;
     v->loop = s->loop;
     http_server_allow_bodies(s->http, body_bytes);
-    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) || !queue_manager_new(&limits, &v->queue, e) ||
-        !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) || !watches_new(v->queue, &v->watches, e) ||
-        !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) ||
+    if (!watch_signals(s, e) || !machine_figures_new(&v->machine, e) || !engine_profiles_new(&v->profiles, e) ||
+        !queue_manager_new(&limits, &v->queue, e) || !idempotency_new(&v->idempotency, e) || !waits_new(s->loop, v, &v->waits, e) ||
+        !watches_new(v->queue, &v->watches, e) || !submissions_new(v, &v->submissions, e) || !previews_new(&v->previews, e) ||
         !events_new(s->loop, v->queue, v->previews, &v->events, e) ||
         !catalog_new(o->demo_folder, o->models_folder, o->default_model, &v->catalog, e))
         return false;

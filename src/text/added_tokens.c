@@ -39,7 +39,8 @@ bool added_tokens_add(added_tokens *a, const added_token *t, error *e) {
     if (t->size == 0 || (t->normal != NULL && t->normal_size == 0)) return true;
     const added_token *known = added_tokens_get(a, t->text, t->size);
     if ((known == NULL && a->count == MAX_ADDED) || t->size > MAX_ADDED_BYTES || (t->normal != NULL && t->normal_size > MAX_ADDED_BYTES))
-        return error_set(e, ERROR_BAD_FILE, "the tokenizer has more than %d added tokens, or one over %d bytes", MAX_ADDED, MAX_ADDED_BYTES);
+        return error_set(e, ERROR_BAD_FILE, "the tokenizer has more than %d added tokens, or one over %d bytes", MAX_ADDED,
+                         MAX_ADDED_BYTES);
     if (known == NULL && a->count == a->capacity) {
         size_t capacity = a->capacity == 0 ? 16 : 2 * a->capacity;
         added_token *grown = realloc(a->tokens, capacity * sizeof *grown);
@@ -59,7 +60,8 @@ static const added_token *longest_at(const added_tokens *a, bool normalized, con
     for (size_t i = 0; i < a->count; i++) {
         size_t n;
         const char *token = wanted(&a->tokens[i], &n);
-        if ((a->tokens[i].normal != NULL) != normalized || n > size || memcmp(token, text, n) != 0 || (best != NULL && n <= *length)) continue;
+        if ((a->tokens[i].normal != NULL) != normalized || n > size || memcmp(token, text, n) != 0 || (best != NULL && n <= *length))
+            continue;
         best = &a->tokens[i];
         *length = n;
     }
@@ -102,7 +104,8 @@ const added_token *added_tokens_find(const added_tokens *a, bool normalized, con
                                      size_t *end) {
     for (size_t at = from; at < size; at++) {
         size_t length = 0;
-        const added_token *t = a->starts[normalized][(unsigned char)text[at]] ? longest_at(a, normalized, text + at, size - at, &length) : NULL;
+        const added_token *t = a->starts[normalized][(unsigned char)text[at]] ? longest_at(a, normalized, text + at, size - at, &length)
+                                                                              : NULL;
         if (t == NULL) continue;
         if (t->single_word && !stands_alone(text, size, at, at + length)) {
             at += length - 1;

@@ -1,7 +1,9 @@
-/* Tokens that are found in the text before it is split into words: "</s>", "<|endoftext|>", "<extra_id_7>". The leftmost match wins, of those the longest.
+/* Tokens that are found in the text before it is split into words: "</s>", "<|endoftext|>", "<extra_id_7>". The leftmost match wins, of
+ * those the longest.
  *
- * Most are looked for in the raw text. Those with normalized = true are looked for in the normalised text, in what the others left, and are normalised
- * themselves: CLIP's published start token is one, so "<|StartOfText|>" in a prompt is the token. The `tokenizers` library's AddedVocabulary. */
+ * Most are looked for in the raw text. Those with normalized = true are looked for in the normalised text, in what the others left, and are
+ * normalised themselves: CLIP's published start token is one, so "<|StartOfText|>" in a prompt is the token. The `tokenizers` library's
+ * AddedVocabulary. */
 #ifndef IMAGINED_TEXT_ADDED_TOKENS_H
 #define IMAGINED_TEXT_ADDED_TOKENS_H
 
@@ -32,8 +34,8 @@ void added_tokens_free(added_tokens *a); /* takes a zeroed one */
 bool added_tokens_add(added_tokens *a, const added_token *t, error *e);
 const added_token *added_tokens_get(const added_tokens *a, const char *text, size_t size); /* NULL: none */
 
-/* The first token at or after `from` in raw or in normalised text: *start and *end of what it takes from the text (with stripped white space). NULL when there is
- * none. */
+/* The first token at or after `from` in raw or in normalised text: *start and *end of what it takes from the text (with stripped white
+ * space). NULL when there is none. */
 const added_token *added_tokens_find(const added_tokens *a, bool normalized, const char *text, size_t size, size_t from, size_t *start,
                                      size_t *end);
 

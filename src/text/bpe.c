@@ -77,10 +77,11 @@ static bool add_merge(bpe *b, int rank, const char *left, size_t nl, const char 
     int32_t l = vocabulary_find(&b->pieces, left, nl), r = vocabulary_find(&b->pieces, right, nr);
     int32_t id = vocabulary_find(&b->pieces, whole, nl + nr);
     if (l < 0 || r < 0 || id < 0)
-        return error_set(e, ERROR_BAD_FILE, "%s: merge %d, '%.*s %.*s', names a piece that is not in the vocabulary", source, rank + 1, (int)nl, left,
-                         (int)nr, right);
+        return error_set(e, ERROR_BAD_FILE, "%s: merge %d, '%.*s %.*s', names a piece that is not in the vocabulary", source, rank + 1,
+                         (int)nl, left, (int)nr, right);
     bpe_merge *m = &b->merges[merge_slot(b, (uint64_t)(uint32_t)l << 32 | (uint32_t)r)];
-    *m = (bpe_merge){(uint64_t)(uint32_t)l << 32 | (uint32_t)r, rank, id}; /* a pair given twice keeps its last rank, as in the reference's map */
+    *m = (bpe_merge){(uint64_t)(uint32_t)l << 32 | (uint32_t)r, rank,
+                     id}; /* a pair given twice keeps its last rank, as in the reference's map */
     return true;
 }
 
@@ -241,8 +242,8 @@ static size_t word_end(const char *text, size_t size, size_t from, character_cla
     return at;
 }
 
-/* The names of the special tokens are words of the pattern too. They were taken out of the text before, but lower-casing can make new ones; the byte-level step then cuts
- * them where letters meet other characters. */
+/* The names of the special tokens are words of the pattern too. They were taken out of the text before, but lower-casing can make new ones;
+ * the byte-level step then cuts them where letters meet other characters. */
 static size_t special_name(const char *text, size_t size) {
     static const char *const names[] = {"<|startoftext|>", "<|endoftext|>"};
     for (size_t i = 0; i < 2; i++) {
@@ -256,7 +257,8 @@ bool bpe_encode(const bpe *b, const char *text, size_t size, id_list *out) {
     for (size_t at = 0; at < size;) {
         size_t n = special_name(text + at, size - at);
         if (n > 0) {
-            if (!encode_word(b, text + at, 2, out) || !encode_word(b, text + at + 2, n - 4, out) || !encode_word(b, text + at + n - 2, 2, out))
+            if (!encode_word(b, text + at, 2, out) || !encode_word(b, text + at + 2, n - 4, out) ||
+                !encode_word(b, text + at + n - 2, 2, out))
                 return false;
             at += n;
             continue;

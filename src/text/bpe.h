@@ -1,5 +1,6 @@
-/* Byte-pair encoding as CLIP uses it: text is split into words by a fixed pattern, a word's bytes become visible characters (GPT-2's byte-level alphabet), the last one
- * carries "</w>", and pairs merge in the order of merges.txt. The `tokenizers` library's BPE model with ByteLevel pre-tokenization. */
+/* Byte-pair encoding as CLIP uses it: text is split into words by a fixed pattern, a word's bytes become visible characters (GPT-2's
+ * byte-level alphabet), the last one carries "</w>", and pairs merge in the order of merges.txt. The `tokenizers` library's BPE model with
+ * ByteLevel pre-tokenization. */
 #ifndef IMAGINED_TEXT_BPE_H
 #define IMAGINED_TEXT_BPE_H
 

@@ -62,7 +62,8 @@ bool charsmap_init_base64(charsmap *m, const char *text, const char *source, err
         count += 6;
         if (count >= 8) buffer_append_byte(&bytes, (char)(bits >> (count -= 8)));
     }
-    bool ok = buffer_ok(&bytes) ? charsmap_init(m, buffer_text(&bytes), bytes.size, source, e) : error_no_memory(e, "the tokenizer's charsmap", size);
+    bool ok = buffer_ok(&bytes) ? charsmap_init(m, buffer_text(&bytes), bytes.size, source, e)
+                                : error_no_memory(e, "the tokenizer's charsmap", size);
     buffer_free(&bytes);
     return ok;
 }
@@ -73,8 +74,8 @@ static uint32_t value(uint32_t unit) { return unit & ~(1u << 31); }
 static bool has_leaf(uint32_t unit) { return (unit >> 8 & 1) != 0; }
 static uint32_t offset(uint32_t unit) { return unit >> 10 << ((unit & 1u << 9) >> 6); }
 
-/* What the shortest prefix of the key that has a rule is replaced with, or NULL. The reference takes the first result of the common prefix search for
- * the whole key, so a rule of a prefix replaces all of it. */
+/* What the shortest prefix of the key that has a rule is replaced with, or NULL. The reference takes the first result of the common prefix
+ * search for the whole key, so a rule of a prefix replaces all of it. */
 static const char *find(const charsmap *m, const char *key, size_t size) {
     size_t node = offset(m->units[0]);
     for (size_t i = 0; i < size && key[i] != '\0'; i++) {

@@ -1,7 +1,8 @@
 /* sentencepiece's compiled normalisation rules, applied as the `tokenizers` library's Precompiled normalizer applies them.
  *
- * Format: 4 bytes little-endian size of a double-array trie (darts-clone units of 4 bytes), the trie, then NUL-terminated replacements that the trie's values point into.
- * Each grapheme cluster of fewer than 6 bytes is looked up whole, longer ones and those not found character by character. */
+ * Format: 4 bytes little-endian size of a double-array trie (darts-clone units of 4 bytes), the trie, then NUL-terminated replacements that
+ * the trie's values point into. Each grapheme cluster of fewer than 6 bytes is looked up whole, longer ones and those not found character
+ * by character. */
 #ifndef IMAGINED_TEXT_CHARSMAP_H
 #define IMAGINED_TEXT_CHARSMAP_H
 

@@ -85,6 +85,7 @@ bool spiece_read(const void *bytes, size_t size, const char *source, const spiec
         else if (ok && f.number == 3 && f.type == 2) ok = read_normalizer(f.bytes, v, &stopped, e);
     }
     if (!ok && !stopped)
-        error_set(e, ERROR_BAD_FILE, "%s is not a sentencepiece model: damaged at byte %zu", source, (size_t)(w.at - (const unsigned char *)bytes));
+        error_set(e, ERROR_BAD_FILE, "%s is not a sentencepiece model: damaged at byte %zu", source,
+                  (size_t)(w.at - (const unsigned char *)bytes));
     return ok;
 }

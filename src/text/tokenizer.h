@@ -22,7 +22,8 @@ void tokenizer_free(tokenizer *t); /* NULL is fine */
 /* Ids of `text` (valid UTF-8 of `size` bytes, NULs and all), with the tokenizer's special tokens (CLIP: start … end; T5: … end), cut to
  * `length` as transformers' truncation does (the end token stays) and padded to `length` with the pad token: exactly `length` ids are
  * written, as tokenizer(text, padding="max_length", max_length=length, truncation=True) gives. *used (may be NULL) is the count before
- * padding and after truncation. Fails on invalid UTF-8 (ERROR_INVALID) and when memory is short; length is at least the count of special tokens: 2 for CLIP, 1 for T5. */
+ * padding and after truncation. Fails on invalid UTF-8 (ERROR_INVALID) and when memory is short; length is at least the count of special
+ * tokens: 2 for CLIP, 1 for T5. */
 bool tokenizer_encode(const tokenizer *t, const char *text, size_t size, size_t length, int32_t *ids, size_t *used, error *e);
 
 size_t tokenizer_vocabulary(const tokenizer *t); /* ids are below this */

@@ -24,8 +24,8 @@ static bool load_model(json root, tokenizer *t, error *e) {
            bpe_init(&t->bpe, vocab, e) && bpe_add_merges_json(&t->bpe, merges, e);
 }
 
-static bool find_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, const tokenizer *t, int32_t *id,
-                         error *e) {
+static bool find_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, const tokenizer *t,
+                         int32_t *id, error *e) {
     token_description d;
     tokenizer_settings_special(s, name, fallback, &d);
     *id = vocabulary_find(&t->bpe.pieces, d.text, d.size);
@@ -39,7 +39,8 @@ static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, json_d
         return false;
     json added = {0};
     if (file_exists(whole)) {
-        if (!json_load(whole, FILE_CAP, d, e) || !load_model(json_root(d), t, e) || !json_array(json_root(d), "added_tokens", &added, e)) return false;
+        if (!json_load(whole, FILE_CAP, d, e) || !load_model(json_root(d), t, e) || !json_array(json_root(d), "added_tokens", &added, e))
+            return false;
     } else {
         if (!file_exists(vocab))
             return error_set(e, ERROR_NOT_FOUND, "%s holds no tokenizer: it needs tokenizer.json, or vocab.json and merges.txt", folder);
@@ -49,8 +50,8 @@ static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, json_d
     t->max_length = tokenizer_settings_max_length(s);
     const token_fallbacks f = {"<|startoftext|>", "<|endoftext|>", "<|endoftext|>", "<|endoftext|>"};
     return find_special(s, folder, "bos_token", f.start, t, &t->start, e) && find_special(s, folder, "eos_token", f.end, t, &t->end, e) &&
-           find_special(s, folder, "pad_token", f.pad, t, &t->pad, e) && find_special(s, folder, "unk_token", f.unknown, t, &t->bpe.unknown, e) &&
-           tokenizer_add_tokens(t, s, added, &f, 0, e);
+           find_special(s, folder, "pad_token", f.pad, t, &t->pad, e) &&
+           find_special(s, folder, "unk_token", f.unknown, t, &t->bpe.unknown, e) && tokenizer_add_tokens(t, s, added, &f, 0, e);
 }
 
 bool tokenizer_load_clip(const char *folder, tokenizer **out, error *e) {

@@ -21,7 +21,8 @@ struct tokenizer {
     size_t max_length;
 };
 
-/* Appends the text as the tokenizer's model is to see it: CLIP's NFC, single spaces and lower case; T5's charsmap. False when memory is short. */
+/* Appends the text as the tokenizer's model is to see it: CLIP's NFC, single spaces and lower case; T5's charsmap. False when memory is
+ * short. */
 bool tokenizer_normalize(const tokenizer *t, const char *text, size_t size, buffer *out);
 
 /* What tokenizer_config.json and special_tokens_map.json say, read once for both kinds. Missing files are empty ones. */
@@ -39,7 +40,8 @@ typedef struct token_description {
     bool strip_left, strip_right, single_word, normalized;
 } token_description;
 
-/* False when it is neither a string nor an object with "content". `special`: a token of that kind is normalised only where the object says so. */
+/* False when it is neither a string nor an object with "content". `special`: a token of that kind is normalised only where the object says
+ * so. */
 bool token_describe(yyjson_val *v, bool special, token_description *out);
 /* A named special token ("eos_token"), or `fallback`; false where there is neither. */
 bool tokenizer_settings_special(const tokenizer_settings *s, const char *name, const char *fallback, token_description *out);
@@ -49,9 +51,9 @@ yyjson_val *tokenizer_settings_decoder(const tokenizer_settings *s);
 size_t tokenizer_settings_max_length(const tokenizer_settings *s);
 
 /* Adds all tokens that are to be found in text, in the order of transformers' TokenizersBackend: those of added_tokens_decoder or of
- * tokenizer.json (`added`, may have no value); the named ones, by their fallback where no file names them; the extra ones the files list, or
- * else <extra_id_0> … (`extra` of them). Of several descriptions of one text the list's stands, else the last. A text that the vocabulary lacks
- * gets the next id. The tokenizer's model and normalisation must be there. */
+ * tokenizer.json (`added`, may have no value); the named ones, by their fallback where no file names them; the extra ones the files list,
+ * or else <extra_id_0> … (`extra` of them). Of several descriptions of one text the list's stands, else the last. A text that the
+ * vocabulary lacks gets the next id. The tokenizer's model and normalisation must be there. */
 typedef struct token_fallbacks {
     const char *start, *end, *unknown, *pad; /* NULL: none */
 } token_fallbacks;

@@ -119,8 +119,8 @@ static bool load_spiece(const char *path, int64_t extra, const tokenizer_setting
 
 /* --- both --- */
 
-static bool find_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, const tokenizer *t, int32_t *id,
-                         error *e) {
+static bool find_special(const tokenizer_settings *s, const char *folder, const char *name, const char *fallback, const tokenizer *t,
+                         int32_t *id, error *e) {
     token_description d;
     tokenizer_settings_special(s, name, fallback, &d);
     *id = vocabulary_find(&t->unigram.pieces, d.text, d.size);
@@ -138,10 +138,12 @@ static bool load(const char *folder, tokenizer *t, tokenizer_settings *s, error 
     if (file_exists(whole)) {
         if (!load_json(whole, extra, s, t, e)) return false;
     } else {
-        if (!file_exists(model)) return error_set(e, ERROR_NOT_FOUND, "%s holds no tokenizer: it needs tokenizer.json or spiece.model", folder);
+        if (!file_exists(model))
+            return error_set(e, ERROR_NOT_FOUND, "%s holds no tokenizer: it needs tokenizer.json or spiece.model", folder);
         if (!load_spiece(model, extra, s, t, e)) return false;
     }
-    if (t->unigram.count <= UNKNOWN) return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary has no unknown token (id %d)", folder, UNKNOWN);
+    if (t->unigram.count <= UNKNOWN)
+        return error_set(e, ERROR_BAD_FILE, "%s: the vocabulary has no unknown token (id %d)", folder, UNKNOWN);
     t->max_length = tokenizer_settings_max_length(s);
     return find_special(s, folder, "pad_token", "<pad>", t, &t->pad, e) && find_special(s, folder, "eos_token", "</s>", t, &t->end, e) &&
            find_special(s, folder, "unk_token", "<unk>", t, &unknown, e);

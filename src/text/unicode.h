@@ -13,7 +13,8 @@ bool unicode_is_number(int32_t c); /* \p{N} */
 bool unicode_is_word(int32_t c);   /* \w: letters, marks, digits, joiners, connecting punctuation, alphabetic symbols */
 bool unicode_is_space(int32_t c);  /* the White_Space property: Rust's char::is_whitespace, \s of a Unicode regular expression */
 
-/* Appends text in normalization form C / with each character lower-cased by itself (Rust's char::to_lowercase). Text is valid UTF-8. False when memory is short. */
+/* Appends text in normalization form C / with each character lower-cased by itself (Rust's char::to_lowercase). Text is valid UTF-8. False
+ * when memory is short. */
 bool unicode_nfc(const char *text, size_t size, buffer *out);
 bool unicode_lower(const char *text, size_t size, buffer *out);
 

@@ -1,5 +1,5 @@
-/* Where the reference's Unicode and that of utf8proc 2.9 (15.1) differ: the reference takes categories and lower case from Unicode 16 and 17,
- * normalization from Unicode 9. */
+/* Where the reference's Unicode and that of utf8proc 2.9 (15.1) differ: the reference takes categories and lower case from Unicode 16 and
+ * 17, normalization from Unicode 9. */
 #ifndef IMAGINED_TEXT_UNICODE_NEWER_H
 #define IMAGINED_TEXT_UNICODE_NEWER_H
 

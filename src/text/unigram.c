@@ -10,7 +10,8 @@ static const double unknown_penalty = 10.0; /* below the lowest score */
 
 bool unigram_init(unigram *u, size_t pieces, int32_t unknown, error *e) {
     *u = (unigram){.unknown = unknown, .lowest = INFINITY, .capacity = pieces};
-    if (pieces == 0 || pieces > MAX_PIECES) return error_set(e, ERROR_BAD_FILE, "a Unigram vocabulary of %zu pieces cannot be used", pieces);
+    if (pieces == 0 || pieces > MAX_PIECES)
+        return error_set(e, ERROR_BAD_FILE, "a Unigram vocabulary of %zu pieces cannot be used", pieces);
     u->scores = calloc(pieces, sizeof *u->scores);
     if (u->scores == NULL || !vocabulary_init(&u->pieces, pieces)) return error_no_memory(e, "the vocabulary", pieces * sizeof *u->scores);
     return true;

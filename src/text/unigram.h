@@ -1,5 +1,5 @@
-/* The Unigram language model: of all ways to cut a text into known pieces, the one with the largest sum of scores (Viterbi), unknown characters at a penalty and joined.
- * Kudo 2018; the `tokenizers` library's Unigram model. */
+/* The Unigram language model: of all ways to cut a text into known pieces, the one with the largest sum of scores (Viterbi), unknown
+ * characters at a penalty and joined. Kudo 2018; the `tokenizers` library's Unigram model. */
 #ifndef IMAGINED_TEXT_UNIGRAM_H
 #define IMAGINED_TEXT_UNIGRAM_H
 

@@ -115,8 +115,8 @@ static bool read_shape(const safetensors *s, weight *w, yyjson_val *entry, size_
     yyjson_val *shape = yyjson_obj_get(entry, "shape"), *item;
     if (!yyjson_is_arr(shape)) return bad(s, e, "'%s' has no shape", w->name);
     if (yyjson_arr_size(shape) > WEIGHT_MAX_RANK)
-        return error_set(e, ERROR_UNSUPPORTED, "%s: '%s' has %zu dimensions; at most %d are supported", s->path, w->name, yyjson_arr_size(shape),
-                         WEIGHT_MAX_RANK);
+        return error_set(e, ERROR_UNSUPPORTED, "%s: '%s' has %zu dimensions; at most %d are supported", s->path, w->name,
+                         yyjson_arr_size(shape), WEIGHT_MAX_RANK);
     *elements = 1;
     size_t at, count;
     yyjson_arr_foreach(shape, at, count, item) {
@@ -136,8 +136,8 @@ static bool read_place(const safetensors *s, weight *w, yyjson_val *entry, size_
         return bad(s, e, "data_offsets of '%s' are not two whole numbers", w->name);
     uint64_t begin = yyjson_get_uint(first), end = yyjson_get_uint(last);
     if (begin > end || end > s->length - data)
-        return bad(s, e, "'%s' claims bytes %llu to %llu of %zu: the file is truncated or its header wrong", w->name, (unsigned long long)begin,
-                   (unsigned long long)end, s->length - data);
+        return bad(s, e, "'%s' claims bytes %llu to %llu of %zu: the file is truncated or its header wrong", w->name,
+                   (unsigned long long)begin, (unsigned long long)end, s->length - data);
     size_t element = weight_type_size(w->type), size = 0;
     if (w->type != WEIGHT_OTHER && (!checked_mul(elements, element, &size) || size != end - begin))
         return bad(s, e, "'%s' claims %llu bytes, which its shape and type do not fill", w->name, (unsigned long long)(end - begin));
@@ -196,7 +196,8 @@ static bool read_entries(safetensors *s, yyjson_val *root, size_t data, error *e
     }
     if (s->count > 0) qsort(s->weights, s->count, sizeof *s->weights, by_name);
     for (size_t i = 1; i < s->count; i++)
-        if (strcmp(s->weights[i - 1].name, s->weights[i].name) == 0) return bad(s, e, "'%s' stands in its header twice", s->weights[i].name);
+        if (strcmp(s->weights[i - 1].name, s->weights[i].name) == 0)
+            return bad(s, e, "'%s' stands in its header twice", s->weights[i].name);
     return check_cover(s, data, e);
 }
 

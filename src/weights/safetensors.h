@@ -1,4 +1,5 @@
-/* One safetensors file, memory-mapped or read into memory, its header checked in full. tensor_store.h puts files together; nothing else uses this. */
+/* One safetensors file, memory-mapped or read into memory, its header checked in full. tensor_store.h puts files together; nothing else
+ * uses this. */
 #ifndef IMAGINED_WEIGHTS_SAFETENSORS_H
 #define IMAGINED_WEIGHTS_SAFETENSORS_H
 

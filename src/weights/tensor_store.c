@@ -77,7 +77,8 @@ static bool open_shards(tensor_store *s, json map, error *e) {
     yyjson_obj_foreach(map.value, at, count, key, file) {
         const char *name = yyjson_get_str(file);
         if (!plain_name(name) || strlen(name) != yyjson_get_len(file))
-            return error_set(e, ERROR_BAD_FILE, "%s: the shard of '%s' is not the name of a file beside it", map.source, yyjson_get_str(key));
+            return error_set(e, ERROR_BAD_FILE, "%s: the shard of '%s' is not the name of a file beside it", map.source,
+                             yyjson_get_str(key));
         if (!has_file(s, name) && !add_file(s, name, e)) return false;
     }
     if (!merge_files(s, e)) return false;
@@ -93,7 +94,8 @@ static bool open_index(tensor_store *s, const char *path, error *e) {
     json_document d = {0};
     json map = {0};
     bool ok = json_load(path, MAX_INDEX_BYTES, &d, e);
-    if (ok) ok = json_require(json_root(&d), "weight_map", e) && json_object(json_root(&d), "weight_map", &map, e) && open_shards(s, map, e);
+    if (ok)
+        ok = json_require(json_root(&d), "weight_map", e) && json_object(json_root(&d), "weight_map", &map, e) && open_shards(s, map, e);
     json_document_free(&d);
     return ok;
 }

@@ -35,12 +35,14 @@ typedef struct tensor_store tensor_store;
 bool tensor_store_open(const char *folder, const char *const *stems, tensor_store **out, error *e);
 /* How weights are read into memory of the process's own. */
 typedef struct tensor_reading {
-    bool (*claim)(void *context, size_t bytes, error *e); /* asked before the memory for each file is taken; false: it is not taken. May be NULL */
-    void (*progress)(void *context, size_t bytes); /* so many more bytes were read; over a store they add up to tensor_store_bytes. May be NULL */
+    bool (*claim)(void *context, size_t bytes,
+                  error *e); /* asked before the memory for each file is taken; false: it is not taken. May be NULL */
+    void (*progress)(void *context,
+                     size_t bytes); /* so many more bytes were read; over a store they add up to tensor_store_bytes. May be NULL */
     void *context;
 } tensor_reading;
-/* As tensor_store_open, but reads the files into private memory and closes them: what happens to them afterwards does not matter. The checks are the
- * same; a file that becomes shorter meanwhile is an error and not a signal. */
+/* As tensor_store_open, but reads the files into private memory and closes them: what happens to them afterwards does not matter. The
+ * checks are the same; a file that becomes shorter meanwhile is an error and not a signal. */
 bool tensor_store_read(const char *folder, const char *const *stems, const tensor_reading *how, tensor_store **out, error *e);
 void tensor_store_free(tensor_store *s); /* NULL is fine */
 

@@ -69,7 +69,8 @@ static bool keep_prompts(void *context, error *e) {
     comfy_prompts *p = NULL;
     task *t;
     (void)context;
-    bool ok = queue_manager_new(&limits, &q, e) && queue_manager_submit_task(q, &r, PRIORITY_NORMAL, 1, &t, e) && comfy_prompts_new(q, 1 << 20, &p, e);
+    bool ok = queue_manager_new(&limits, &q, e) && queue_manager_submit_task(q, &r, PRIORITY_NORMAL, 1, &t, e) &&
+              comfy_prompts_new(q, 1 << 20, &p, e);
     if (ok) {
         comfy_plan plan = {.node_count = 1, .nodes = {{.id = "9", .class = comfy_class_find("SaveImage")}}};
         comfy_prompt *one = comfy_prompts_of(p, t); /* not kept before, for want of memory: it is tried again */

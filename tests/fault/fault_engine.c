@@ -1,5 +1,6 @@
-/* What the engine keeps beside its models, when memory runs out at any point: the cache of prompts, the graphs of steps, what a picture is measured and
- * planned to take, models loaded by command. Each allocation in turn: an error, nothing left behind, no claim of the device left. */
+/* What the engine keeps beside its models, when memory runs out at any point: the cache of prompts, the graphs of steps, what a picture is
+ * measured and planned to take, models loaded by command. Each allocation in turn: an error, nothing left behind, no claim of the device
+ * left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -130,7 +131,9 @@ static bool measure_again(void *context, error *e) {
     error again = {0};
     if (!flux_pipeline_measure(p, &shape, &second, &again)) fail_msg("%s", again.text); /* only one allocation fails */
     assert_true(second.compute.encode > 0 && second.compute.step > 0 && second.compute.decode > 0);
-    if (ok) assert_true(first.compute.encode == second.compute.encode && first.compute.step == second.compute.step && first.compute.decode == second.compute.decode);
+    if (ok)
+        assert_true(first.compute.encode == second.compute.encode && first.compute.step == second.compute.step &&
+                    first.compute.decode == second.compute.decode);
     return ok;
 }
 

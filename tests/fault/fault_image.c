@@ -1,5 +1,5 @@
-/* Pictures when memory runs out at any point, in libpng as well (the other libraries allocate for themselves): nothing is left, and the buffer
- * holds what it held. */
+/* Pictures when memory runs out at any point, in libpng as well (the other libraries allocate for themselves): nothing is left, and the
+ * buffer holds what it held. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,7 +42,8 @@ static bool describe(void *context, error *e) {
     memset(prompt, 'x', sizeof prompt - 1);
     prompt[sizeof prompt - 1] = '\0';
     buffer b = {0};
-    image_parameters p = {.prompt = prompt, .negative_prompt = prompt, .sampler = "Euler", .model = "a, b", .steps = 1, .width = 8, .height = 8};
+    image_parameters p = {
+        .prompt = prompt, .negative_prompt = prompt, .sampler = "Euler", .model = "a, b", .steps = 1, .width = 8, .height = 8};
     image_parameters_write(&p, &b);
     bool ok = buffer_ok(&b) || error_no_memory(e, "parameters", 0);
     buffer_free(&b);

@@ -65,8 +65,8 @@ static bool encoder(void *context, error *e) {
     const part *p = context;
     float pixels[3 * 12 * 8] = {0.5f, -1}, latents[4 * 6];
     autoencoder_encoder *m;
-    bool ok = autoencoder_encoder_load(p->device, p->folder, &p->options, &m, e) && autoencoder_encoder_encode(m, pixels, 12, 8, 1, latents, e) &&
-              autoencoder_encoder_encode(m, pixels, 4, 8, 2, latents, e);
+    bool ok = autoencoder_encoder_load(p->device, p->folder, &p->options, &m, e) &&
+              autoencoder_encoder_encode(m, pixels, 12, 8, 1, latents, e) && autoencoder_encoder_encode(m, pixels, 4, 8, 2, latents, e);
     autoencoder_encoder_free(m);
     return ok;
 }

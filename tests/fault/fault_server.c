@@ -138,7 +138,8 @@ static void an_answer(void **state) {
         size_t size = 0, n;
         buffer_append(&raw, "\xFF\0", 2);
         assert_true(http_body_add_text(&body, "a", &e) && http_body_add_file(&body, path, true, &e) && http_body_add_text(&body, "", &e) &&
-                    http_body_add_file(&body, path, false, &e) && http_body_add_text(&body, "z", &e) && http_body_add_base64(&body, &raw, &e));
+                    http_body_add_file(&body, path, false, &e) && http_body_add_text(&body, "z", &e) &&
+                    http_body_add_base64(&body, &raw, &e));
         do {
             assert_true(http_body_read(&body, text + size, piece, &n, &e));
             assert_true(n <= piece);
@@ -220,8 +221,8 @@ static bool inputs_work(void *context, error *e) {
     input_store *s = NULL;
     buffer file = {0};
     input i;
-    bool ok = png_encode(pixels, 2, 2, NULL, 0, &file, e) && input_store_new(folder, &s, e) && input_store_write(s, NULL, file.data, file.size, &i, e) &&
-              input_store_add(s, &i, e);
+    bool ok = png_encode(pixels, 2, 2, NULL, 0, &file, e) && input_store_new(folder, &s, e) &&
+              input_store_write(s, NULL, file.data, file.size, &i, e) && input_store_add(s, &i, e);
     input_store_free(s);
     s = NULL;
     ok = ok && input_store_new(folder, &s, e);

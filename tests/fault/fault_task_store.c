@@ -1,4 +1,5 @@
-/* The database of tasks when memory runs out: opening, reading rows back, copying and handing over; each allocation of ours fails in turn. */
+/* The database of tasks when memory runs out: opening, reading rows back, copying and handing over; each allocation of ours fails in
+ * turn. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,8 +47,8 @@ static bool database_work(void *context, error *e) {
     const task_database_reader reader = {w, take, refuse};
     const task t = some_task();
     w->taken = 0;
-    bool ok = task_database_open(w->path, &report, &db, e) && task_database_begin(db, e) && task_database_put_task(db, &t, e) && task_database_commit(db, e) &&
-              task_database_read_tasks(db, &reader, e);
+    bool ok = task_database_open(w->path, &report, &db, e) && task_database_begin(db, e) && task_database_put_task(db, &t, e) &&
+              task_database_commit(db, e) && task_database_read_tasks(db, &reader, e);
     assert_string_equal(report.moved_to, ""); /* lack of memory is not taken for damage */
     assert_true(!ok || w->taken == 1);
     task_database_close(db);
@@ -63,7 +64,8 @@ static bool store_work(void *context, error *e) {
     const task t = some_task();
     const stored_webhook m = {"m-1", t.id, "http://a.example/", "{}", 0, 1};
     /* What the writer's thread does with these allocates nothing of ours: one thread at a time is counted. */
-    bool ok = task_store_open(&options, &readers, &report, &s, e) && task_store_put_webhook(s, &m, e) && task_store_put_gone_webhook(s, m.url, e) && task_store_delete_webhook(s, m.id, e);
+    bool ok = task_store_open(&options, &readers, &report, &s, e) && task_store_put_webhook(s, &m, e) &&
+              task_store_put_gone_webhook(s, m.url, e) && task_store_delete_webhook(s, m.id, e);
     task_store_free(s);
     return ok;
 }

@@ -1,4 +1,5 @@
-/* Webhooks when memory runs out: settings, signatures, messages of an earlier process, and a task that starts, gets on and ends; each allocation fails in turn. */
+/* Webhooks when memory runs out: settings, signatures, messages of an earlier process, and a task that starts, gets on and ends; each
+ * allocation fails in turn. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,8 @@ static bool settings_work(void *context, error *e) {
     char signature[WEBHOOK_SIGNATURE_BYTES];
     bool made;
     unlink(path);
-    bool ok = webhook_guard_new("hooks.lan, 10.0.0.0/8", &g, e) && webhook_secrets_keep(path, &s, &made, e) && webhook_sign(&s, "id", 1, "{}", 2, signature, e);
+    bool ok = webhook_guard_new("hooks.lan, 10.0.0.0/8", &g, e) && webhook_secrets_keep(path, &s, &made, e) &&
+              webhook_sign(&s, "id", 1, "{}", 2, signature, e);
     webhook_guard_free(g);
     return ok;
 }

@@ -1,5 +1,5 @@
-/* Authorization, Host, Origin and files of keys from mutated bytes: never a crash or a read past the end; what is accepted lies within its caps, and no name gets past
- * the lists that is neither an address nor listed. */
+/* Authorization, Host, Origin and files of keys from mutated bytes: never a crash or a read past the end; what is accepted lies within its
+ * caps, and no name gets past the lists that is neither an address nor listed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +22,8 @@ static const char *const seeds[] = {
     "https://[2001:db8::1]", "null", "# keys\nanna:" ABC "\nben:" ABC "\r\n",
 };
 
-static const char *const pieces[] = {":", "[", "]", "=", "==", " ", ".", "0", "65536", "\xFF", "%", "/", "http://", "Basic ", "a", "\n", ABC, "::", "localhost"};
+static const char *const pieces[] = {":", "[", "]",       "=",      "==", " ",  ".", "0",  "65536",    "\xFF",
+                                     "%", "/", "http://", "Basic ", "a",  "\n", ABC, "::", "localhost"};
 static const mutator changes = {
     .kinds = MUTATE_CHARACTER | MUTATE_DOUBLE | MUTATE_INSERT | MUTATE_REMOVE, .most = 4, .capacity = CAPACITY,
     .pieces = pieces, .piece_count = sizeof pieces / sizeof *pieces};

@@ -1,5 +1,5 @@
-/* Base 64 from mutated bytes: never a write beyond what BASE64_BYTES promises or a read past the end, and what is taken is, but for blanks and padding, the one
- * text of its bytes. */
+/* Base 64 from mutated bytes: never a write beyond what BASE64_BYTES promises or a read past the end, and what is taken is, but for blanks
+ * and padding, the one text of its bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* ComfyUI graphs from mutated and random bytes: never a crash; what is refused is told in ComfyUI's shape; what is accepted names a model and stays within every cap. Names of
- * files likewise: none that is taken leaves its folder. */
+/* ComfyUI graphs from mutated and random bytes: never a crash; what is refused is told in ComfyUI's shape; what is accepted names a model
+ * and stays within every cap. Names of files likewise: none that is taken leaves its folder. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -129,11 +129,13 @@ static void names_stay_inside_their_folder(void **state) {
     for (int i = 0; i < ROUNDS; i++) {
         char part[2][12] = {{0}}, out[2 * COMFY_NAME_BYTES];
         for (int j = 0; j < 2; j++)
-            for (uint64_t k = 0, n = next_random(&random) % 11; k < n; k++) part[j][k] = alphabet[next_random(&random) % (sizeof alphabet - 1)];
+            for (uint64_t k = 0, n = next_random(&random) % 11; k < n; k++)
+                part[j][k] = alphabet[next_random(&random) % (sizeof alphabet - 1)];
         if (!comfy_input_join(part[0], part[1], out, NULL)) continue;
         taken++;
         assert_true(out[0] != '/' && out[0] != '\0' && strstr(out, "//") == NULL && strpbrk(out, "\\\n\x7F") == NULL);
-        for (char *rest = out, *one; (one = strsep(&rest, "/")) != NULL;) assert_true(strcmp(one, "..") != 0 && strcmp(one, ".") != 0 && one[0] != '\0');
+        for (char *rest = out, *one; (one = strsep(&rest, "/")) != NULL;)
+            assert_true(strcmp(one, "..") != 0 && strcmp(one, ".") != 0 && one[0] != '\0');
     }
     assert_in_range(taken, 100, ROUNDS);
 }

@@ -1,5 +1,5 @@
-/* Config files from mutated and random bytes: never a crash, a complaint is one sentence of valid UTF-8 that names file and line, and what is
- * accepted lies within its range. */
+/* Config files from mutated and random bytes: never a crash, a complaint is one sentence of valid UTF-8 that names file and line, and what
+ * is accepted lies within its range. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,7 +71,8 @@ static size_t mutate(uint64_t *random, char *text, size_t size, size_t capacity)
 
 static void files_of_any_bytes(void **state) {
     (void)state;
-    static const char seed[] = "# all there is\nname = \"a \\\"b\\\" # c\"\ncount = 12 # twelve\nscale=0.5\r\ncolour = 'green'\n\n\tloud = yes";
+    static const char seed[] =
+        "# all there is\nname = \"a \\\"b\\\" # c\"\ncount = 12 # twelve\nscale=0.5\r\ncolour = 'green'\n\n\tloud = yes";
     uint64_t random = 1;
     accepted = 0;
     int fd = memfd_create("config", MFD_CLOEXEC);
@@ -95,8 +96,8 @@ static void files_of_any_bytes(void **state) {
 
 static void arguments_of_any_bytes(void **state) {
     (void)state;
-    static const char *const words[] = {"--name", "--name=x", "-nx", "-n", "--count", "-3", "--count=12", "--scale=0.5", "--loud", "--no-loud",
-                                        "-l", "--", "-", "word", "--colour", "green", "--colour=red", ""};
+    static const char *const words[] = {"--name",    "--name=x", "-nx", "-n", "--count", "-3",       "--count=12", "--scale=0.5",  "--loud",
+                                        "--no-loud", "-l",       "--",  "-",  "word",    "--colour", "green",      "--colour=red", ""};
     uint64_t random = 2;
     accepted = 0;
     for (int i = 0; i < 20000; i++) {

@@ -1,5 +1,5 @@
-/* Bodies in chunks, from mutated, cut and random bytes: never a byte from outside what came, and the same body, end or refusal however the bytes are cut on
- * their way. */
+/* Bodies in chunks, from mutated, cut and random bytes: never a byte from outside what came, and the same body, end or refusal however the
+ * bytes are cut on their way. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +14,9 @@
 
 enum { ROUNDS = 200000, CAPACITY = 256 };
 
-static const char *const seeds[] = {"5\r\nhello\r\n0\r\n\r\n", "1;name=value\r\nx\r\nA \r\n0123456789\r\n00\r\nDigest: 1\r\nOther: 2\r\n\r\n", "0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-                                    "fffffffffffffff\r\nabc", ""};
+static const char *const seeds[] = {"5\r\nhello\r\n0\r\n\r\n",
+                                    "1;name=value\r\nx\r\nA \r\n0123456789\r\n00\r\nDigest: 1\r\nOther: 2\r\n\r\n",
+                                    "0\r\n\r\nGET / HTTP/1.1\r\n\r\n", "fffffffffffffff\r\nabc", ""};
 
 static int complete, refused, open_ended;
 

@@ -1,6 +1,6 @@
-/* Picture files from mutated, cut and random bytes, in each format: never a crash, no more memory than the caps allow, a complaint that is the
- * file's fault in one sentence; what is accepted is what its head said, within the caps. Also EXIF blocks, and files that unpack to far more than
- * they are. */
+/* Picture files from mutated, cut and random bytes, in each format: never a crash, no more memory than the caps allow, a complaint that is
+ * the file's fault in one sentence; what is accepted is what its head said, within the caps. Also EXIF blocks, and files that unpack to far
+ * more than they are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,8 @@
 enum { SIDE = 24, ROUNDS = 6000 };
 
 static void check_error(const error *e) {
-    if (e->code != ERROR_INVALID && e->code != ERROR_UNSUPPORTED && e->code != ERROR_TOO_LARGE) fail_msg("%s: %s", error_code_name(e->code), e->text);
+    if (e->code != ERROR_INVALID && e->code != ERROR_UNSUPPORTED && e->code != ERROR_TOO_LARGE)
+        fail_msg("%s: %s", error_code_name(e->code), e->text);
     assert_true(e->text[0] != '\0' && strchr(e->text, '\n') == NULL && utf8_valid(e->text, strlen(e->text), NULL));
 }
 

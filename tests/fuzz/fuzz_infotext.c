@@ -1,4 +1,5 @@
-/* Settings texts of strangers' pictures, mutated, cut and random: never a crash or a read past the end, always an object of texts whose prompts come from the text. */
+/* Settings texts of strangers' pictures, mutated, cut and random: never a crash or a read past the end, always an object of texts whose
+ * prompts come from the text. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,8 @@ enum { ROUNDS = 100000, CAPACITY = 512 };
 
 static const char *const seeds[] = {
     "a fox\nNegative prompt: blurry\nSteps: 8, Sampler: Euler, CFG scale: 3.5, Seed: 42, Size: 512x512, Model: demo",
-    "x\nSteps: 20, Lora hashes: \"a: 1, \\\"b\\\": 2\\n\", Size: 8x9, Version: v1.9.4", "Negative prompt: only", "no settings: at all, really", ""};
+    "x\nSteps: 20, Lora hashes: \"a: 1, \\\"b\\\": 2\\n\", Size: 8x9, Version: v1.9.4", "Negative prompt: only",
+    "no settings: at all, really", ""};
 
 static int with_settings, without;
 
@@ -27,7 +29,8 @@ static void check(const char *text) {
         value = yyjson_mut_obj_iter_get_val(key);
         assert_true(yyjson_mut_is_str(value) && yyjson_mut_get_len(value) <= strlen(text));
     }
-    const char *prompt = yyjson_mut_get_str(yyjson_mut_obj_get(o, "Prompt")), *negative = yyjson_mut_get_str(yyjson_mut_obj_get(o, "Negative prompt"));
+    const char *prompt = yyjson_mut_get_str(yyjson_mut_obj_get(o, "Prompt")),
+               *negative = yyjson_mut_get_str(yyjson_mut_obj_get(o, "Negative prompt"));
     assert_true(prompt != NULL && negative != NULL && strstr(text, prompt) != NULL && strstr(text, negative) != NULL);
     if (yyjson_mut_obj_size(o) > 2) with_settings++;
     else without++;

@@ -1,4 +1,5 @@
-/* Forms from mutated, cut and random bytes: never a crash, never a part outside the body, parts in order, and an end; a complaint is one sentence. */
+/* Forms from mutated, cut and random bytes: never a crash, never a part outside the body, parts in order, and an end; a complaint is one
+ * sentence. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,11 +14,12 @@
 
 enum { ROUNDS = 200000, CAPACITY = 512 };
 
-static const char *const types[] = {"multipart/form-data; boundary=x", "multipart/form-data; boundary=\"a b\"; charset=utf-8", "multipart/form-data"};
-static const char *const seeds[] = {
-    "--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n"
-    "Content-Type: image/png\r\n\r\nbytes\r\n--x\r\n\r\nmore\r\n--x--\r\n",
-    "preamble\r\n--a b\r\ncontent-disposition:form-data;name=a;filename=\"b\\\"\\\\\"\r\n\r\n\r\n--a b--", "--x\r\n\r\n--x\r\n\r\n--x--", ""};
+static const char *const types[] = {"multipart/form-data; boundary=x", "multipart/form-data; boundary=\"a b\"; charset=utf-8",
+                                    "multipart/form-data"};
+static const char *const seeds[] = {"--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n"
+                                    "Content-Type: image/png\r\n\r\nbytes\r\n--x\r\n\r\nmore\r\n--x--\r\n",
+                                    "preamble\r\n--a b\r\ncontent-disposition:form-data;name=a;filename=\"b\\\"\\\\\"\r\n\r\n\r\n--a b--",
+                                    "--x\r\n\r\n--x\r\n\r\n--x--", ""};
 
 static int complete, refused;
 

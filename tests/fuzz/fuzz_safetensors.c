@@ -1,4 +1,5 @@
-/* Mutated safetensors files: refused in words, or every array lies within the file and can be read. Never a crash. The same files in every run. */
+/* Mutated safetensors files: refused in words, or every array lies within the file and can be read. Never a crash. The same files in every
+ * run. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -64,7 +65,9 @@ static void mutate(image *m, uint64_t *random) {
     case 1: m->bytes[at] = (unsigned char)next_random(random); break;
     case 2: m->size = at; break;
     case 3: memcpy(m->bytes, &(uint64_t){next_random(random) >> below(random, 64)}, 8); break;
-    case 4: splice(m, 8 + below(random, (size_t)m->header), below(random, 4), morsels[below(random, sizeof morsels / sizeof *morsels)], true); break;
+    case 4:
+        splice(m, 8 + below(random, (size_t)m->header), below(random, 4), morsels[below(random, sizeof morsels / sizeof *morsels)], true);
+        break;
     default: {
         /* A number, where there is one from here on, becomes another. */
         while (at < m->size && (m->bytes[at] < '0' || m->bytes[at] > '9')) at++;
@@ -84,7 +87,8 @@ static void check(const safetensors *s) {
     for (size_t i = 0; i < safetensors_count(s); i++) {
         const weight *w = safetensors_at(s, i);
         const unsigned char *data = w->data;
-        assert_true(data >= (const unsigned char *)address && w->size <= length && data + w->size <= (const unsigned char *)address + length);
+        assert_true(data >= (const unsigned char *)address && w->size <= length &&
+                    data + w->size <= (const unsigned char *)address + length);
         assert_in_range(w->rank, 0, WEIGHT_MAX_RANK);
         if (i > 0) assert_true(strcmp(safetensors_at(s, i - 1)->name, w->name) < 0);
         if (w->size > 0) sink = data[0] ^ data[w->size - 1];

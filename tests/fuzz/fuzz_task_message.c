@@ -1,4 +1,5 @@
-/* Datagrams of random and mutated bytes, with and without descriptors: refused or a message within its ranges; never a crash, never a descriptor left. */
+/* Datagrams of random and mutated bytes, with and without descriptors: refused or a message within its ranges; never a crash, never a
+ * descriptor left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

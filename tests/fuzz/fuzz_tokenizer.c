@@ -1,5 +1,5 @@
-/* Tokenizers from mutated files, and prompts of any bytes: never a crash; a complaint is one sentence of valid UTF-8; what loads gives ids below its
- * vocabulary for any valid prompt and refuses any other. */
+/* Tokenizers from mutated files, and prompts of any bytes: never a crash; a complaint is one sentence of valid UTF-8; what loads gives ids
+ * below its vocabulary for any valid prompt and refuses any other. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,7 +77,8 @@ static bool check_prompt(const tokenizer *t, uint64_t *random) {
     }
     assert_in_range(used, 1, length);
     for (size_t i = 0; i < length; i++)
-        if (ids[i] < 0 || (size_t)ids[i] >= tokenizer_vocabulary(t)) fail_msg("id %d of a vocabulary of %zu", (int)ids[i], tokenizer_vocabulary(t));
+        if (ids[i] < 0 || (size_t)ids[i] >= tokenizer_vocabulary(t))
+            fail_msg("id %d of a vocabulary of %zu", (int)ids[i], tokenizer_vocabulary(t));
     assert_int_equal(ids[length], -7);
     return true;
 }
@@ -155,7 +156,8 @@ static void fuzz(const dialect *d) {
     uint64_t random = 5;
     int loaded = 0;
     data_folder(source, d->name);
-    snprintf(folder, sizeof folder, "%s/imagined_fuzz_XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"); /* in memory: many small files */
+    snprintf(folder, sizeof folder, "%s/imagined_fuzz_XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"); /* in memory: many small files */
     assert_non_null(mkdtemp(folder));
     for (int i = 1; i < 3 && d->files[i] != NULL; i++) {
         join(from, source, d->files[i]);
@@ -249,6 +251,7 @@ static void charsmaps_of_any_bytes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(prompts_of_any_bytes), cmocka_unit_test(files_of_any_bytes), cmocka_unit_test(charsmaps_of_any_bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(prompts_of_any_bytes), cmocka_unit_test(files_of_any_bytes),
+                                       cmocka_unit_test(charsmaps_of_any_bytes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Webhooks' URLs, the operator's list and secrets from mutated bytes: never a crash or a read past the end; what is accepted lies within its caps, and nothing that
- * is taken leads to an address that is refused. */
+/* Webhooks' URLs, the operator's list and secrets from mutated bytes: never a crash or a read past the end; what is accepted lies within
+ * its caps, and nothing that is taken leads to an address that is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +19,9 @@ static const char *const seeds[] = {
     "http://user:pw@a.example/#x", "10.0.0.0/8, hooks.lan, fd00::/8", "::1", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 };
 
-static const char *const pieces[] = {":", "[", "]", "@", "#", "?", "/", "//", ".", "0", "0x7f", "017", "127.0.0.1", "%2e", "%00", "%", "\\", "\t", "\xFF", "xn--", "http://", "https:", ",", "/8", "::", "whsec_", "="};
+static const char *const pieces[] = {":",    "[",    "]",       "@",         "#",   "?",   "/",  "//",     ".",
+                                     "0",    "0x7f", "017",     "127.0.0.1", "%2e", "%00", "%",  "\\",     "\t",
+                                     "\xFF", "xn--", "http://", "https:",    ",",   "/8",  "::", "whsec_", "="};
 static const mutator changes = {
     .kinds = MUTATE_CHARACTER | MUTATE_DOUBLE | MUTATE_INSERT | MUTATE_REMOVE, .most = 3, .capacity = CAPACITY,
     .pieces = pieces, .piece_count = sizeof pieces / sizeof *pieces};

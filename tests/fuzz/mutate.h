@@ -31,8 +31,8 @@ typedef struct mutator {
 /* Changes the `size` bytes of `text`, which has room for `capacity`; returns the new size. */
 size_t mutate_pieces(const mutator *m, uint64_t *random, char *text, size_t size);
 
-/* The same with single characters, from none to three: each takes a byte's place or is put in. One is `letters`' mostly, any byte now and then. At last a
- * quarter of the texts is cut. */
+/* The same with single characters, from none to three: each takes a byte's place or is put in. One is `letters`' mostly, any byte now and
+ * then. At last a quarter of the texts is cut. */
 size_t mutate_letters(const char *letters, uint64_t *random, char *text, size_t size, size_t capacity);
 
 /* The bytes again in a block of the heap of just their size, so that a sanitizer sees one byte too many; for free(). */

@@ -87,7 +87,8 @@ static inline void random_flux_write(const char *folder, const random_flux *f) {
     snprintf(path, sizeof path, "%s/config.json", folder);
     FILE *file = fopen(path, "w");
     if (file == NULL) abort();
-    fprintf(file, "{\"in_channels\": %d, \"num_layers\": %d, \"num_single_layers\": %d, \"attention_head_dim\": %d, \"num_attention_heads\": %d, "
+    fprintf(file,
+            "{\"in_channels\": %d, \"num_layers\": %d, \"num_single_layers\": %d, \"attention_head_dim\": %d, \"num_attention_heads\": %d, "
             "\"joint_attention_dim\": %d, \"pooled_projection_dim\": %d, \"guidance_embeds\": false, \"axes_dims_rope\": [8, 12, 12]}",
             RANDOM_FLUX_IN, f->doubles, f->singles, RANDOM_FLUX_HEAD, f->heads, RANDOM_FLUX_TEXT, RANDOM_FLUX_POOLED);
     fclose(file);
@@ -108,7 +109,8 @@ static inline void random_flux_write(const char *folder, const random_flux *f) {
         memcpy(&bits, &value, 4);
         data[i] = (uint16_t)(bits >> 16);
     }
-    if (fwrite(&length, 8, 1, file) != 1 || fwrite(header, 1, size, file) != size || fwrite(data, 2, h.count, file) != h.count || fclose(file) != 0)
+    if (fwrite(&length, 8, 1, file) != 1 || fwrite(header, 1, size, file) != size || fwrite(data, 2, h.count, file) != h.count ||
+        fclose(file) != 0)
         abort();
     free(header);
     free(data);

@@ -2,7 +2,8 @@
  *
  *     test_attention_slices [DEVICE]
  *
- * Exits with 77, which meson shows as skipped, when there is no such device. On the CPU, whose kernel writes no scores, a bound changes nothing. */
+ * Exits with 77, which meson shows as skipped, when there is no such device. On the CPU, whose kernel writes no scores, a bound changes
+ * nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* A device measured as it is, and an f32 model at the precision "auto" on it: near diffusers' numbers, and in half the memory where it is converted.
+/* A device measured as it is, and an f32 model at the precision "auto" on it: near diffusers' numbers, and in half the memory where it is
+ * converted.
  *
  *     test_autocast [DEVICE]
  *
@@ -85,7 +86,8 @@ static void an_f32_model_is_cast(void **state) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         device_set_autocast(dev, types[i]);
         double distance = distance_at(PRECISION_AUTO, &cast, &half);
-        print_message("    f32 as %s: %.1e instead of %.1e, %zu bytes instead of %zu\n", precision_name(types[i]), distance, exact, cast, full);
+        print_message("    f32 as %s: %.1e instead of %.1e, %zu bytes instead of %zu\n", precision_name(types[i]), distance, exact, cast,
+                      full);
         assert_true(half == !device_is_cpu(dev)); /* the CPU leaves the weights in the file */
         assert_true(distance <= (device_is_cpu(dev) ? 1e-4 : 2e-2));
         if (half) assert_true(cast < full * 2 / 3); /* biases and norms stay f32 */

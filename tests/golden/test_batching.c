@@ -1,5 +1,5 @@
-/* Images that share steps, at step indices of their own, against the same images alone: the demo model's pictures differ by rounding only, and
- * alone they are the same to the bit whatever ran between.
+/* Images that share steps, at step indices of their own, against the same images alone: the demo model's pictures differ by rounding only,
+ * and alone they are the same to the bit whatever ran between.
  *
  *     test_batching [DEVICE]        "cpu" (the default), "vulkan", …
  *
@@ -19,7 +19,8 @@
 
 enum { SKIPPED = 77, MAX_BYTES = 64 * 64 * 3, IMAGES = 3 };
 
-/* Vulkan without a GPU takes minutes for what the CPU does in a second: smaller pictures there, in fewer steps. The batches are the same. */
+/* Vulkan without a GPU takes minutes for what the CPU does in a second: smaller pictures there, in fewer steps. The batches are the
+ * same. */
 typedef struct size {
     int side, steps, tokens;
     int apart; /* steps from one image's start to the next one's */
@@ -157,7 +158,8 @@ static void what_cannot_share_is_refused(void **state) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const words[IMAGES] = {"a fox on a blue background", "a raccoon on a purple background", "a cat on a red background"};
+    static const char *const words[IMAGES] = {"a fox on a blue background", "a raccoon on a purple background",
+                                              "a cat on a red background"};
     error e = {0};
     char folder[1024];
     if (!device_open(argc > 1 ? argv[1] : "cpu", 2, &dev, &e)) {

@@ -35,7 +35,9 @@ static struct ggml_tensor *make(bench *b, enum ggml_type type, int64_t ne0, int6
     return b->inputs[b->count++] = graph_input(b->g, type, ne0, ne1, ne2, ne3);
 }
 
-static struct ggml_tensor *f32(bench *b, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3) { return make(b, GGML_TYPE_F32, ne0, ne1, ne2, ne3); }
+static struct ggml_tensor *f32(bench *b, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3) {
+    return make(b, GGML_TYPE_F32, ne0, ne1, ne2, ne3);
+}
 
 static void fill(struct ggml_tensor *t, uint32_t seed) {
     int64_t n = ggml_nelements(t);

@@ -1,5 +1,5 @@
-/* FluxTransformer2DModel against diffusers: guided and not, several head counts and axes, oblong pictures, batches of items at timesteps of their
- * own, weights of every float type, sharded and not. And what a broken folder gets for an answer.
+/* FluxTransformer2DModel against diffusers: guided and not, several head counts and axes, oblong pictures, batches of items at timesteps of
+ * their own, weights of every float type, sharded and not. And what a broken folder gets for an answer.
  *
  *     test_flux [DEVICE]        "cpu" (the default), "vulkan", …
  *

@@ -147,7 +147,8 @@ int main(void) {
     error e = {0};
     const engine_room_options o = {.device = "cpu", .threads = 2, .prompt_cache_bytes = PROMPT_CACHE_BYTES,
                                    .models = {.max_models = 2, .max_cache_bytes = MODEL_CACHE_BYTES}};
-    request = (engine_request){.model = "demo", .precision = "f32", .steps = 2, .count = 1, .max_sequence_length = 16, .guidance_scale = 3.5, .seed = 5};
+    request = (engine_request){
+        .model = "demo", .precision = "f32", .steps = 2, .count = 1, .max_sequence_length = 16, .guidance_scale = 3.5, .seed = 5};
     golden_path(request.model_folder, sizeof request.model_folder, "../../../demo/model");
     if (!engine_room_open(&room, &o, &e)) {
         fprintf(stderr, "%s\n", e.text);

@@ -25,8 +25,8 @@ typedef struct fixture {
     bool cpu, exact;
 } fixture;
 
-/* ≤ 1e-4 in f32, where the device multiplies in f32. ggml's Vulkan rounds factors to f16 inside its products, which attention shows: 4e-4 were seen.
- * The narrow types get more room. */
+/* ≤ 1e-4 in f32, where the device multiplies in f32. ggml's Vulkan rounds factors to f16 inside its products, which attention shows: 4e-4
+ * were seen. The narrow types get more room. */
 static double tolerance(const fixture *f, precision p) { return p != PRECISION_F32 ? 2e-2 : f->exact ? 1e-4 : 1e-3; }
 
 /* Software Vulkan compiles its shaders for minutes: there, two of the three. */

@@ -1,5 +1,5 @@
-/* The demo model makes of a picture what diffusers' FluxImg2ImgPipeline and FluxInpaintPipeline make of it, at several strengths: step by step, and as a
- * task of the engine that gets the picture and the mask as files. */
+/* The demo model makes of a picture what diffusers' FluxImg2ImgPipeline and FluxInpaintPipeline make of it, at several strengths: step by
+ * step, and as a task of the engine that gets the picture and the mask as files. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -246,7 +246,8 @@ static void files_that_are_no_pictures_fail_the_task(void **state) {
     static const struct {
         const char *bytes, *says;
         error_code code;
-    } bad[] = {{"", "neither PNG", ERROR_UNSUPPORTED}, {"GIF89a", "neither PNG", ERROR_UNSUPPORTED}, {"\x89PNG\r\n\x1a\n", "", ERROR_INVALID}};
+    } bad[] = {
+        {"", "neither PNG", ERROR_UNSUPPORTED}, {"GIF89a", "neither PNG", ERROR_UNSUPPORTED}, {"\x89PNG\r\n\x1a\n", "", ERROR_INVALID}};
     for (int mask = 0; mask < 2; mask++)
         for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
             generation *g;
@@ -311,7 +312,8 @@ int main(void) {
     numbers = golden_open("image_to_image");
     if (!device_open("cpu", 2, &dev, &e) || !part_pool_new(dev, &pool, &e) ||
         !flux_pipeline_load(pool, folder, &LOAD_OPTIONS(PRECISION_F32), &pipeline, &e) ||
-        !flux_pipeline_encode(pipeline, "a fox on a blue background", TOKENS, &prompt, &e) || !encode_picture(vae, &e) || !engine_room_open(&room, &o, &e)) {
+        !flux_pipeline_encode(pipeline, "a fox on a blue background", TOKENS, &prompt, &e) || !encode_picture(vae, &e) ||
+        !engine_room_open(&room, &o, &e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }

@@ -1,10 +1,10 @@
-/* A Flux transformer with random weights under every budget from "all of it fits" down to "two blocks fit": the same numbers to the bit, never more
- * of the device than the budget says, and what the ledger says it is, and below that a refusal that names what is missing.
+/* A Flux transformer with random weights under every budget from "all of it fits" down to "two blocks fit": the same numbers to the bit,
+ * never more of the device than the budget says, and what the ledger says it is, and below that a refusal that names what is missing.
  *
  *     test_streaming [DEVICE]        "cpu" (the default), "vulkan", …
  *
- * The same on a device that pretends to have neither events nor memory it can copy from by itself. On the CPU, where streaming is advice about pages:
- * never about private memory, and never more pages in memory than allowed, even while a block is in use.
+ * The same on a device that pretends to have neither events nor memory it can copy from by itself. On the CPU, where streaming is advice
+ * about pages: never about private memory, and never more pages in memory than allowed, even while a block is in use.
  *
  * Exits with 77, which meson shows as skipped, when there is no such device. */
 #include <setjmp.h>
@@ -85,8 +85,8 @@ static flux_transformer *load(size_t budget) {
     return t;
 }
 
-/* A few Euler steps with two pictures' graphs in turn, as tasks of two shapes would run them; the last latents of both. The device holds no more
- * than the graphs and the budget. */
+/* A few Euler steps with two pictures' graphs in turn, as tasks of two shapes would run them; the last latents of both. The device holds no
+ * more than the graphs and the budget. */
 static double denoise(flux_transformer *t, size_t budget, float latents[2][NUMBERS]) {
     const flux_step_shape shapes[2] = {{ROWS, COLUMNS, TEXT, BATCH}, {ROWS, COLUMNS, TEXT, 1}};
     float hidden[BATCH * TEXT * RANDOM_FLUX_TEXT], pooled[BATCH * RANDOM_FLUX_POOLED], velocity[NUMBERS];
@@ -139,8 +139,8 @@ static void check_figures(flux_transformer *t, size_t budget) {
     if (device_is_cpu(dev)) {
         /* What is touched faults in up to 64 KiB around it: the resident blocks' ends and every bias. */
         size_t resident = mapped_and_resident();
-        print_message("    %zu KB of %zu KB mapped are in memory, at most %zu KB were\n", resident >> 10, flux_transformer_mapped_bytes(t) >> 10,
-                      most_mapped >> 10);
+        print_message("    %zu KB of %zu KB mapped are in memory, at most %zu KB were\n", resident >> 10,
+                      flux_transformer_mapped_bytes(t) >> 10, most_mapped >> 10);
         assert_true(resident <= most_mapped && most_mapped <= budget && resident < flux_transformer_mapped_bytes(t));
         assert_int_equal(r.pinned_bytes, 0);
     } else {
@@ -158,11 +158,12 @@ static int without_budget(void **state) {
     weight_residency r = flux_transformer_residency(t);
     all = r.resident_bytes;
     denoise(t, all, expected); /* the device makes its programs ready */
-    print_message("    budget        resident streamed seconds a step\n    %9.2f MB  %-8d %-8d %.4f\n", (double)all / 1e6, r.resident_groups,
-                  r.streamed_groups, denoise(t, all, expected));
+    print_message("    budget        resident streamed seconds a step\n    %9.2f MB  %-8d %-8d %.4f\n", (double)all / 1e6,
+                  r.resident_groups, r.streamed_groups, denoise(t, all, expected));
     assert_true(r.streamed_groups == 0 && r.slot_bytes == 0 && r.pinned_bytes == 0);
     flux_needs needs;
-    assert_true(flux_transformer_measure(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), &(flux_step_shape){ROWS, COLUMNS, TEXT, BATCH}, &needs, NULL));
+    assert_true(
+        flux_transformer_measure(dev, folder, &LOAD_OPTIONS(PRECISION_AUTO), &(flux_step_shape){ROWS, COLUMNS, TEXT, BATCH}, &needs, NULL));
     assert_int_equal(needs.weights, all);
     least = needs.least_weights;
     step = needs.step;

@@ -1,6 +1,7 @@
-/* Two streams share the staging slots: what is copied waits for what is computed and the other way round. The calls that order them are written down
- * here, as a device is free to understand them: within a stream one after the other, between streams only what events or this thread's waiting say.
- * Every copy must come after the last use of its slot, every computation after the copy of what it uses, and copies must not wait for everything.
+/* Two streams share the staging slots: what is copied waits for what is computed and the other way round. The calls that order them are
+ * written down here, as a device is free to understand them: within a stream one after the other, between streams only what events or this
+ * thread's waiting say. Every copy must come after the last use of its slot, every computation after the copy of what it uses, and copies
+ * must not wait for everything.
  *
  *     test_streaming_order [DEVICE]        a device with events; "vulkan" is the default
  *

@@ -1,4 +1,5 @@
-/* Decoding, and encoding, in tiles against doing it whole, on latents of the demo model; and how the tile is chosen from what memory there is.
+/* Decoding, and encoding, in tiles against doing it whole, on latents of the demo model; and how the tile is chosen from what memory there
+ * is.
  *
  *     test_tiles [DEVICE]
  *
@@ -108,7 +109,8 @@ static float *encode(const fixture *f, const float *pixels, int width, int heigh
     *slices = 0;
     for (bool more = true; more; ++*slices) {
         check(autoencoder_encoder_tiles_encode_next(t, &more, &e), &e);
-        if (tile == AUTOENCODER_MIN_TILE) check(autoencoder_encoder_encode(f->encoder, pixels, 2 * FACTOR, 3 * FACTOR, 1, other, &e), &e); /* others in between */
+        if (tile == AUTOENCODER_MIN_TILE)
+            check(autoencoder_encoder_encode(f->encoder, pixels, 2 * FACTOR, 3 * FACTOR, 1, other, &e), &e); /* others in between */
     }
     memcpy(latents, autoencoder_encoder_tiles_latents(t), bytes);
     bool more;
@@ -138,7 +140,8 @@ static void encoding_matches(const fixture *f, const char *name, int width, int 
         double of_latents = latent_psnr(latents, whole, values), of_pixels = psnr(tiled, again, pixels);
         print_message("    %s encoded in %2d tiles of %d: latents %.1f dB, decoded %.1f dB\n", name, slices, *tiles, of_latents, of_pixels);
         assert_true(slices > 1);
-        if (!(of_pixels >= ENCODED_DECIBELS)) fail_msg("%s encoded in tiles of %d: %.1f dB, not %d", name, *tiles, of_pixels, ENCODED_DECIBELS);
+        if (!(of_pixels >= ENCODED_DECIBELS))
+            fail_msg("%s encoded in tiles of %d: %.1f dB, not %d", name, *tiles, of_pixels, ENCODED_DECIBELS);
         free(latents);
     }
     free(picture);

@@ -1,5 +1,5 @@
-/* Token ids are the reference's, id by id: CLIP's own vocabulary, the demo's two tokenizers and a small one in each dialect found on disk, over strings of
- * many scripts (token_corpus.py), cut and padded to several lengths. */
+/* Token ids are the reference's, id by id: CLIP's own vocabulary, the demo's two tokenizers and a small one in each dialect found on disk,
+ * over strings of many scripts (token_corpus.py), cut and padded to several lengths. */
 #include "golden.h"
 
 #include <setjmp.h>
@@ -79,7 +79,8 @@ static int close_texts(void **state) {
 
 static void complain(subject *s, size_t i, const char *text, size_t size, size_t length, size_t at, long got, long expected) {
     if (s->faults++ >= SHOWN) return;
-    print_error("%s: string %zu, '%.*s', cut to %zu: token %zu is %ld, not %ld; bytes:", s->name, i, size < 80 ? (int)size : 80, text, length, at, got, expected);
+    print_error("%s: string %zu, '%.*s', cut to %zu: token %zu is %ld, not %ld; bytes:", s->name, i, size < 80 ? (int)size : 80, text,
+                length, at, got, expected);
     for (size_t k = 0; k < size && k < 60; k++) print_error(" %02x", (unsigned char)text[k]);
     print_error("\n");
 }
@@ -90,7 +91,8 @@ static void compare(subject *s, const texts *x, size_t i, size_t length, const u
     size_t size, used = 0;
     const char *text = text_of(x, i, &size);
     error e = {0};
-    if (!tokenizer_encode(s->tokenizer, text, size, length, ids, &used, &e)) fail_msg("%s: string %zu, cut to %zu: %s", s->name, i, length, e.text);
+    if (!tokenizer_encode(s->tokenizer, text, size, length, ids, &used, &e))
+        fail_msg("%s: string %zu, cut to %zu: %s", s->name, i, length, e.text);
     for (size_t k = 0; k < length; k++) {
         int32_t want = k < count ? expected[k] : s->pad;
         if (ids[k] == want) continue;

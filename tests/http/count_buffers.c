@@ -32,7 +32,8 @@ static void tell(void) {
     const char *path = getenv("COUNT_BUFFERS_FILE");
     char text[64];
     if (path == NULL) return;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), length = snprintf(text, sizeof text, "%20zu %20zu\n", peak[false], now[false]);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600),
+        length = snprintf(text, sizeof text, "%20zu %20zu\n", peak[false], now[false]);
     if (fd < 0 || pwrite(fd, text, (size_t)length, 0) != length) abort();
     close(fd);
 }

@@ -1,5 +1,5 @@
-/* Preloaded into a server, a disk that is full while the file $FULL_DISK_FLAG exists: what would write below $FULL_DISK_FOLDER gets ENOSPC. Works for
- * whoever runs the tests, where a small file system of one's own needs the right to mount one. */
+/* Preloaded into a server, a disk that is full while the file $FULL_DISK_FLAG exists: what would write below $FULL_DISK_FOLDER gets ENOSPC.
+ * Works for whoever runs the tests, where a small file system of one's own needs the right to mount one. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>

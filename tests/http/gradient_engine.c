@@ -1,17 +1,18 @@
 /* An engine that paints gradients and does what a prompt tells it to do wrong, so that the server's ways of failing can be tested in
  * milliseconds.
  *
- * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "deaf" 4 s a step; "fail" an
- * ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N", "hang<N" die so, or hang, in the first step while this is
- * an engine below number N.
+ * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "deaf" 4 s a step;
+ * "fail" an ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N", "hang<N" die so, or hang, in the
+ * first step while this is an engine below number N.
  *
- * After each step it sends a preview of width / 8 × height / 8 pixels: red from left to right, green from the top, and as blue the steps done × 8.
+ * After each step it sends a preview of width / 8 × height / 8 pixels: red from left to right, green from the top, and as blue the steps
+ * done × 8.
  *
- * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with precision
- * "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was told, and as a task's
- * largest batch the priority that it had in the end.
- * A picture to begin from, and a mask, change all colours by the sum of their files' bytes.
- * GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. An engine below number GRADIENT_MUTE hangs before it says hello. */
+ * It also plays a cache of models that take a million bytes each, tells of it in snapshots and obeys commands. Loading a model with
+ * precision "f16" kills it, ahead of its use also loading one called "deadly". What it tells as pinned bytes is how many profiles it was
+ * told, and as a task's largest batch the priority that it had in the end. A picture to begin from, and a mask, change all colours by the
+ * sum of their files' bytes. GRADIENT_DEVICE, "cuda:NVIDIA H200", is the device it claims to have. An engine below number GRADIENT_MUTE
+ * hangs before it says hello. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -298,8 +299,9 @@ static void slice(fake *f, job *j) {
         j->step = j->first_step;
         if (++j->image < j->request.count) return;
         tell_profile(f, j);
-        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds, .steps_run = (j->request.steps - j->first_step) * j->request.count,
-                                                    .largest_batch = j->request.priority}};
+        f->message = (engine_message){.metrics = {.denoise_seconds = j->seconds,
+                                                  .steps_run = (j->request.steps - j->first_step) * j->request.count,
+                                                  .largest_batch = j->request.priority}};
         end(f, j, MESSAGE_DONE);
     }
 }

@@ -1,4 +1,5 @@
-/* Preloaded into a server: while the file that UNKILLABLE names is there, no signal of its reaches a process, as if that were stuck in the kernel. */
+/* Preloaded into a server: while the file that UNKILLABLE names is there, no signal of its reaches a process, as if that were stuck in the
+ * kernel. */
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdlib.h>

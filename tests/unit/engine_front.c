@@ -21,7 +21,8 @@ front front_start_with(const char *device_name) {
     if (pid == 0) {
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         close(ends[0]);
-        _exit(engine_process_run(ends[1], ENGINE_NUMBER, &(engine_options){.device = device_name, .threads = 3, .max_models = 2, .log_level = 3}));
+        _exit(engine_process_run(ends[1], ENGINE_NUMBER,
+                                 &(engine_options){.device = device_name, .threads = 3, .max_models = 2, .log_level = 3}));
     }
     close(ends[1]);
     return (front){.socket = ends[0], .pid = pid};
@@ -41,7 +42,9 @@ void front_admit_as(front *f, const char *id, const char *prompt, int steps, int
     front_send(f, MESSAGE_ADMIT, id, &r);
 }
 
-void front_admit(front *f, const char *id, const char *prompt, int steps, int count) { front_admit_as(f, id, prompt, steps, count, 2, false); }
+void front_admit(front *f, const char *id, const char *prompt, int steps, int count) {
+    front_admit_as(f, id, prompt, steps, count, 2, false);
+}
 
 /* *fd: −1 where none came. */
 static bool receive(front *f, int *fd) {

@@ -28,8 +28,8 @@ void front_send(front *f, engine_message_kind kind, const char *id, const engine
 void front_admit(front *f, const char *id, const char *prompt, int steps, int count);
 void front_admit_as(front *f, const char *id, const char *prompt, int steps, int count, int priority, bool alone);
 
-/* The next message but snapshots and profiles into f->last; false at the end. *fd (−1 where none came) may be NULL when no descriptor may come. Snapshots are
- * numbered and come before each result. */
+/* The next message but snapshots and profiles into f->last; false at the end. *fd (−1 where none came) may be NULL when no descriptor may
+ * come. Snapshots are numbered and come before each result. */
 bool front_next(front *f, int *fd);
 /* The next message but progress is this one; where progress is what is expected, it is that. */
 void front_expect(front *f, engine_message_kind kind, const char *id);

@@ -107,7 +107,8 @@ static void obey(const char *id, const char *what, const engine_files *files) {
     static const struct {
         const char *name;
         int number;
-    } deaths[] = {{"segv", SIGSEGV}, {"abrt", SIGABRT}, {"bus", SIGBUS}, {"fpe", SIGFPE}, {"ill", SIGILL}, {"kill", SIGKILL}, {"term", SIGTERM}};
+    } deaths[] = {{"segv", SIGSEGV}, {"abrt", SIGABRT}, {"bus", SIGBUS},  {"fpe", SIGFPE},
+                  {"ill", SIGILL},   {"kill", SIGKILL}, {"term", SIGTERM}};
     const int sealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
     if (strcmp(what, "late segv") == 0) {
         progress(id, 0);

@@ -26,8 +26,8 @@ static void add(header *h, const char *shape, long long count, const char *forma
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    buffer_printf(&h->text, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%lld,%lld]}", h->text.size == 0 ? "{" : ",", name,
-                  shape, h->bytes, h->bytes + 2 * count);
+    buffer_printf(&h->text, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%s],\"data_offsets\":[%lld,%lld]}", h->text.size == 0 ? "{" : ",",
+                  name, shape, h->bytes, h->bytes + 2 * count);
     h->bytes += 2 * count;
 }
 
@@ -264,9 +264,10 @@ int flux_shape_write(const char *folder) {
            write_words(folder, "scheduler/scheduler_config.json", "{\"shift\":3.0,\"use_dynamic_shifting\":true}") &&
            write_words(folder, "transformer/config.json",
                        "{\"guidance_embeds\":true,\"num_layers\":19,\"num_single_layers\":38,\"in_channels\":64}") &&
-           write_words(folder, "text_encoder/config.json",
-                       "{\"hidden_size\":768,\"intermediate_size\":3072,\"num_attention_heads\":12,\"num_hidden_layers\":12,\"vocab_size\":49408,"
-                       "\"max_position_embeddings\":77,\"eos_token_id\":2}") &&
+           write_words(
+               folder, "text_encoder/config.json",
+               "{\"hidden_size\":768,\"intermediate_size\":3072,\"num_attention_heads\":12,\"num_hidden_layers\":12,\"vocab_size\":49408,"
+               "\"max_position_embeddings\":77,\"eos_token_id\":2}") &&
            write_words(folder, "text_encoder_2/config.json",
                        "{\"d_model\":4096,\"d_ff\":10240,\"d_kv\":64,\"num_heads\":64,\"num_layers\":24,\"vocab_size\":32128,"
                        "\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu_new\",\"is_gated_act\":true}") &&

@@ -1,5 +1,5 @@
-/* A room with a device and models, and a generation whose prompt says what happens: stand-ins for an engine's, for the tests of its process. They replace the
- * product's, as the linker takes these and leaves the library's alone. */
+/* A room with a device and models, and a generation whose prompt says what happens: stand-ins for an engine's, for the tests of its
+ * process. They replace the product's, as the linker takes these and leaves the library's alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -162,8 +162,8 @@ static void take_64_mib(void) {
     munmap(p, size);
 }
 
-/* Words in a prompt: "share" shares steps, which take as long for many as for one; "few" finds memory for two images a step; "spoils" fails a shared
- * step, and its own. */
+/* Words in a prompt: "share" shares steps, which take as long for many as for one; "few" finds memory for two images a step; "spoils" fails
+ * a shared step, and its own. */
 static bool says(const generation *g, const char *word) { return strstr(g->request.prompt, word) != NULL; }
 
 int generation_images_to_step(const generation *g) { return g->state.phase == PHASE_DENOISE ? 1 : 0; }
@@ -188,7 +188,8 @@ bool generation_step_together(const generation_share *shares, int count, double 
     for (int i = 0; i < count; i++) shares[i].task->wanted = shares[i].preview;
     if (count == 1) {
         *seconds = 0.001;
-        if (strcmp(shares[0].task->request.prompt, "thirsty") == 0 && !shares[0].task->lowered) return error_set(e, ERROR_OUT_OF_MEMORY, "none left");
+        if (strcmp(shares[0].task->request.prompt, "thirsty") == 0 && !shares[0].task->lowered)
+            return error_set(e, ERROR_OUT_OF_MEMORY, "none left");
         if (says(shares[0].task, "dry")) return error_set(e, ERROR_OUT_OF_MEMORY, "none at all");
         if (says(shares[0].task, "spoils")) return error_set(e, ERROR_DEVICE, "it spoils");
         return generation_advance(shares[0].task, &none, e);

@@ -38,7 +38,8 @@ static void take_setting(void *context, const char *key, const char *value) {
 static void take_webhook(void *context, const stored_webhook *w) {
     fixture *f = context;
     size_t n = strlen(f->webhooks);
-    snprintf(f->webhooks + n, sizeof f->webhooks - n, "%s of %.26s to %s: %s, %d, %lld;", w->id, w->task, w->url, w->body, w->attempts, (long long)w->due_ms);
+    snprintf(f->webhooks + n, sizeof f->webhooks - n, "%s of %.26s to %s: %s, %d, %lld;", w->id, w->task, w->url, w->body, w->attempts,
+             (long long)w->due_ms);
 }
 
 static void take_gone(void *context, const char *url) {

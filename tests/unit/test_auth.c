@@ -1,4 +1,5 @@
-/* SHA-256 and HMAC against their standards' examples; which keys a file holds and which key is one of them; what a Host, an Origin and an Authorization say. */
+/* SHA-256 and HMAC against their standards' examples; which keys a file holds and which key is one of them; what a Host, an Origin and an
+ * Authorization say. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,8 +46,9 @@ static void codes_under_a_key_are_those_of_rfc_4231(void **state) {
     memset(dd, 0xdd, sizeof dd);
     memset(cd, 0xcd, sizeof cd);
     static const char larger[] = "Test Using Larger Than Block-Size Key - Hash Key First";
-    static const char both[] = "This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used "
-                               "by the HMAC algorithm.";
+    static const char both[] =
+        "This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used "
+        "by the HMAC algorithm.";
     const struct {
         const void *key;
         size_t key_size;
@@ -236,7 +238,9 @@ static void origins_are_the_servers_own_or_named(void **state) {
 
 static void lists_that_make_no_sense_are_told(void **state) {
     (void)state;
-    static const char *const hosts[] = {"*", "http://a.example", "a.example,b c", "a.example:x"}, *const origins[] = {"a.example", "null", "*", "https://a.example/", "ftp://a"};
+    static const char *const hosts[] = {"*", "http://a.example", "a.example,b c", "a.example:x"}, *const origins[] = {
+                                                                                                      "a.example", "null", "*",
+                                                                                                      "https://a.example/", "ftp://a"};
     allow_list *l;
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
         error e = {0};

@@ -102,9 +102,9 @@ static void malformed_utf8_is_found_where_it_is(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(error_text_is_cut_at_a_character), cmocka_unit_test(error_text_is_valid), cmocka_unit_test(a_buffer_holds_what_was_appended),
-        cmocka_unit_test(arenas_refuse_what_overflows),     cmocka_unit_test(json_getters_name_the_key),
-        cmocka_unit_test(malformed_utf8_is_found_where_it_is),
+        cmocka_unit_test(error_text_is_cut_at_a_character), cmocka_unit_test(error_text_is_valid),
+        cmocka_unit_test(a_buffer_holds_what_was_appended), cmocka_unit_test(arenas_refuse_what_overflows),
+        cmocka_unit_test(json_getters_name_the_key),        cmocka_unit_test(malformed_utf8_is_found_where_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

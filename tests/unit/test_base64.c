@@ -1,4 +1,5 @@
-/* Base 64 against the examples of RFC 4648 §10, there and back; what clients send besides (line breaks, no padding, data: URLs) and what is refused. */
+/* Base 64 against the examples of RFC 4648 §10, there and back; what clients send besides (line breaks, no padding, data: URLs) and what is
+ * refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -48,8 +49,8 @@ static void what_clients_send_besides(void **state) {
 
 static void what_is_none_is_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"Z", "Zm9vY", "Zg=", "Zg===", "Zg==Zg==", "=", "==", "====", "Z===", "Zm9v=", "Zm9v====", "Zm9vYmFy!", "Zm9-", "Zm9_", "Zm\xC3\xB6v",
-                                      "Zh==", "Zm9=", "Zg==x"};
+    static const char *const bad[] = {"Z",     "Zm9vY",    "Zg=",       "Zg===", "Zg==Zg==", "=",           "==",   "====", "Z===",
+                                      "Zm9v=", "Zm9v====", "Zm9vYmFy!", "Zm9-",  "Zm9_",     "Zm\xC3\xB6v", "Zh==", "Zm9=", "Zg==x"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) expect(bad[i], NULL);
 }
 

@@ -1,5 +1,5 @@
-/* The batch grows while the images a second do, stops where they do not or where memory ends, and tries again rarely. Machines are made up: a step
- * of n images takes what a function says. */
+/* The batch grows while the images a second do, stops where they do not or where memory ends, and tries again rarely. Machines are made up:
+ * a step of n images takes what a function says. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

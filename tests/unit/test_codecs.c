@@ -1,5 +1,5 @@
-/* Pictures in every format: what goes in comes out, sizes are held against the caps before anything is decoded, orientation and metadata are read
- * where tools write them, and other sizes and masks are what they should be. */
+/* Pictures in every format: what goes in comes out, sizes are held against the caps before anything is decoded, orientation and metadata
+ * are read where tools write them, and other sizes and masks are what they should be. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

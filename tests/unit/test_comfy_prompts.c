@@ -1,4 +1,5 @@
-/* ComfyUI's prompts beside the queue: made of what tasks keep, found by id and by what they show, their files numbered without doubles, and their memory bounded. */
+/* ComfyUI's prompts beside the queue: made of what tasks keep, found by id and by what they show, their files numbered without doubles, and
+ * their memory bounded. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -73,7 +74,8 @@ static void a_prompt_is_made_of_what_its_task_keeps(void **state) {
     assert_ptr_equal(comfy_prompts_find(f.prompts, "one"), one);
     assert_ptr_equal(comfy_prompts_of(f.prompts, t), one);
     assert_ptr_equal(comfy_prompts_task(f.prompts, one), t);
-    assert_true(one->node_count == 2 && one->sampler == 0 && one->shown_steps == 4 && one->output_count == 1 && !one->cached && !one->hidden);
+    assert_true(one->node_count == 2 && one->sampler == 0 && one->shown_steps == 4 && one->output_count == 1 && !one->cached &&
+                !one->hidden);
     assert_true(comfy_prompts_next_number(f.prompts) > one->number);
     restart(&f);
     one = comfy_prompts_find(f.prompts, "one");
@@ -84,9 +86,14 @@ static void a_prompt_is_made_of_what_its_task_keeps(void **state) {
 
 static void what_is_damaged_is_no_prompt(void **state) {
     (void)state;
-    static const char *const wrong[] = {"", "{", "[]", "{}", "{\"id\":\"a\",\"client\":\"\",\"signature\":\"\",\"nodes\":[[\"3\",\"None\",\"\",false]],\"outputs\":[]}",
-                                        "{\"id\":\"a\",\"client\":\"\",\"signature\":\"\",\"nodes\":[[\"3\",\"KSampler\",\"\",false]],\"outputs\":[]}",
-                                        "{\"id\":7,\"client\":\"\",\"signature\":\"\",\"nodes\":[[\"3\",\"KSampler\",\"\",false]],\"outputs\":[{}]}"};
+    static const char *const wrong[] = {
+        "",
+        "{",
+        "[]",
+        "{}",
+        "{\"id\":\"a\",\"client\":\"\",\"signature\":\"\",\"nodes\":[[\"3\",\"None\",\"\",false]],\"outputs\":[]}",
+        "{\"id\":\"a\",\"client\":\"\",\"signature\":\"\",\"nodes\":[[\"3\",\"KSampler\",\"\",false]],\"outputs\":[]}",
+        "{\"id\":7,\"client\":\"\",\"signature\":\"\",\"nodes\":[[\"3\",\"KSampler\",\"\",false]],\"outputs\":[{}]}"};
     fixture f = make(1 << 20);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         const task_request r = {.model = "demo", .prompt = "a", .precision = "auto", .width = 64, .height = 64, .steps = 4, .count = 1, .adapter = COMFY_ADAPTER, .adapter_data = wrong[i]};

@@ -80,7 +80,8 @@ static config *loaded(const config_command *command, const char *arguments, cons
     return c;
 }
 
-static void refused(const config_command *command, const char *arguments, const char *variables, const char *file, error_code code, const char *text) {
+static void refused(const config_command *command, const char *arguments, const char *variables, const char *file, error_code code,
+                    const char *text) {
     config *c = NULL;
     error e = {0};
     if (load(command, arguments, variables, file, &c, &e)) fail_msg("accepted: %s %s %s", arguments, variables, file != NULL ? file : "");
@@ -179,7 +180,8 @@ static void wrong_flags_are_named(void **state) {
 
 static void numbers_are_read_strictly(void **state) {
     (void)state;
-    static const char *const wrong[] = {"", " 1", "1 ", "1.0", "0x10", "1e2", "--1", "+", "9223372036854775808", "-9223372036854775809", "١"};
+    static const char *const wrong[] = {"", " 1", "1 ", "1.0", "0x10", "1e2", "--1", "+", "9223372036854775808", "-9223372036854775809",
+                                        "١"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char argument[64];
         config *c = NULL;
@@ -273,8 +275,10 @@ static void the_file_that_was_named_must_be_there(void **state) {
     (void)state;
     config *c = loaded(&make, "", "", NULL); /* the default one need not */
     config_free(c);
-    refused(&make, "--config=/nonexistent/x", "", NULL, ERROR_NOT_FOUND, "the config file: cannot open /nonexistent/x: No such file or directory");
-    refused(&make, "", "T_CONFIG=/nonexistent/x", NULL, ERROR_NOT_FOUND, "the config file: cannot open /nonexistent/x: No such file or directory");
+    refused(&make, "--config=/nonexistent/x", "", NULL, ERROR_NOT_FOUND,
+            "the config file: cannot open /nonexistent/x: No such file or directory");
+    refused(&make, "", "T_CONFIG=/nonexistent/x", NULL, ERROR_NOT_FOUND,
+            "the config file: cannot open /nonexistent/x: No such file or directory");
     refused(&make, "--config=/", "", NULL, ERROR_BAD_FILE, "the config file: / is not a regular file");
     c = loaded(&make, "--config=", "", "count = x"); /* none, not even the default one */
     config_free(c);

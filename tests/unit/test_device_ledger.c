@@ -1,5 +1,5 @@
-/* The ledger of a device's memory: what is claimed counts, whoever asks; a refusal says what is needed, what there is and what is in the way; and what
- * weights and graphs claim is what they take, and is given back. */
+/* The ledger of a device's memory: what is claimed counts, whoever asks; a refusal says what is needed, what there is and what is in the
+ * way; and what weights and graphs claim is what they take, and is given back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -203,7 +203,8 @@ static void what_a_decoder_measures_is_what_it_takes(void **state) {
     assert_int_equal(ledger_total(device_ledger(dev)), 0);
 }
 
-/* Not by our own word: everything that ggml allocated for a model, counted where it allocates, is in the ledger; all the time, so at its peak too. */
+/* Not by our own word: everything that ggml allocated for a model, counted where it allocates, is in the ledger; all the time, so at its
+ * peak too. */
 static void what_ggml_allocates_is_claimed(void **state) {
     (void)state;
     static float latents[16 * 64], pixels[3 * 64 * 256];

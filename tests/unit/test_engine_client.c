@@ -1,5 +1,5 @@
-/* The front's side of an engine: tasks go through, what is not for it is dropped, it is started and stopped, and leaves no process and no descriptor behind. (How
- * engines die: test_engine_deaths.c; hang: test_engine_hangs.c.) */
+/* The front's side of an engine: tasks go through, what is not for it is dropped, it is started and stopped, and leaves no process and no
+ * descriptor behind. (How engines die: test_engine_deaths.c; hang: test_engine_hangs.c.) */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

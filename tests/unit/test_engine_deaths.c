@@ -1,5 +1,5 @@
-/* Engines that die: whatever they die of, the front learns of it once, blames the right task, starts the next one, and leaves no process and no descriptor
- * behind. */
+/* Engines that die: whatever they die of, the front learns of it once, blames the right task, starts the next one, and leaves no process
+ * and no descriptor behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,7 +93,8 @@ static void a_foreign_kill_charges_nothing(void **state) {
     record_finish(c, &r);
 }
 
-/* An engine that never idles: an OOM kill of somebody else, a while ago, makes no foreign kill the task's fault; one of just now is its own. */
+/* An engine that never idles: an OOM kill of somebody else, a while ago, makes no foreign kill the task's fault; one of just now is its
+ * own. */
 static void an_old_oom_kill_elsewhere_charges_nothing(void **state) {
     (void)state;
     for (int own = 0; own < 2; own++) {

@@ -1,5 +1,5 @@
-/* Engines that hang: one that is awaited and gives no sign of life is ended and replaced, its task is to blame where a slice ran, and one that cannot be killed
- * holds up nothing but the next. */
+/* Engines that hang: one that is awaited and gives no sign of life is ended and replaced, its task is to blame where a slice ran, and one
+ * that cannot be killed holds up nothing but the next. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

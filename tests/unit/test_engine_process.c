@@ -1,5 +1,5 @@
-/* The engine's process over a stand-in for the model: what it tells of a task arrives in order and whole, a failed task leaves the others alone, and it ends when
- * the front is gone. */
+/* The engine's process over a stand-in for the model: what it tells of a task arrives in order and whole, a failed task leaves the others
+ * alone, and it ends when the front is gone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -268,7 +268,8 @@ typedef struct shown {
 
 /* A preview stands between the progress of its step's slice and the next one's. */
 static void note_shown(front *f, shown *s, int at, int fd) {
-    if (f->last.kind == MESSAGE_PROGRESS && f->last.progress.phase == PHASE_DENOISE && s->last > 0) assert_true(f->last.progress.step >= s->last);
+    if (f->last.kind == MESSAGE_PROGRESS && f->last.progress.phase == PHASE_DENOISE && s->last > 0)
+        assert_true(f->last.progress.step >= s->last);
     if (f->last.kind != MESSAGE_PREVIEW) return;
     uint8_t pixels[7];
     assert_int_equal(f->last.preview.step, at + 1);

@@ -1,5 +1,5 @@
-/* The engine's loop over a stand-in for the model: tasks and the loading of models take turns slice by slice, share steps where that pays, and a cancel, a
- * priority or a suspension takes effect within a slice. */
+/* The engine's loop over a stand-in for the model: tasks and the loading of models take turns slice by slice, share steps where that pays,
+ * and a cancel, a priority or a suspension takes effect within a slice. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -81,8 +81,8 @@ static void more_tasks_than_it_holds_are_refused(void **state) {
     assert_int_equal(front_end(&f), 0);
 }
 
-/* Reads on until every task of `ids`, one letter each, is done or failed. The letters of those who shared a slice, largest party seen, into `most`;
- * how many were done. */
+/* Reads on until every task of `ids`, one letter each, is done or failed. The letters of those who shared a slice, largest party seen, into
+ * `most`; how many were done. */
 static int follow(front *f, const char *ids, size_t *most) {
     uint64_t slice = 0;
     size_t left = strlen(ids), party = 0;

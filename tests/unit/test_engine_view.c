@@ -1,5 +1,5 @@
-/* What the front knows of its engine: commands are answered once, whatever happens to the engine or to who waits; figures go with the engine,
- * counters stay. */
+/* What the front knows of its engine: commands are answered once, whatever happens to the engine or to who waits; figures go with the
+ * engine, counters stay. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,7 +53,8 @@ static uint64_t give(heard *h, engine_view *v) {
 static void the_last_snapshot(void **state) {
     (void)state;
     engine_view *v = make();
-    engine_snapshot s = {.number = 1, .model_count = 2, .loads = 2, .evictions = {[EVICTED_BYTES] = 1}, .dtype = {"torch.float16", "because"}};
+    engine_snapshot s = {
+        .number = 1, .model_count = 2, .loads = 2, .evictions = {[EVICTED_BYTES] = 1}, .dtype = {"torch.float16", "because"}};
     strcpy(s.models[0].name, "a");
     strcpy(s.models[1].name, "a");
     engine_view_snapshot_came(v, &s);
@@ -165,7 +166,8 @@ static void profiles_are_kept_by_key_and_bounded(void **state) {
     one.encode_seconds = 0;
     engine_profiles_add(p, &one); /* says nothing of memory and of encoding */
     assert_int_equal(engine_profiles_count(p), 1);
-    assert_true(engine_profiles_at(p, 0)->step_seconds == 4 && engine_profiles_at(p, 0)->peak_bytes == 7 && engine_profiles_at(p, 0)->encode_seconds == 3);
+    assert_true(engine_profiles_at(p, 0)->step_seconds == 4 && engine_profiles_at(p, 0)->peak_bytes == 7 &&
+                engine_profiles_at(p, 0)->encode_seconds == 3);
     for (int i = 2; i <= ENGINE_PROFILES_MAX + 1; i++) {
         one.batch = i;
         engine_profiles_add(p, &one);

@@ -1,5 +1,5 @@
-/* The last events: ids rise, of a task's progress only the newest is there, nothing else leaves but at the old end, and the ring knows what it
- * no longer has. */
+/* The last events: ids rise, of a task's progress only the newest is there, nothing else leaves but at the old end, and the ring knows what
+ * it no longer has. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -81,7 +81,8 @@ static void leaves_at_the_old_end(void **state) {
             assert_int_equal(add(r, "a", false), ++last);
             uint64_t first = event_ring_after(r, 0)->id;
             assert_true(first <= last && last - first < max_events);
-            for (uint64_t id = 99; id <= last + 1; id++) assert_int_equal(event_ring_reaches(r, id), id + 1 >= first && id >= 100 && id <= last);
+            for (uint64_t id = 99; id <= last + 1; id++)
+                assert_int_equal(event_ring_reaches(r, id), id + 1 >= first && id >= 100 && id <= last);
             for (uint64_t id = first; id < last; id++) assert_int_equal(event_ring_after(r, id)->id, id + 1);
         }
         event_ring_free(r);

@@ -1,4 +1,5 @@
-/* Clients that were given up are gone soon, whatever the connection is about: one that is not open yet, and one that takes something again at that very moment. */
+/* Clients that were given up are gone soon, whatever the connection is about: one that is not open yet, and one that takes something again
+ * at that very moment. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -81,7 +82,8 @@ static void refuse(void *context, http_exchange *x, int status, const error *why
     answer_text(x, status, "text/plain", why->text);
 }
 
-/* The connection is full. Its client takes what there is, and the loop finds in one look that more can be sent and that there is too much to send. */
+/* The connection is full. Its client takes what there is, and the loop finds in one look that more can be sent and that there is too much
+ * to send. */
 static void take_some(void *context) {
     fixture *f = context;
     static char bytes[64 << 10];
@@ -106,8 +108,9 @@ static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
     error e;
     f->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    assert_true(loop_new(&f->loop, &e) && loop_watch_new(f->loop, f->event, overflow, f, &f->watch, &e) && loop_timer_new(f->loop, take_some, f, &f->settled, &e) &&
-                loop_timer_new(f->loop, give_in, f, &f->deadline, &e) && http_server_new(f->loop, "127.0.0.1:0", handle, refuse, f, &f->http, &e));
+    assert_true(loop_new(&f->loop, &e) && loop_watch_new(f->loop, f->event, overflow, f, &f->watch, &e) &&
+                loop_timer_new(f->loop, take_some, f, &f->settled, &e) && loop_timer_new(f->loop, give_in, f, &f->deadline, &e) &&
+                http_server_new(f->loop, "127.0.0.1:0", handle, refuse, f, &f->http, &e));
     loop_timer_set(f->deadline, LONGEST_MS);
     *state = f;
     return 0;
@@ -139,7 +142,8 @@ static void run(fixture *f, const char *headers) {
     loop_run(f->loop);
 }
 
-static const char upgrade[] = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
+static const char upgrade[] =
+    "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
 
 static void a_socket_that_is_given_up_before_it_is_open_is_closed(void **state) {
     fixture *f = *state;

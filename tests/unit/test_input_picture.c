@@ -1,4 +1,5 @@
-/* The files of a picture to begin from and of a mask, as the pipeline takes them: stretched, laid over white, cell by cell; what is none is an error. */
+/* The files of a picture to begin from and of a mask, as the pipeline takes them: stretched, laid over white, cell by cell; what is none is
+ * an error. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +23,8 @@ static int file_with(const void *bytes, size_t size) {
 }
 
 /* A picture of this colour, but for the columns from `from` on, which have `other`. */
-static int picture_file(int width, int height, int channels, int from, const uint8_t colour[4], const uint8_t other[4], image_format format) {
+static int picture_file(int width, int height, int channels, int from, const uint8_t colour[4], const uint8_t other[4],
+                        image_format format) {
     image i;
     buffer file = {0};
     error e = {0};
@@ -71,16 +73,18 @@ static void one_of_the_right_size_keeps_its_pixels(void **state) {
 /* Columns 0 … 19 of 32 are painted, at a factor of 8: two whole cells, half of the third, nothing of the fourth. */
 static void masks_are_shares_of_cells(void **state) {
     (void)state;
-    static const uint8_t white[4] = {255, 255, 255, 255}, black[4] = {0, 0, 0, 255}, clear[4] = {0, 0, 0, 0}, grey[4] = {127, 127, 127, 255}, light[4] = {128, 128, 128, 128};
+    static const uint8_t white[4] = {255, 255, 255, 255}, black[4] = {0, 0, 0, 255}, clear[4] = {0, 0, 0, 0},
+                         grey[4] = {127, 127, 127, 255}, light[4] = {128, 128, 128, 128};
     static const struct {
         const uint8_t *painted, *kept;
         int channels;
         bool alpha;
         float first;
     } cases[] = {
-        {white, black, 3, false, 1}, {white, grey, 3, false, 1}, {light, black, 3, false, 1}, {white, clear, 4, false, 1}, /* by light, over black */
-        {clear, white, 4, true, 1},  {clear, black, 4, true, 1},
-        {grey, black, 3, false, 0}, {white, black, 3, true, 0}, {light, white, 4, true, 0}, /* less than half; without alpha nothing is transparent */
+        {white, black, 3, false, 1}, {white, grey, 3, false, 1}, {light, black, 3, false, 1},
+        {white, clear, 4, false, 1}, /* by light, over black */
+        {clear, white, 4, true, 1},  {clear, black, 4, true, 1}, {grey, black, 3, false, 0},
+        {white, black, 3, true, 0},  {light, white, 4, true, 0}, /* less than half; without alpha nothing is transparent */
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         int fd = picture_file(32, 16, cases[c].channels, 20, cases[c].painted, cases[c].kept, IMAGE_PNG);

@@ -247,7 +247,8 @@ static void held_ones_stay(void **state) {
 static void strange_names_are_left_alone(void **state) {
     fixture *f = *state;
     static const char id[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    static const char *const tails[] = {"", ".png", ".1x1.gif", ".01x1.png", ".1x1.jpeg", ".1x1.png.old", ".-1x1.png", ".1x1.PNG", ".1x1x1.png"};
+    static const char *const tails[] = {"",          ".png",     ".1x1.gif",  ".01x1.png", ".1x1.jpeg", ".1x1.png.old",
+                                        ".-1x1.png", ".1x1.PNG", ".1x1x1.png"};
     error e = {0};
     char path[PATH_MAX];
     for (size_t t = 0; t < sizeof tails / sizeof *tails; t++) {

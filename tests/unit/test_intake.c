@@ -1,5 +1,5 @@
-/* The pictures that one request brings: stored in their order before the request goes on, all or an error that says why not, and nothing left behind when
- * the client or the server leaves midway. Meant to run under TSan and ASan too. */
+/* The pictures that one request brings: stored in their order before the request goes on, all or an error that says why not, and nothing
+ * left behind when the client or the server leaves midway. Meant to run under TSan and ASan too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -168,7 +168,8 @@ static void those_that_found_no_room_beside_each_other_are_an_error(void **state
     fixture *f = *state;
     error e;
     uploads_free(f->server.services.uploads);
-    assert_true(uploads_new(f->server.loop, &f->server.services, &(input_limits){.bytes = f->files[0].size + f->files[1].size - 1}, &f->server.services.uploads, &e));
+    assert_true(uploads_new(f->server.loop, &f->server.services, &(input_limits){.bytes = f->files[0].size + f->files[1].size - 1},
+                            &f->server.services.uploads, &e));
     client c = {.paths = {"01", "00"}};
     run(f, &c);
     assert_int_equal(c.statuses[0], 422);

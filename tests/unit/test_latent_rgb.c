@@ -1,5 +1,5 @@
-/* What a latent looks like: colours worked out by hand from the predicted clean latent, squares of cells where there are too many, and the map of a model
- * read with each fault named. */
+/* What a latent looks like: colours worked out by hand from the predicted clean latent, squares of cells where there are too many, and the
+ * map of a model read with each fault named. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,7 +68,8 @@ static void squares_of_cells_are_their_mean(void **state) {
         latent_rgb_size(ROWS, columns, &width, &height);
         assert_int_equal(width, cases[n].width);
         assert_int_equal(height, (2 * ROWS + side - 1) / side);
-        float *planes = calloc(2 * cells, sizeof *planes), *latent = calloc(2 * cells, sizeof *latent), *none = calloc(2 * cells, sizeof *none);
+        float *planes = calloc(2 * cells, sizeof *planes), *latent = calloc(2 * cells, sizeof *latent),
+              *none = calloc(2 * cells, sizeof *none);
         uint8_t *rgb = malloc((size_t)width * (size_t)height * 3 + 1);
         for (size_t i = 0; i < cells; i++) planes[i] = (float)(i % 11) * 0.125f - 0.5f;
         flux_latents_pack(planes, 2, ROWS, columns, latent);

@@ -155,8 +155,8 @@ static void a_list_leaves_out_what_cannot_be_used(void **state) {
 static void a_picture_gives_its_proportions(void **state) {
     (void)state;
     const model_info m = {.width = 1024, .height = 1024, .size_multiple = 16};
-    static const int cases[][4] = {{1024, 1024, 1024, 1024}, {640, 480, 640, 480},  {641, 470, 640, 464}, {4000, 3000, 1184, 880}, {1, 1, 16, 16},
-                                   {16384, 1, 16384, 16},    {3000, 16384, 432, 2400}, {16384, 16384, 1024, 1024}};
+    static const int cases[][4] = {{1024, 1024, 1024, 1024}, {640, 480, 640, 480},  {641, 470, 640, 464},     {4000, 3000, 1184, 880},
+                                   {1, 1, 16, 16},           {16384, 1, 16384, 16}, {3000, 16384, 432, 2400}, {16384, 16384, 1024, 1024}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int width, height;
         model_size_for_picture(&m, cases[i][0], cases[i][1], &width, &height);

@@ -1,5 +1,5 @@
-/* The cache of models: who leaves, when and why; who never does; what is counted; and what a change of files, a shared part or a lack of memory does
- * to it. */
+/* The cache of models: who leaves, when and why; who never does; what is counted; and what a change of files, a shared part or a lack of
+ * memory does to it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -371,7 +371,8 @@ static void loading_ahead_reads_files_ahead(void **state) {
     start(f, 2, UINT64_MAX);
     if (in_page_cache(f->folders[3], weights, true) > 0.1) skip(); /* a file system that is memory */
     assert_true(preload(f, 3, LOAD_AHEAD, &e));
-    for (int i = 0; i < 1000 && in_page_cache(f->folders[3], weights, false) < 1; i++) usleep(10000); /* the kernel reads in the background */
+    for (int i = 0; i < 1000 && in_page_cache(f->folders[3], weights, false) < 1; i++)
+        usleep(10000); /* the kernel reads in the background */
     assert_true(in_page_cache(f->folders[3], weights, false) == 1);
 }
 
@@ -421,7 +422,8 @@ static void paint(flux_pipeline *p, int side) {
     error e = {0};
     uint8_t *rgb = malloc((size_t)side * (size_t)side * 3);
     if (!flux_pipeline_encode(p, "a fox", 32, &c, &e)) fail_msg("%s", e.text);
-    const flux_denoise_request r = {.width = side, .height = side, .steps = 1, .seed = 7, .guidance_scale = 1, .positive = &c, .true_cfg_scale = 1};
+    const flux_denoise_request r = {
+        .width = side, .height = side, .steps = 1, .seed = 7, .guidance_scale = 1, .positive = &c, .true_cfg_scale = 1};
     bool more;
     if (!flux_denoise_new(p, &r, &d, &e) || !flux_denoise_step(d, &more, &e) || !flux_denoise_decode(d, rgb, &e)) fail_msg("%s", e.text);
     flux_denoise_free(d);

@@ -1,4 +1,5 @@
-/* What a cached model takes of main memory beyond its mapped weights: at most 10 MB, also where it has Flux.1-dev's shape. Counted by the kernel. */
+/* What a cached model takes of main memory beyond its mapped weights: at most 10 MB, also where it has Flux.1-dev's shape. Counted by the
+ * kernel. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,8 +53,8 @@ static void a_model_of_full_size_costs_little(void **state) {
     engine_snapshot s = {0};
     model_manager_get_cache_stats(m, &s);
     long long grown = anonymous_bytes() - before;
-    print_message("    %.1f GB of weights, mapped; private weights %.2f MB, in all %.2f MB of main memory\n", (double)s.models[0].size_bytes / 1e9,
-                  (double)s.models[0].private_bytes / 1e6, (double)grown / 1e6);
+    print_message("    %.1f GB of weights, mapped; private weights %.2f MB, in all %.2f MB of main memory\n",
+                  (double)s.models[0].size_bytes / 1e9, (double)s.models[0].private_bytes / 1e6, (double)grown / 1e6);
     assert_true(s.models[0].mapped_bytes > 33 * (uint64_t)1000000000);
     assert_true(grown <= OVERHEAD_BYTES);
     model_manager_clear_cache(m, NULL);

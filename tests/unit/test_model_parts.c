@@ -1,5 +1,5 @@
-/* A part of a model that says something wrong of itself is refused, and the error names the file, the key or the tensor. Every case starts from
- * a folder of the goldens, with one key of its config.json replaced. */
+/* A part of a model that says something wrong of itself is refused, and the error names the file, the key or the tensor. Every case starts
+ * from a folder of the goldens, with one key of its config.json replaced. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

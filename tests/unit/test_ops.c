@@ -125,8 +125,8 @@ static void linear_multiplies_weights_of_every_type(void **state) {
     }
 }
 
-static void conv_of(enum ggml_type type, int64_t width, int64_t height, int64_t channels, int64_t out, int64_t kernel, int64_t batch, int stride,
-                    int padding, bool after_only, bool with_bias) {
+static void conv_of(enum ggml_type type, int64_t width, int64_t height, int64_t channels, int64_t out, int64_t kernel, int64_t batch,
+                    int stride, int padding, bool after_only, bool with_bias) {
     bench b = start();
     struct ggml_tensor *x = input(&b, GGML_TYPE_F32, width, height, channels, batch), *w = input(&b, type, kernel, kernel, channels, out);
     struct ggml_tensor *bias = with_bias ? input(&b, GGML_TYPE_F32, out, 1, 1, 1) : NULL;
@@ -148,8 +148,8 @@ static void conv_of(enum ggml_type type, int64_t width, int64_t height, int64_t 
                                 sum += (double)b.values[0][((n * channels + c) * height + iy) * width + ix] *
                                        (double)b.values[1][((o * channels + c) * kernel + ky) * kernel + kx];
                             }
-                    check("conv", (double)b.result[((n * out + o) * y->ne[1] + oy) * y->ne[0] + ox], sum, sqrt((double)(channels * kernel * kernel)),
-                          2e-6);
+                    check("conv", (double)b.result[((n * out + o) * y->ne[1] + oy) * y->ne[0] + ox], sum,
+                          sqrt((double)(channels * kernel * kernel)), 2e-6);
                 }
     finish(&b);
 }
@@ -185,7 +185,8 @@ static void attention_of(int64_t d, int64_t heads, int64_t tokens, int64_t keys,
                 for (int64_t i = 0; i < keys; i++) {
                     p[i] = 0;
                     for (int64_t c = 0; c < d; c++)
-                        p[i] += (double)b.values[0][((n * tokens + t) * heads + h) * d + c] * (double)b.values[1][((n * keys + i) * heads + h) * d + c];
+                        p[i] += (double)b.values[0][((n * tokens + t) * heads + h) * d + c] *
+                                (double)b.values[1][((n * keys + i) * heads + h) * d + c];
                     p[i] *= 0.5;
                     if (bias_heads > 0) p[i] += (double)b.values[3][((bias_heads > 1 ? h : 0) * tokens + t) * keys + i];
                     top = fmax(top, p[i]);

@@ -47,7 +47,8 @@ static optimization *make(fake *f, const char *kind) {
 }
 
 static void expect(fake *f, const char *kind, precision optimal) {
-    static const char *const names[] = {[PRECISION_F32] = "torch.float32", [PRECISION_BF16] = "torch.bfloat16", [PRECISION_F16] = "torch.float16"};
+    static const char *const names[] = {
+        [PRECISION_F32] = "torch.float32", [PRECISION_BF16] = "torch.bfloat16", [PRECISION_F16] = "torch.float16"};
     optimization *o = make(f, kind);
     const optimization_choices *c = optimization_get_choices(o);
     assert_int_equal(f->measured, 0); /* nothing before it is asked for */

@@ -1,5 +1,5 @@
-/* Models share the parts whose files are the same: each is in memory once, is used by all in turn with the results it has alone, is there as long
- * as one holds it, can be given back and taken again, and is not mixed with what its files became meanwhile. */
+/* Models share the parts whose files are the same: each is in memory once, is used by all in turn with the results it has alone, is there
+ * as long as one holds it, can be given back and taken again, and is not mixed with what its files became meanwhile. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,7 +87,8 @@ static void paint(flux_pipeline *p, const char *prompt, bool drop, uint8_t rgb[3
     error e = {0};
     if (!flux_pipeline_encode(p, prompt, 16, &c, &e)) fail_msg("%s", e.text);
     if (drop) flux_pipeline_drop(p, FLUX_ENCODERS | FLUX_DECODER);
-    const flux_denoise_request r = {.width = SIDE, .height = SIDE, .steps = 2, .seed = 7, .guidance_scale = 1, .positive = &c, .true_cfg_scale = 1};
+    const flux_denoise_request r = {
+        .width = SIDE, .height = SIDE, .steps = 2, .seed = 7, .guidance_scale = 1, .positive = &c, .true_cfg_scale = 1};
     bool more = true, ok = flux_denoise_new(p, &r, &d, &e);
     while (ok && more) {
         ok = flux_denoise_step(d, &more, &e);
@@ -168,7 +169,8 @@ static void sharing_changes_no_picture(void **state) {
     flux_denoise *d, *other;
     bool more = true;
     assert_true(flux_pipeline_encode(p, "a fox", 16, &c, &e));
-    flux_denoise_request r = {.width = SIDE, .height = SIDE, .steps = 2, .seed = 7, .guidance_scale = 1, .positive = &c, .true_cfg_scale = 1};
+    flux_denoise_request r = {
+        .width = SIDE, .height = SIDE, .steps = 2, .seed = 7, .guidance_scale = 1, .positive = &c, .true_cfg_scale = 1};
     assert_true(flux_denoise_new(p, &r, &d, &e));
     r.seed = 8;
     assert_true(flux_denoise_new(q, &r, &other, &e));
@@ -297,7 +299,8 @@ static void a_load_in_slices_may_drop_what_was_used(void **state) {
     part_pool_free(pool);
 }
 
-/* The image encoder comes when it is asked for, with the decoder's file; pipelines share it, and its weights count as what was made of them. */
+/* The image encoder comes when it is asked for, with the decoder's file; pipelines share it, and its weights count as what was made of
+ * them. */
 static void the_image_encoder_comes_when_asked_for(void **state) {
     const fixture *f = *state;
     char a[COPY_PATH_BYTES], b[COPY_PATH_BYTES];

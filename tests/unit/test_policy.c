@@ -1,5 +1,5 @@
-/* The policy's rules one by one, with their reasons (test_policy_simulation holds them all together), and how the queue manager serves them: keys' shares over many
- * tasks, deadlines, suspending, estimates, Retry-After. */
+/* The policy's rules one by one, with their reasons (test_policy_simulation holds them all together), and how the queue manager serves
+ * them: keys' shares over many tasks, deadlines, suspending, estimates, Retry-After. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,7 +100,8 @@ static void overdue_keys_take_turns(void **state) {
     queue_manager_free(q);
 }
 
-/* A key whose pictures are four times as large gets a quarter of the turns, however many it has sent; and one that comes late has no claim to the past. */
+/* A key whose pictures are four times as large gets a quarter of the turns, however many it has sent; and one that comes late has no claim
+ * to the past. */
 static void service_is_shared_by_work(void **state) {
     (void)state;
     queue_limits ageless = limits;

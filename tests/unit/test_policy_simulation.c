@@ -1,9 +1,9 @@
-/* The queue and its policy on a simulated server, over many random seeds: tasks of several keys, models, shapes and priorities come, are cancelled, change their
- * priority, have deadlines; the engine dies, is away, refuses for want of memory; the queue is paused. After each event, the decisions are held against the rules
- * as a naive reading of them has it, over all tasks instead of lanes:
- *   nothing is lost, and nothing runs twice to a visible result; slots and suspensions never exceed their limits; what is paused starts nothing;
- *   no task starts before a better one, save for affinity within its delay; an overdue task starts within the bound that policy.h proves;
- *   urgent tasks have a slot at once, if there is any they may take; a free slot is never left empty; no task outlives its deadline.
+/* The queue and its policy on a simulated server, over many random seeds: tasks of several keys, models, shapes and priorities come, are
+ * cancelled, change their priority, have deadlines; the engine dies, is away, refuses for want of memory; the queue is paused. After each
+ * event, the decisions are held against the rules as a naive reading of them has it, over all tasks instead of lanes: nothing is lost, and
+ * nothing runs twice to a visible result; slots and suspensions never exceed their limits; what is paused starts nothing; no task starts
+ * before a better one, save for affinity within its delay; an overdue task starts within the bound that policy.h proves; urgent tasks have
+ * a slot at once, if there is any they may take; a free slot is never left empty; no task outlives its deadline.
  *
  * Arguments: first seed, number of seeds. A failure prints its seed. */
 #include <inttypes.h>
@@ -130,8 +130,8 @@ static void check_start_against(const world *w, const record *r, const task *pas
     int mine = slots_of_key(w, r->key), its = slots_of_key(w, other->key);
     CHECK(mine <= its, "%s starts although its key holds %d slots, and that of %s %d", r->id, mine, other->id, its);
     if (r->key != other->key || r->task->sequence < other->task->sequence) return;
-    CHECK(passed != NULL && (fitness(w, r) > fitness(w, other) || behind_its_like(w, other)), "%s starts before %s, an older task of its key", r->id,
-          other->id);
+    CHECK(passed != NULL && (fitness(w, r) > fitness(w, other) || behind_its_like(w, other)),
+          "%s starts before %s, an older task of its key", r->id, other->id);
 }
 
 /* The first of a class gives way to what the engine is better prepared for, so long and no longer. */
@@ -140,7 +140,8 @@ static void check_passing(world *w, const record *r, record *passed) {
     if (passed->passed_ms == 0) passed->passed_ms = w->now;
     CHECK(rank > RANK_OVERDUE && rank == rank_of(w, passed) && waits(passed), "%s passes %s", r->id, passed->id);
     CHECK(fitness(w, r) > fitness(w, passed), "%s passes %s for nothing", r->id, passed->id);
-    CHECK(w->now - passed->passed_ms < w->limits.affinity_ms, "%s first gave way %" PRId64 " ms ago", passed->id, w->now - passed->passed_ms);
+    CHECK(w->now - passed->passed_ms < w->limits.affinity_ms, "%s first gave way %" PRId64 " ms ago", passed->id,
+          w->now - passed->passed_ms);
 }
 
 /* Since when tasks are overdue is seen before each event. */
@@ -257,7 +258,8 @@ static void check_settled(world *w) {
 }
 
 static void settle(world *w) {
-    const queue_situation s = {.engine_ready = w->engine_ready, .can_suspend = w->can_suspend, .draining = w->draining, .available_bytes = w->available};
+    const queue_situation s = {
+        .engine_ready = w->engine_ready, .can_suspend = w->can_suspend, .draining = w->draining, .available_bytes = w->available};
     queue_decision d;
     w->refused = false;
     note_overdue(w);
@@ -409,7 +411,8 @@ static void check_positions(world *w) {
         taken[position] = position > 0;
     }
     task *next = queue_manager_get_next_task(w->q);
-    if (next != NULL) CHECK(queue_manager_position(w->q, next) == 1, "%s is next, at position %zu", next->id, queue_manager_position(w->q, next));
+    if (next != NULL)
+        CHECK(queue_manager_position(w->q, next) == 1, "%s is next, at position %zu", next->id, queue_manager_position(w->q, next));
 }
 
 /* No more faults: whatever was accepted ends. */
@@ -426,7 +429,8 @@ static void bring_to_an_end(world *w) {
     for (int i = 0; i < w->count; i++) {
         const record *r = &w->records[i];
         CHECK(final(r), "%s is %s for ever", r->id, task_status_name(r->task->status));
-        CHECK(r->results == (r->task->status == TASK_COMPLETED), "%s is %s with %d results", r->id, task_status_name(r->task->status), r->results);
+        CHECK(r->results == (r->task->status == TASK_COMPLETED), "%s is %s with %d results", r->id, task_status_name(r->task->status),
+              r->results);
         CHECK(queue_manager_find(w->q, r->id) == r->task, "%s is lost", r->id);
     }
 }

@@ -1,4 +1,5 @@
-/* What the queue is built of: names and their numbers, tasks by id, deadlines, histograms, and the table of measured figures, each against a naive reading. */
+/* What the queue is built of: names and their numbers, tasks by id, deadlines, histograms, and the table of measured figures, each against
+ * a naive reading. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -73,8 +73,8 @@ static void sizes_beyond_all_memory_are_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_many_stay_as_fit), cmocka_unit_test(the_least_budget_is_the_least_that_is_accepted),
-                                       cmocka_unit_test(what_is_missing_is_told),
-                                       cmocka_unit_test(sizes_beyond_all_memory_are_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_many_stay_as_fit),
+                                       cmocka_unit_test(the_least_budget_is_the_least_that_is_accepted),
+                                       cmocka_unit_test(what_is_missing_is_told), cmocka_unit_test(sizes_beyond_all_memory_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

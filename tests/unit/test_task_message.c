@@ -80,7 +80,9 @@ static engine_message *sample(engine_message_kind kind) {
     case MESSAGE_PRIORITY: m.priority = 3; break;
     case MESSAGE_LOAD:
     case MESSAGE_PRELOAD:
-    case MESSAGE_UNLOAD: m.model = (engine_model_name){.model = "demo", .folder = "/models/demo", .precision = "auto", .only_if_free = true}; break;
+    case MESSAGE_UNLOAD:
+        m.model = (engine_model_name){.model = "demo", .folder = "/models/demo", .precision = "auto", .only_if_free = true};
+        break;
     case MESSAGE_PROFILE:
     case MESSAGE_KNOWN_PROFILE:
         m.profile = (engine_profile){.model = "demo", .precision = "bf16", .width = 64, .height = 32, .text_tokens = 77, .batch = 4,
@@ -89,7 +91,8 @@ static engine_message *sample(engine_message_kind kind) {
     case MESSAGE_SNAPSHOT:
         m.snapshot = (engine_snapshot){.number = 7, .state = "high", .model_count = ENGINE_MODEL_ROWS, .amp_enabled = true,
                                        .dtype = {"torch.bfloat16", "measured"}};
-        for (int i = 0; i < ENGINE_MODEL_ROWS; i++) m.snapshot.models[i] = (engine_model_row){.name = "demo", .state = MODEL_IN_USE, .leases = 3};
+        for (int i = 0; i < ENGINE_MODEL_ROWS; i++)
+            m.snapshot.models[i] = (engine_model_row){.name = "demo", .state = MODEL_IN_USE, .leases = 3};
         break;
     case MESSAGE_PLAN: m.plan = (engine_plan){.level = 2, .step_count = 1, .steps = {"decode in tiles"}, .peak_bytes = 5}; break;
     case MESSAGE_ANSWER:

@@ -65,7 +65,8 @@ static void everything_comes_back(void **state) {
     assert_string_equal(r->request.model, "demo");
     assert_string_equal(r->request.precision, "auto");
     assert_true(r->request.body_hash == UINT64_MAX && r->request.body_size == 99 && r->request.awaited && r->request.seed == UINT64_MAX);
-    assert_true(r->request.width == 64 && r->request.height == 48 && r->request.steps == 4 && r->request.count == 2 && r->request.max_sequence_length == 77);
+    assert_true(r->request.width == 64 && r->request.height == 48 && r->request.steps == 4 && r->request.count == 2 &&
+                r->request.max_sequence_length == 77);
     assert_true(r->request.guidance_scale == 3.3 && r->request.true_cfg_scale == 1.0 / 3 && r->request.deadline_ms == 1800000000000);
     assert_true(r->status == TASK_FAILED && r->priority == PRIORITY_LOW && r->sequence == 7 && r->charges == 2 && r->cancel_requested);
     assert_true(r->created_ms == t.created_ms && r->started_ms == 5 && r->finished_ms == 6);
@@ -78,7 +79,8 @@ static void everything_comes_back(void **state) {
     assert_int_equal(r->plan->count, 2);
     assert_string_equal(r->plan->steps[1], "decode in tiles");
     assert_string_equal(r->request.webhook, "https://a.example/");
-    assert_true(r->request.webhook_events == 5 && r->webhook.started && r->webhook.attempts == 7 && r->webhook.delivered == 2 && r->webhook.given_up == 1);
+    assert_true(r->request.webhook_events == 5 && r->webhook.started && r->webhook.attempts == 7 && r->webhook.delivered == 2 &&
+                r->webhook.given_up == 1);
     assert_string_equal(r->webhook.last_error, "no \"answer\"");
     assert_int_equal(f->profiles, 1);
     assert_memory_equal(&f->profile, &p, sizeof p);
@@ -107,10 +109,12 @@ static void messages_come_back_by_when_they_are_due(void **state) {
     fixture *f = *state;
     error e;
     reopen(f);
-    const stored_webhook later = {"m-1", "T1", "http://a.example/", "{\"x\": 1}", 3, 2000}, sooner = {"m-2", "T2", "http://b.example/", "{}", 0, 1000},
+    const stored_webhook later = {"m-1", "T1", "http://a.example/", "{\"x\": 1}", 3, 2000},
+                         sooner = {"m-2", "T2", "http://b.example/", "{}", 0, 1000},
                          through = {"m-3", "T2", "http://b.example/", "{}", 0, 1};
     stored_webhook again = later;
-    assert_true(task_store_put_webhook(f->store, &later, &e) && task_store_put_webhook(f->store, &sooner, &e) && task_store_put_webhook(f->store, &through, &e));
+    assert_true(task_store_put_webhook(f->store, &later, &e) && task_store_put_webhook(f->store, &sooner, &e) &&
+                task_store_put_webhook(f->store, &through, &e));
     again.attempts = 4;
     again.due_ms = 3000;
     assert_true(task_store_put_webhook(f->store, &again, &e) && task_store_delete_webhook(f->store, "m-3", &e));
@@ -142,7 +146,8 @@ static void an_end_and_its_message_are_written_together_or_not_at_all(void **sta
     error e;
     reopen(f);
     task good = make_task(1, "good"), faulty = make_task(2, "faulty");
-    const stored_webhook of_good = {"m-1", good.id, "http://a.example/", "{}", 0, 1000}, of_faulty = {"m-2", faulty.id, "http://a.example/", "{}", 0, 1000};
+    const stored_webhook of_good = {"m-1", good.id, "http://a.example/", "{}", 0, 1000},
+                         of_faulty = {"m-2", faulty.id, "http://a.example/", "{}", 0, 1000};
     assert_true(task_store_put_task_and_webhook(f->store, &good, &of_good, done, f, &e));
     faulty.request.model = NULL; /* the table does not take that */
     assert_true(task_store_put_task_and_webhook(f->store, &faulty, &of_faulty, done, f, &e));
@@ -186,7 +191,8 @@ static void a_database_of_the_first_version_is_brought_up_to_date(void **state) 
             "PRAGMA user_version = 1");
     reopen(f);
     assert_int_equal(f->task_count, 1);
-    assert_true(f->tasks[0]->sequence == 4 && f->tasks[0]->images[0].bytes == 9 && f->tasks[0]->request.webhook == NULL && f->tasks[0]->webhook.attempts == 0);
+    assert_true(f->tasks[0]->sequence == 4 && f->tasks[0]->images[0].bytes == 9 && f->tasks[0]->request.webhook == NULL &&
+                f->tasks[0]->webhook.attempts == 0);
     assert_string_equal(f->settings, "paused=by hand;");
     task t = make_task(5, "new");
     const stored_webhook w = {"m-1", t.id, "http://a.example/", "{}", 0, 1000};

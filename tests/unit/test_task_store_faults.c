@@ -1,5 +1,5 @@
-/* The tasks' database where something is wrong: damaged, newer, held and unwritable files are told; a full disk refuses additions, keeps what was promised and goes on when there
- * is space again. */
+/* The tasks' database where something is wrong: damaged, newer, held and unwritable files are told; a full disk refuses additions, keeps
+ * what was promised and goes on when there is space again. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -183,7 +183,8 @@ static void a_change_at_fault_takes_no_promise_with_it(void **state) {
     fixture *f = *state;
     error e;
     reopen(f);
-    task refused = make_task(1, "refused"), kept = make_task(2, "kept"), faulty = make_task(3, "faulty"), last = make_task(4, "refused, too");
+    task refused = make_task(1, "refused"), kept = make_task(2, "kept"), faulty = make_task(3, "faulty"),
+         last = make_task(4, "refused, too");
     faulty.request.model = NULL; /* the table does not take that, whatever the disk does */
     limit_files(0);
     assert_true(task_store_add_task(f->store, &refused, done, f, &e));

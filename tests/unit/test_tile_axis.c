@@ -1,4 +1,5 @@
-/* Tiles of every length and size: they cover all, overlap by a quarter at least, are as few as that allows, and their weights blend as said. */
+/* Tiles of every length and size: they cover all, overlap by a quarter at least, are as few as that allows, and their weights blend as
+ * said. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

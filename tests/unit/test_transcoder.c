@@ -177,7 +177,8 @@ static void what_is_dropped_is_not_told(void **state) {
     fixture *f = *state;
     wish last;
     transcoding *jobs[MANY];
-    for (int i = 0; i < MANY; i++) assert_true(transcoder_add(f->transcoder, &(transcode){.path = f->path, .format = IMAGE_WEBP}, never, NULL, &jobs[i], NULL));
+    for (int i = 0; i < MANY; i++)
+        assert_true(transcoder_add(f->transcoder, &(transcode){.path = f->path, .format = IMAGE_WEBP}, never, NULL, &jobs[i], NULL));
     for (int i = MANY - 1; i >= 0; i--) transcoder_drop(f->transcoder, jobs[i]);
     transcoder_drop(f->transcoder, NULL);
     ask(f, &last, &(transcode){.path = f->path, .format = IMAGE_WEBP});

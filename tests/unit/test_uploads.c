@@ -1,5 +1,5 @@
-/* Uploads from many clients at once, through the worker's thread, some in base 64: each is answered once with what became of it, those that leave are not, and ending it with
- * pictures waiting leaks nothing. Meant to run under TSan and ASan too. */
+/* Uploads from many clients at once, through the worker's thread, some in base 64: each is answered once with what became of it, those that
+ * leave are not, and ending it with pictures waiting leaks nothing. Meant to run under TSan and ASan too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,7 +65,8 @@ static void handle(void *context, http_exchange *x) {
     http_take_request_body(x, &body);
     size_t size = body.size;
     if (strcmp(http_path(x), "/look") == 0) assert_true(uploads_look(f->server.services.uploads, x, &body, intake_from_base64, looked, &e));
-    else if (strcmp(http_path(x), "/base64") == 0) assert_true(uploads_add_prepared(f->server.services.uploads, x, &body, intake_from_base64, answer, f, &e));
+    else if (strcmp(http_path(x), "/base64") == 0)
+        assert_true(uploads_add_prepared(f->server.services.uploads, x, &body, intake_from_base64, answer, f, &e));
     else assert_true(uploads_add(f->server.services.uploads, x, &body, 0, size, answer, f, &e));
     assert_null(body.data);
     if (++f->taken == f->stop_after) loop_stop(f->server.loop);

@@ -1,5 +1,5 @@
-/* The VRAM manager's arithmetic, with no device: every threshold from both sides and to the byte, hysteresis from every state, which bound counts,
- * and what is freed in which order until how far. */
+/* The VRAM manager's arithmetic, with no device: every threshold from both sides and to the byte, hysteresis from every state, which bound
+ * counts, and what is freed in which order until how far. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* When an engine counts as hung: from what was seen of it alone, so that neither slow work, nor a starved machine, nor one that slept is taken for a
- * hang, and a hang never for work. Also what is due from an engine, and what the kernel tells of a process. */
+/* When an engine counts as hung: from what was seen of it alone, so that neither slow work, nor a starved machine, nor one that slept is
+ * taken for a hang, and a hang never for work. Also what is due from an engine, and what the kernel tells of a process. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,9 +194,11 @@ static void the_kernels_line_is_read(void **state) {
     assert_true(process_time_parse("12 (imagined-engine) D 1 1 1 0 -1 4194304 210 0 3 0 40 2 7 9 20 0 3 0 8 1 1", &t));
     assert_int_equal(t.state, 'D');
     assert_true(t.cpu_seconds == 42 * tick);
-    assert_true(process_time_parse("12 (a) R (b) R) S 1 1 1 0 -1 4194304 210 0 3 0 18446744073709 0 7 9 20", &t)); /* a name like that is allowed */
+    assert_true(
+        process_time_parse("12 (a) R (b) R) S 1 1 1 0 -1 4194304 210 0 3 0 18446744073709 0 7 9 20", &t)); /* a name like that is allowed */
     assert_int_equal(t.state, 'S');
-    static const char *const bad[] = {"", "12", "12 (a", "12 (a)", "12 (a) R 1 1 1", "12 (a) R 1 1 1 0 -1 1 1 0 3 0 40", "12 (a) R 1 1 1 0 -1 1 1 0 3 0 x 2"};
+    static const char *const bad[] = {
+        "", "12", "12 (a", "12 (a)", "12 (a) R 1 1 1", "12 (a) R 1 1 1 0 -1 1 1 0 3 0 40", "12 (a) R 1 1 1 0 -1 1 1 0 3 0 x 2"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(process_time_parse(bad[i], &t));
 }
 

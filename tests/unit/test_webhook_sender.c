@@ -1,5 +1,6 @@
-/* The sender's thread against receivers in this process: each message is answered once, one slow receiver or one name that does not resolve holds nobody else, endless
- * answers are cut off, and ending it with requests under way waits for none of them. Meant to run under TSan and ASan too. */
+/* The sender's thread against receivers in this process: each message is answered once, one slow receiver or one name that does not resolve
+ * holds nobody else, endless answers are cut off, and ending it with requests under way waits for none of them. Meant to run under TSan and
+ * ASan too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,7 +119,8 @@ static int set_up(void **state) {
     }
     f->port = ntohs(at.sin_port);
     assert_int_equal(pthread_create(&f->receiver, NULL, receive, f), 0);
-    assert_true(webhook_guard_new("127.0.0.0/8", &f->guard, &e) && webhook_secrets_parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "", &f->secrets, &e));
+    assert_true(webhook_guard_new("127.0.0.0/8", &f->guard, &e) &&
+                webhook_secrets_parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "", &f->secrets, &e));
     const webhook_sender_options options = {f->guard, &f->secrets, ""};
     assert_true(webhook_sender_new(&options, &f->sender, &e));
     atomic_store(&release_names, 0);

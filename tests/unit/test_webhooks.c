@@ -1,5 +1,5 @@
-/* Webhooks' rules without a network: which addresses are public, what the operator can allow, which URLs are taken, signatures as Standard Webhooks gives an example of,
- * when a message is tried again, and that the messages that wait are bounded. */
+/* Webhooks' rules without a network: which addresses are public, what the operator can allow, which URLs are taken, signatures as Standard
+ * Webhooks gives an example of, when a message is tried again, and that the messages that wait are bounded. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,10 +43,11 @@ static void special_addresses_are_not_public(void **state) {
         "fe80::1", "febf::1", "fec0::1", "ff02::1", "ffff::1",
     };
     static const char *const public[] = {
-        "1.0.0.0", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0",
-        "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.0.3.0", "192.88.98.255", "192.88.100.0", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0",
-        "198.51.99.255", "198.51.101.0", "203.0.112.255", "203.0.114.0", "223.255.255.255",
-        "2000::1", "2001:200::1", "2001:4860:4860::8888", "2001:db7::1", "2001:db9::1", "2003::1", "2606:4700::1", "3ffe::1", "3fff:1000::1", "64:ff9b::8.8.8.8",
+        "1.0.0.0",       "8.8.8.8",         "9.255.255.255",   "11.0.0.0",        "100.63.255.255", "100.128.0.0",  "126.255.255.255",
+        "128.0.0.0",     "169.253.255.255", "169.255.0.0",     "172.15.255.255",  "172.32.0.0",     "192.0.1.0",    "192.0.3.0",
+        "192.88.98.255", "192.88.100.0",    "192.167.255.255", "192.169.0.0",     "198.17.255.255", "198.20.0.0",   "198.51.99.255",
+        "198.51.101.0",  "203.0.112.255",   "203.0.114.0",     "223.255.255.255", "2000::1",        "2001:200::1",  "2001:4860:4860::8888",
+        "2001:db7::1",   "2001:db9::1",     "2003::1",         "2606:4700::1",    "3ffe::1",        "3fff:1000::1", "64:ff9b::8.8.8.8",
     };
     struct sockaddr_storage a;
     for (size_t i = 0; i < sizeof special / sizeof *special; i++) {
@@ -87,7 +88,8 @@ static void the_operator_can_allow_more(void **state) {
     assert_true(allows("hooks.lan", "HOOKS.lan.", "10.0.0.7"));
     assert_false(allows("hooks.lan", "a.hooks.lan", "10.0.0.7"));
     assert_false(allows("hooks.lan", "hooks.lan.evil.example", "10.0.0.7"));
-    static const char *const bad[] = {"10.0.0.0/33", "10.0.0", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/8x", "::1/129", "http://a.example", "a.example:80", "a b", "*", "[::1]", "."};
+    static const char *const bad[] = {"10.0.0.0/33",      "10.0.0",       "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/8x", "::1/129",
+                                      "http://a.example", "a.example:80", "a b",       "*",           "[::1]",       "."};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         webhook_guard *g;
         error e = {0};
@@ -216,7 +218,8 @@ static void too_many_messages_take_no_further_task(void **state) {
     assert_true(loop_new(&l, &e));
     const webhooks_options options = {.loop = l, .state_folder = folder, .secret = "", .allowed = "", .authorities = ""};
     assert_true(webhooks_new(&options, &w, &e));
-    assert_true(json_parse(text, strlen(text), "the request body", &with, &e) && json_parse(none, strlen(none), "the request body", &without, &e));
+    assert_true(json_parse(text, strlen(text), "the request body", &with, &e) &&
+                json_parse(none, strlen(none), "the request body", &without, &e));
     for (int i = 0; i < WEBHOOKS_PENDING; i++) {
         char id[16];
         assert_true(webhooks_read(w, json_root(&with), &r, &e));

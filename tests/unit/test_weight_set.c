@@ -17,7 +17,8 @@ typedef struct fixture {
     tensor_store *store;
 } fixture;
 
-/* f32 [2, 2] = 1 2 3 4; bf16 [2, 2] = 1 2 3 4; bf16 [2] = 1 2; f16 [4] = 1 …; f64 [1, 2] = 0.1 1e300; bytes of a type nobody knows; i32 [2, 1]. */
+/* f32 [2, 2] = 1 2 3 4; bf16 [2, 2] = 1 2 3 4; bf16 [2] = 1 2; f16 [4] = 1 …; f64 [1, 2] = 0.1 1e300; bytes of a type nobody knows; i32 [2,
+ * 1]. */
 static const char header[] = "{\"p.f32\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},"
                              "\"p.bf16\":{\"dtype\":\"BF16\",\"shape\":[2,2],\"data_offsets\":[16,24]},"
                              "\"p.vector\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[24,28]},"

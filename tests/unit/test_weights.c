@@ -26,15 +26,17 @@ static int setup(void **state) {
 
 static int teardown(void **state) {
     fixture *f = *state;
-    static const char *const names[] = {"model.safetensors", "other.safetensors", "model.safetensors.index.json", "a.safetensors", "b.safetensors"};
+    static const char *const names[] = {"model.safetensors", "other.safetensors", "model.safetensors.index.json", "a.safetensors",
+                                        "b.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) remove_file(f->folder, names[i]);
     rmdir(f->folder);
     free(f);
     return 0;
 }
 
-static const char valid[] = "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[4,16]},"
-                            "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},\"none\":{\"dtype\":\"F16\",\"shape\":[0,7],\"data_offsets\":[16,16]}}";
+static const char valid[] =
+    "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[4,16]},"
+    "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},\"none\":{\"dtype\":\"F16\",\"shape\":[0,7],\"data_offsets\":[16,16]}}";
 static const unsigned char valid_data[16] = {0, 0, 0x80, 0x3f, 0x80, 0x3f, 0, 0x40};
 
 /* Mapped and read into memory: the checks are the same. */
@@ -208,7 +210,8 @@ static void lies_are_named(void **state) {
 static void an_unknown_type_is_carried_along(void **state) {
     fixture *f = *state;
     tensor_store *s;
-    write_safetensors(f->folder, "model.safetensors", "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[16],\"data_offsets\":[0,16]}}", valid_data, 16);
+    write_safetensors(f->folder, "model.safetensors", "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[16],\"data_offsets\":[0,16]}}", valid_data,
+                      16);
     assert_true(tensor_store_open(f->folder, stems, &s, NULL));
     assert_int_equal(tensor_store_at(s, 0)->type, WEIGHT_OTHER);
     float values[16];

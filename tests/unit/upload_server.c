@@ -48,7 +48,8 @@ int upload_server_post(const upload_server *u, const char *path, const buffer *b
     char head[160];
     int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(s, (struct sockaddr *)&to, sizeof to), 0);
-    int n = snprintf(head, sizeof head, "POST /%s HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %zu\r\n\r\n", path, body->size);
+    int n = snprintf(head, sizeof head, "POST /%s HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %zu\r\n\r\n", path,
+                     body->size);
     assert_int_equal(send(s, head, (size_t)n, MSG_NOSIGNAL), n);
     if (body->size > 0) assert_int_equal(send(s, body->data, body->size, MSG_NOSIGNAL), body->size);
     return s;

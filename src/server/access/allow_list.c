@@ -73,7 +73,8 @@ static bool add_item(hosts *list, const char *from, size_t size, bool origins, e
     }
     if (!fits || !(origins ? allow_origin_parse(text, &host) : allow_host_parse(text, &host)))
         return error_set(e, ERROR_INVALID, "IMAGINED_ALLOWED_%s: '%.*s' is none: it must look like %s", origins ? "ORIGINS" : "HOSTS",
-                         (int)(size < 80 ? size : 80), from, origins ? "https://pictures.example or http://10.0.0.7:8080" : "pictures.example or pictures.example:7860");
+                         (int)(size < 80 ? size : 80), from,
+                         origins ? "https://pictures.example or http://10.0.0.7:8080" : "pictures.example or pictures.example:7860");
     allow_host *items = realloc(list->items, (list->count + 1) * sizeof *items);
     if (items == NULL) return error_no_memory(e, "the allowed hosts", (list->count + 1) * sizeof *items);
     list->items = items;
@@ -131,7 +132,8 @@ bool allow_list_has_origin(const allow_list *l, const char *origin) {
     if (!allow_origin_parse(origin, &asked)) return false;
     for (size_t i = 0; i < l->origins.count; i++) {
         const allow_host *o = &l->origins.items[i];
-        if (o->secure == asked.secure && strcmp(o->name, asked.name) == 0 && port_of(o, o->secure) == port_of(&asked, asked.secure)) return true;
+        if (o->secure == asked.secure && strcmp(o->name, asked.name) == 0 && port_of(o, o->secure) == port_of(&asked, asked.secure))
+            return true;
     }
     return false;
 }

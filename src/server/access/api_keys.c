@@ -62,7 +62,8 @@ static bool add_line(api_keys *k, const char *line, size_t size, error *e) {
     const char *colon = memchr(line, ':', size);
     size_t name = colon != NULL ? (size_t)(colon - line) : 0;
     if (!name_valid(line, name) || !read_hash(colon + 1, size - name - 1, key->hash))
-        return error_set(e, ERROR_BAD_FILE, "it must be a name (letters, digits, '.', '_', '-'), ':' and the 64 hexadecimal digits of the key's SHA-256");
+        return error_set(e, ERROR_BAD_FILE,
+                         "it must be a name (letters, digits, '.', '_', '-'), ':' and the 64 hexadecimal digits of the key's SHA-256");
     memcpy(key->name, line, name);
     key->name[name] = '\0';
     for (size_t i = 0; i < k->count; i++)
@@ -183,7 +184,8 @@ static bool add_key(const char *path, const char *name, char key[API_KEY_TEXT_BY
 bool api_keys_add(const char *path, const char *name, char key[API_KEY_TEXT_BYTES], error *e) {
     key[0] = '\0';
     if (!name_valid(name, strlen(name)))
-        return error_set(e, ERROR_INVALID, "'%.80s' is no name of a key: it must be 1 to %d letters, digits, '.', '_' or '-'", name, API_KEY_NAME_BYTES - 1);
+        return error_set(e, ERROR_INVALID, "'%.80s' is no name of a key: it must be 1 to %d letters, digits, '.', '_' or '-'", name,
+                         API_KEY_NAME_BYTES - 1);
     int lock = lock_folder(path, e);
     if (lock < 0) return false;
     buffer text = {0};

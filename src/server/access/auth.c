@@ -17,7 +17,8 @@ struct auth {
 
 bool auth_new(const auth_options *options, auth **out, error *e) {
     if (options->local_needs_key && options->keys_file[0] == '\0')
-        return error_set(e, ERROR_INVALID, "IMAGINED_LOOPBACK_NEEDS_KEY is set, but there are no keys: name their file with IMAGINED_API_KEYS_FILE");
+        return error_set(e, ERROR_INVALID,
+                         "IMAGINED_LOOPBACK_NEEDS_KEY is set, but there are no keys: name their file with IMAGINED_API_KEYS_FILE");
     auth *a = calloc(1, sizeof *a);
     if (a == NULL) return error_no_memory(e, "the gate", sizeof *a);
     a->options = options;
@@ -97,19 +98,22 @@ static bool has_key(const auth *a, const http_exchange *x, const char **name, er
     if (*name == NULL && azures != NULL) *name = api_keys_find(a->keys, azures);
     given |= azures != NULL;
     if (*name != NULL || is_open(x) || (http_is_local(x) && !a->options->local_needs_key)) return true;
-    return error_set(why, ERROR_UNAUTHORIZED, given ? "this API key is not known here" : "an API key is needed: send Authorization: Bearer KEY");
+    return error_set(why, ERROR_UNAUTHORIZED,
+                     given ? "this API key is not known here" : "an API key is needed: send Authorization: Bearer KEY");
 }
 
 /* The status to refuse it with; 0: it may pass. */
 static int judge(const auth *a, const http_exchange *x, const char **name, error *why) {
     const char *host = http_header(x, "host");
     if (!allow_list_has_host(a->allowed, host)) {
-        error_set(why, ERROR_FORBIDDEN, "this server does not answer to the name '%.100s': name it in IMAGINED_ALLOWED_HOSTS, or use the address", host);
+        error_set(why, ERROR_FORBIDDEN,
+                  "this server does not answer to the name '%.100s': name it in IMAGINED_ALLOWED_HOSTS, or use the address", host);
         return 421;
     }
     /* A socket is no mere reading: no preflight precedes it, and the page could read what comes. */
     if (!auth_origin_allowed(a, x) && (!only_reads(x) || is_preflight(x) || http_wants_socket(x))) {
-        error_set(why, ERROR_FORBIDDEN, "a page of '%.100s' may not do this: name it in IMAGINED_ALLOWED_ORIGINS", http_header(x, "origin"));
+        error_set(why, ERROR_FORBIDDEN, "a page of '%.100s' may not do this: name it in IMAGINED_ALLOWED_ORIGINS",
+                  http_header(x, "origin"));
         return 403;
     }
     return is_preflight(x) || has_key(a, x, name, why) ? 0 : 401; /* browsers send no key with a preflight */

@@ -1,11 +1,10 @@
 /* The gate before every route: for which name, from which page, with which key.
  *
  * 1. A Host that the server does not answer to: 421 (DNS rebinding).
- * 2. An Origin that is neither this server's own nor allowed: its preflights, WebSockets, and what would change something, 403. Allowed ones get their CORS headers, and
- *    their preflights are answered here.
- * 3. Where there is a file of keys: no right key: 401, but for /health, /health/ready and the page's own files, and for this machine itself (http_is_local),
- *    unless that needs one, too.
- *    The key's name becomes the request's caller (http_caller), which owner.h goes by.
+ * 2. An Origin that is neither this server's own nor allowed: its preflights, WebSockets, and what would change something, 403. Allowed
+ * ones get their CORS headers, and their preflights are answered here.
+ * 3. Where there is a file of keys: no right key: 401, but for /health, /health/ready and the page's own files, and for this machine itself
+ * (http_is_local), unless that needs one, too. The key's name becomes the request's caller (http_caller), which owner.h goes by.
  *
  * One thread: the loop's. */
 #ifndef IMAGINED_SERVER_ACCESS_AUTH_H
@@ -33,9 +32,11 @@ bool auth_reload(auth *a, error *e);
 size_t auth_key_count(const auth *a);
 /* What auth_admit would say, AUTH_REFUSED or not, by the head alone: whether the body is worth taking. Leaves no trace. */
 bool auth_would_pass(const auth *a, const http_exchange *x);
-/* AUTH_REFUSED: *status and *why are to be answered in the API's own shape; headers that belong to it were added. AUTH_ANSWERED: nothing is left to do. */
+/* AUTH_REFUSED: *status and *why are to be answered in the API's own shape; headers that belong to it were added. AUTH_ANSWERED: nothing is
+ * left to do. */
 auth_verdict auth_admit(const auth *a, http_exchange *x, int *status, error *why);
-/* Whether the page that asks may have something done: it is no page, this server's own, or an allowed one. For upgrades, which no preflight precedes. */
+/* Whether the page that asks may have something done: it is no page, this server's own, or an allowed one. For upgrades, which no preflight
+ * precedes. */
 bool auth_origin_allowed(const auth *a, const http_exchange *x);
 
 #endif

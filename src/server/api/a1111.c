@@ -48,4 +48,5 @@ static const route internal_routes[] = {
 };
 
 const route_table a1111_api = {"/sdapi/v1/", routes, sizeof routes / sizeof *routes, a1111_answer_error};
-const route_table a1111_internal_api = {"/internal/", internal_routes, sizeof internal_routes / sizeof *internal_routes, a1111_answer_error};
+const route_table a1111_internal_api = {"/internal/", internal_routes, sizeof internal_routes / sizeof *internal_routes,
+                                        a1111_answer_error};

@@ -1,5 +1,6 @@
-/* The API of AUTOMATIC1111's stable-diffusion-webui below /sdapi/v1/ (from its modules/api/api.py and what its clients send): a thin translation onto the one queue.
- * docs/a1111.md says what is taken, ignored and refused. A request waits for its pictures; when its client leaves, the task is cancelled. */
+/* The API of AUTOMATIC1111's stable-diffusion-webui below /sdapi/v1/ (from its modules/api/api.py and what its clients send): a thin
+ * translation onto the one queue. docs/a1111.md says what is taken, ignored and refused. A request waits for its pictures; when its client
+ * leaves, the task is cancelled. */
 #ifndef IMAGINED_SERVER_API_A1111_H
 #define IMAGINED_SERVER_API_A1111_H
 

@@ -31,7 +31,8 @@ static bool add_pictures(services *s, http_body *body, buffer *text, const task 
         picture_id_format(t->id, i, id);
         buffer_append_text(text, first ? "\"" : ",\"");
         first = false;
-        if (!picture_store_path(s->pictures, id, path, e) || !http_body_add(body, text, e) || !http_body_add_file(body, path, true, e)) return false;
+        if (!picture_store_path(s->pictures, id, path, e) || !http_body_add(body, text, e) || !http_body_add_file(body, path, true, e))
+            return false;
         buffer_append_text(text, "\"");
     }
     return true;
@@ -43,7 +44,8 @@ static bool add_words(buffer *text, const task *t, const a1111_data *data, error
     size_t size = 0;
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
-    yyjson_mut_obj_add_val(doc, root, "parameters", data->parameters != NULL ? yyjson_val_mut_copy(doc, data->parameters) : yyjson_mut_obj(doc));
+    yyjson_mut_obj_add_val(doc, root, "parameters",
+                           data->parameters != NULL ? yyjson_val_mut_copy(doc, data->parameters) : yyjson_mut_obj(doc));
     bool ok = a1111_info_write(t, data, &info) && yyjson_mut_obj_add_strn(doc, root, "info", buffer_text(&info), info.size);
     char *words = ok ? yyjson_mut_val_write(root, 0, &size) : NULL;
     if (words != NULL) buffer_append(text, words + 1, size - 1); /* the object is open already */
@@ -113,7 +115,8 @@ static void submit(services *s, http_exchange *x, pending *p) {
 /* The model may have gone meanwhile: then the task will say so. */
 static void take_size(services *s, const input *picture, task_request *io) {
     const model_info *model;
-    if (catalog_find(s->catalog, io->model, &model, NULL)) model_size_for_picture(model, picture->info.width, picture->info.height, &io->width, &io->height);
+    if (catalog_find(s->catalog, io->model, &model, NULL))
+        model_size_for_picture(model, picture->info.width, picture->info.height, &io->width, &io->height);
 }
 
 static void stored(services *s, http_exchange *x, const input *pictures, int count, const error *why, void *context) {

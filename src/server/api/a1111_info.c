@@ -10,7 +10,8 @@
 void a1111_data_read(const task *t, a1111_data *out) {
     const char *text = t->request.adapter_data;
     *out = (a1111_data){.send_images = true, .batch_size = 1, .doc = text != NULL ? yyjson_read(text, strlen(text), 0) : NULL};
-    yyjson_val *root = yyjson_doc_get_root(out->doc), *send = yyjson_obj_get(root, "send_images"), *batch = yyjson_obj_get(root, "batch_size");
+    yyjson_val *root = yyjson_doc_get_root(out->doc), *send = yyjson_obj_get(root, "send_images"),
+               *batch = yyjson_obj_get(root, "batch_size");
     if (yyjson_is_bool(send)) out->send_images = yyjson_get_bool(send);
     if (yyjson_is_int(batch)) out->batch_size = yyjson_get_int(batch);
     out->extra = yyjson_obj_get(root, "extra");

@@ -25,7 +25,8 @@ static void add(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key, size_t 
 
 /* --- the line of settings --- */
 
-/* A value in quotes, from behind the first one; the quotes within are escaped as in JSON. Appends it and returns where it ends: behind the closing quote. */
+/* A value in quotes, from behind the first one; the quotes within are escaped as in JSON. Appends it and returns where it ends: behind the
+ * closing quote. */
 static const char *unquote(const char *at, const char *end, buffer *out) {
     for (; at < end && *at != '"'; at++) {
         if (*at == '\\' && at + 1 < end) at++;
@@ -106,7 +107,8 @@ yyjson_mut_val *a1111_infotext_document(yyjson_mut_doc *doc, const char *text) {
     buffer_append(&trimmed, text, (size_t)(all - text));
     bool ok = buffer_ok(&trimmed);
     if (ok) {
-        const char *begin = buffer_text(&trimmed), *end = begin + trimmed.size, *settings = settings_line(begin), *negative = negative_line(begin);
+        const char *begin = buffer_text(&trimmed), *end = begin + trimmed.size, *settings = settings_line(begin),
+                   *negative = negative_line(begin);
         const char *prompts_end = settings != NULL ? settings : end;
         if (negative != NULL && negative >= prompts_end) negative = NULL;
         add_prompt(doc, o, "Prompt", begin, negative != NULL ? negative : prompts_end);

@@ -11,8 +11,9 @@ static const struct {
     const char *path, *json;
 } lists[] = {
     {"/sdapi/v1/samplers", "[{\"name\":\"Euler\",\"aliases\":[\"k_euler\"],\"options\":{}}]"},
-    {"/sdapi/v1/schedulers", "[{\"name\":\"automatic\",\"label\":\"Automatic\",\"aliases\":null,\"default_rho\":-1.0,\"need_inner_model\":false},"
-                             "{\"name\":\"simple\",\"label\":\"Simple\",\"aliases\":null,\"default_rho\":-1.0,\"need_inner_model\":false}]"},
+    {"/sdapi/v1/schedulers",
+     "[{\"name\":\"automatic\",\"label\":\"Automatic\",\"aliases\":null,\"default_rho\":-1.0,\"need_inner_model\":false},"
+     "{\"name\":\"simple\",\"label\":\"Simple\",\"aliases\":null,\"default_rho\":-1.0,\"need_inner_model\":false}]"},
     {"/sdapi/v1/upscalers", "[{\"name\":\"None\",\"model_name\":null,\"model_path\":null,\"model_url\":null,\"scale\":4.0}]"},
     {"/sdapi/v1/embeddings", "{\"loaded\":{},\"skipped\":{}}"},
     {"/sdapi/v1/scripts", "{\"txt2img\":[],\"img2img\":[]}"},

@@ -1,4 +1,5 @@
-/* Masks as A1111 takes them, made into what the engine takes: white is painted anew. Work for the uploads' thread (server/requests/uploads.h). */
+/* Masks as A1111 takes them, made into what the engine takes: white is painted anew. Work for the uploads' thread
+ * (server/requests/uploads.h). */
 #ifndef IMAGINED_SERVER_API_A1111_MASK_H
 #define IMAGINED_SERVER_API_A1111_MASK_H
 

@@ -7,8 +7,8 @@
 
 struct services;
 
-/* By name, as titles, file names and hashes' suffixes write it ("demo", "Demo.safetensors", "demo.safetensors [8a1b2c3d4e]"). NULL: there is none. Borrowed
- * until the list is read again. */
+/* By name, as titles, file names and hashes' suffixes write it ("demo", "Demo.safetensors", "demo.safetensors [8a1b2c3d4e]"). NULL: there
+ * is none. Borrowed until the list is read again. */
 const model_info *a1111_model_named(struct services *s, const char *name);
 /* What requests run on that name none: as chosen with a1111_choose_model, while it exists, else the server's default. */
 bool a1111_model_chosen(struct services *s, const model_info **out, error *e);

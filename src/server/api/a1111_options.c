@@ -33,7 +33,9 @@ static bool apply(services *s, json options, error *e) {
     if (!json_text(options, "sd_model_checkpoint", 1024, &name, e)) return false;
     if (name == NULL || name[0] == '\0') return true;
     const model_info *m = a1111_model_named(s, name);
-    if (m == NULL) return json_complain(options, "sd_model_checkpoint", e, "is '%.128s': there is no such model; GET /sdapi/v1/sd-models lists them", name);
+    if (m == NULL)
+        return json_complain(options, "sd_model_checkpoint", e, "is '%.128s': there is no such model; GET /sdapi/v1/sd-models lists them",
+                             name);
     a1111_choose_model(s, m);
     return true;
 }

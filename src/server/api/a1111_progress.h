@@ -1,6 +1,7 @@
 /* The job at hand: how far it is, and its end by request.
  *
- * Jobs are the tasks that came by this API and that the caller may see. The one at hand is the one that started first, else the one that waits longest. */
+ * Jobs are the tasks that came by this API and that the caller may see. The one at hand is the one that started first, else the one that
+ * waits longest. */
 #ifndef IMAGINED_SERVER_API_A1111_PROGRESS_H
 #define IMAGINED_SERVER_API_A1111_PROGRESS_H
 

@@ -11,7 +11,8 @@
 #include "server/requests/request_fields.h"
 #include "server/requests/services.h"
 
-/* FluxPipeline's own guidance. A1111's clients send 7 unless told otherwise, which suits Stable Diffusion; a flow-matching model's pictures burn well below that. */
+/* FluxPipeline's own guidance. A1111's clients send 7 unless told otherwise, which suits Stable Diffusion; a flow-matching model's pictures
+ * burn well below that. */
 static const double max_true_cfg = 3.5;
 
 enum { RANDOM_SEED_MAX = 0x7FFFFFFF, NAME_BYTES = 256 };
@@ -63,11 +64,13 @@ static int nearest_side(int64_t asked, int multiple) {
 static bool read_size(reading *r, error *e) {
     task_request *t = &r->out->task;
     int64_t width = t->width, height = t->height;
-    if (!a1111_int(r->body, "width", 1, MODEL_MAX_SIDE, &width, e) || !a1111_int(r->body, "height", 1, MODEL_MAX_SIDE, &height, e)) return false;
+    if (!a1111_int(r->body, "width", 1, MODEL_MAX_SIDE, &width, e) || !a1111_int(r->body, "height", 1, MODEL_MAX_SIDE, &height, e))
+        return false;
     t->width = nearest_side(width, r->model->size_multiple);
     t->height = nearest_side(height, r->model->size_multiple);
     if ((int64_t)t->width * t->height > REQUEST_MAX_PIXELS)
-        return json_complain(r->body, "width", e, "times 'height' is %lld pixels: at most %d are allowed", (long long)t->width * t->height, REQUEST_MAX_PIXELS);
+        return json_complain(r->body, "width", e, "times 'height' is %lld pixels: at most %d are allowed", (long long)t->width * t->height,
+                             REQUEST_MAX_PIXELS);
     if (t->width != width || t->height != height) {
         char text[32];
         snprintf(text, sizeof text, "%lldx%lld", (long long)width, (long long)height);
@@ -78,10 +81,11 @@ static bool read_size(reading *r, error *e) {
 
 static bool read_count(reading *r, error *e) {
     int64_t batch = 1, batches = 1;
-    if (!a1111_int(r->body, "batch_size", 1, TASK_MAX_IMAGES, &batch, e) || !a1111_int(r->body, "n_iter", 1, TASK_MAX_IMAGES, &batches, e)) return false;
+    if (!a1111_int(r->body, "batch_size", 1, TASK_MAX_IMAGES, &batch, e) || !a1111_int(r->body, "n_iter", 1, TASK_MAX_IMAGES, &batches, e))
+        return false;
     if (batch * batches > TASK_MAX_IMAGES)
-        return json_complain(r->body, "n_iter", e, "times 'batch_size' is %lld pictures: at most %d are made at once", (long long)(batch * batches),
-                             TASK_MAX_IMAGES);
+        return json_complain(r->body, "n_iter", e, "times 'batch_size' is %lld pictures: at most %d are made at once",
+                             (long long)(batch * batches), TASK_MAX_IMAGES);
     r->batch_size = (int)batch;
     r->out->task.count = (int)(batch * batches);
     return true;
@@ -107,16 +111,18 @@ static bool read_seed(reading *r, error *e) {
 static bool read_prompts(reading *r, error *e) {
     const char *prompt = "", *negative = "";
     task_request *t = &r->out->task;
-    return json_text(r->body, "prompt", REQUEST_PROMPT_BYTES, &prompt, e) && json_text(r->body, "negative_prompt", REQUEST_PROMPT_BYTES, &negative, e) &&
-           keep_text(r, prompt, &t->prompt, e) && (negative[0] == '\0' || keep_text(r, negative, &t->negative_prompt, e));
+    return json_text(r->body, "prompt", REQUEST_PROMPT_BYTES, &prompt, e) &&
+           json_text(r->body, "negative_prompt", REQUEST_PROMPT_BYTES, &negative, e) && keep_text(r, prompt, &t->prompt, e) &&
+           (negative[0] == '\0' || keep_text(r, negative, &t->negative_prompt, e));
 }
 
-/* On models with embedded guidance cfg_scale is that guidance. Where distilled_cfg_scale is sent too, as Forge's clients do, that is the guidance and cfg_scale the
- * weight of the negative prompt, as it always is on models without. */
+/* On models with embedded guidance cfg_scale is that guidance. Where distilled_cfg_scale is sent too, as Forge's clients do, that is the
+ * guidance and cfg_scale the weight of the negative prompt, as it always is on models without. */
 static bool read_guidance(reading *r, error *e) {
     task_request *t = &r->out->task;
     double cfg = -1, distilled = -1;
-    if (!a1111_number(r->body, "cfg_scale", 0, 100, &cfg, e) || !a1111_number(r->body, "distilled_cfg_scale", 0, 100, &distilled, e)) return false;
+    if (!a1111_number(r->body, "cfg_scale", 0, 100, &cfg, e) || !a1111_number(r->body, "distilled_cfg_scale", 0, 100, &distilled, e))
+        return false;
     bool is_weight = !r->model->guidance_embedded || distilled >= 0;
     if (r->model->guidance_embedded && (distilled >= 0 || cfg >= 0)) t->guidance_scale = distilled >= 0 ? distilled : cfg;
     if (is_weight && cfg > 1 && t->negative_prompt != NULL) t->true_cfg_scale = cfg < max_true_cfg ? cfg : max_true_cfg;
@@ -134,10 +140,14 @@ static bool is_one_of(const char *name, const char *const *names) {
 }
 
 static bool read_sampler(reading *r, error *e) {
-    static const char *const euler[] = {"", "Euler", "k_euler", NULL}, *const simple[] = {"", "automatic", "simple", "normal", "Use same scheduler", NULL};
+    static const char *const euler[] = {"", "Euler", "k_euler", NULL}, *const simple[] = {"",       "automatic",          "simple",
+                                                                                          "normal", "Use same scheduler", NULL};
     const char *sampler = NULL, *scheduler = "";
-    if (!json_text(r->body, "sampler_name", NAME_BYTES, &sampler, e) || !json_text(r->body, "scheduler", NAME_BYTES, &scheduler, e)) return false;
-    if (sampler == NULL && yyjson_is_str(json_get(r->body, "sampler_index").value) && !json_text(r->body, "sampler_index", NAME_BYTES, &sampler, e)) return false;
+    if (!json_text(r->body, "sampler_name", NAME_BYTES, &sampler, e) || !json_text(r->body, "scheduler", NAME_BYTES, &scheduler, e))
+        return false;
+    if (sampler == NULL && yyjson_is_str(json_get(r->body, "sampler_index").value) &&
+        !json_text(r->body, "sampler_index", NAME_BYTES, &sampler, e))
+        return false;
     if (sampler != NULL && !is_one_of(sampler, euler)) note(r, "Sampler asked for", sampler);
     if (!is_one_of(scheduler, simple)) note(r, "Scheduler asked for", scheduler);
     return true;
@@ -161,8 +171,9 @@ static bool read_picture(reading *r, error *e) {
     if (!json_array(r->body, "init_images", &pictures, e)) return false;
     yyjson_val *first = yyjson_arr_get_first(pictures.value);
     if (first == NULL || yyjson_is_null(first)) return error_set(e, ERROR_NOT_FOUND, "Init image not found");
-    if (!read_text((json){first, r->body.source, false}, "init_images", &out->picture, e) || !read_text(json_get(r->body, "mask"), "mask", &out->mask, e) ||
-        !a1111_number(r->body, "denoising_strength", 0, 1, &strength, e) || !a1111_int(r->body, "inpainting_mask_invert", 0, 1, &invert, e))
+    if (!read_text((json){first, r->body.source, false}, "init_images", &out->picture, e) ||
+        !read_text(json_get(r->body, "mask"), "mask", &out->mask, e) || !a1111_number(r->body, "denoising_strength", 0, 1, &strength, e) ||
+        !a1111_int(r->body, "inpainting_mask_invert", 0, 1, &invert, e))
         return false;
     for (size_t i = 0; i < 2; i++)
         if (strncasecmp(out->picture.text, pages[i], strlen(pages[i])) == 0)
@@ -188,8 +199,9 @@ static bool is_on(json v) {
 
 /* Only what asks for another picture; who sends a default is not told. */
 static bool read_ignored(reading *r, error *e) {
-    static const char *const always[] = {"enable_hr", "restore_faces", "tiling", "subseed_strength", "seed_resize_from_w", "seed_resize_from_h", "styles",
-                                         "alwayson_scripts", "refiner_checkpoint", "infotext"};
+    static const char *const always[] = {
+        "enable_hr",          "restore_faces", "tiling",           "subseed_strength",   "seed_resize_from_w",
+        "seed_resize_from_h", "styles",        "alwayson_scripts", "refiner_checkpoint", "infotext"};
     static const char *const of_pictures[] = {"resize_mode", "mask_blur", "inpaint_full_res"};
     const char *script = NULL;
     if (!json_text(r->body, "script_name", NAME_BYTES, &script, e)) return false;
@@ -208,10 +220,12 @@ static bool read_ignored(reading *r, error *e) {
 
 /* --- what is told back --- */
 
-/* About what the value takes as text, counted until that is over `most`. A container's values lie behind it, one after the other, however deep (yyjson.h). */
+/* About what the value takes as text, counted until that is over `most`. A container's values lie behind it, one after the other, however
+ * deep (yyjson.h). */
 static size_t text_size(yyjson_val *value, size_t most) {
     size_t size = 0;
-    for (yyjson_val *v = value, *end = unsafe_yyjson_get_next(value); v < end && size <= most; v++) size += 8 + (yyjson_is_str(v) ? yyjson_get_len(v) : 0);
+    for (yyjson_val *v = value, *end = unsafe_yyjson_get_next(value); v < end && size <= most; v++)
+        size += 8 + (yyjson_is_str(v) ? yyjson_get_len(v) : 0);
     return size;
 }
 

@@ -24,9 +24,9 @@ typedef struct a1111_request {
     bool has_size; /* else the picture decides, once it is read */
 } a1111_request;
 
-/* Fills *out; free its memory when the task was submitted. Bodies of img2img need a picture (ERROR_NOT_FOUND). task.adapter_data is a JSON object:
- * "parameters", what of the request is told back, about A1111_ECHO_BYTES at most; "send_images"; "batch_size"; "extra", what info says of things that are not as
- * they were asked for. */
+/* Fills *out; free its memory when the task was submitted. Bodies of img2img need a picture (ERROR_NOT_FOUND). task.adapter_data is a JSON
+ * object: "parameters", what of the request is told back, about A1111_ECHO_BYTES at most; "send_images"; "batch_size"; "extra", what info
+ * says of things that are not as they were asked for. */
 bool a1111_request_read(struct services *s, json body, bool img2img, a1111_request *out, error *e);
 void a1111_request_free(a1111_request *r); /* takes a zeroed one */
 

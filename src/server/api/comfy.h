@@ -24,7 +24,8 @@ bool comfy_new(struct services *s, loop *l, comfy **out, error *e);
 void comfy_free(comfy *c); /* sockets were closed before. NULL is fine */
 /* Something happened to a task. */
 void comfy_task_changed(comfy *c, const task *t, task_change what);
-/* The texts that a prompt's picture carries beside its settings: `prompt` and, where the client sent one, `workflow`. None for another task. */
+/* The texts that a prompt's picture carries beside its settings: `prompt` and, where the client sent one, `workflow`. None for another
+ * task. */
 void comfy_picture_texts(const task *t, encoder_job *job);
 
 /* --- what its files share --- */

@@ -27,7 +27,7 @@ typedef struct client {
     http_socket *socket;
     char id[COMFY_ID_BYTES];
     bool takes_metadata; /* about previews */
-    bool held;           /* it has just sent a prompt, and hears of it a moment later: many clients listen for what they have the answer of only */
+    bool held; /* it has just sent a prompt, and hears of it a moment later: many clients listen for what they have the answer of only */
     buffer waiting;      /* texts for then, each with its NUL */
     struct client *next, **link;
 } client;
@@ -44,7 +44,8 @@ struct comfy_events {
 static void let_go(client *c) {
     const char *end = c->waiting.data + c->waiting.size;
     c->held = false;
-    for (const char *text = c->waiting.data; buffer_ok(&c->waiting) && text != NULL && text < end; text += strlen(text) + 1) http_socket_send(c->socket, text, strlen(text));
+    for (const char *text = c->waiting.data; buffer_ok(&c->waiting) && text != NULL && text < end; text += strlen(text) + 1)
+        http_socket_send(c->socket, text, strlen(text));
     buffer_free(&c->waiting);
 }
 
@@ -73,7 +74,9 @@ static bool may_see(const client *c, const task *t) {
     return caller == NULL || (t != NULL && t->request.owner != NULL && strcmp(t->request.owner, caller) == 0);
 }
 
-static bool is_for(const client *c, const comfy_prompt *one, const task *t) { return one->client[0] != '\0' && strcmp(c->id, one->client) == 0 && may_see(c, t); }
+static bool is_for(const client *c, const comfy_prompt *one, const task *t) {
+    return one->client[0] != '\0' && strcmp(c->id, one->client) == 0 && may_see(c, t);
+}
 
 /* To the prompt's client; takes the document. */
 static void tell(comfy_events *v, const comfy_prompt *one, const task *t, const char *type, yyjson_mut_doc *doc, yyjson_mut_val *data) {
@@ -227,7 +230,8 @@ static void progress(comfy_events *v, comfy_prompt *one, const task *t) {
     start(v, one, t);
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
         /* A picture of several that is decoded does not end the sampler of the others. */
-        if (strcmp(t->phase, phases[i].phase) == 0 && (phases[i].stage != STAGE_DECODE || t->image + 1 >= t->request.count)) reach(v, one, t, phases[i].stage);
+        if (strcmp(t->phase, phases[i].phase) == 0 && (phases[i].stage != STAGE_DECODE || t->image + 1 >= t->request.count))
+            reach(v, one, t, phases[i].stage);
     if (strcmp(t->phase, "denoise") != 0) return;
     int skipped = t->request.steps - one->shown_steps;
     tell_progress(v, one, t, (int)(task_done_fraction(t) * t->request.steps + 0.5) - skipped);
@@ -376,7 +380,8 @@ void comfy_events_repeat(comfy_events *v, comfy_prompt *one) {
     if (t == NULL) return;
     hold(v, one, t);
     start(v, one, t);
-    for (int i = 0; i < one->output_count; i++) tell_executed(v, one, t, &one->outputs[i]); /* ComfyUI tells what it shows, though nothing ran */
+    for (int i = 0; i < one->output_count; i++)
+        tell_executed(v, one, t, &one->outputs[i]); /* ComfyUI tells what it shows, though nothing ran */
     tell_at(v, one, t, "execution_success");
     tell_status(v);
     tell_executing(v, one, t, NULL);
@@ -434,7 +439,8 @@ void comfy_events_accept(comfy_events *v, http_exchange *x) {
     client *c = calloc(1, sizeof *c);
     const http_socket_owner owner = {c, received, closed};
     if (c != NULL) {
-        if (id != NULL && id[0] != '\0' && strlen(id) < sizeof c->id && strlen(id) == strcspn(id, "\n\r")) snprintf(c->id, sizeof c->id, "%s", id);
+        if (id != NULL && id[0] != '\0' && strlen(id) < sizeof c->id && strlen(id) == strcspn(id, "\n\r"))
+            snprintf(c->id, sizeof c->id, "%s", id);
         else random_id("", c->id);
         c->owner = v;
         c->socket = http_accept_socket(x, &owner);

@@ -1,8 +1,9 @@
-/* What ComfyUI tells its clients over /ws: whose prompts run, how far they are, and when they are done, in its order; history stands before the last word.
+/* What ComfyUI tells its clients over /ws: whose prompts run, how far they are, and when they are done, in its order; history stands before
+ * the last word.
  *
  *     on connecting    status (with sid), and executing where a prompt of this client runs
- *     on a prompt      status · execution_start · execution_cached · executing (each node) · progress · executed (each output) · execution_success · status · executing (null)
- *     instead          execution_error, execution_interrupted
+ *     on a prompt      status · execution_start · execution_cached · executing (each node) · progress · executed (each output) ·
+ * execution_success · status · executing (null) instead          execution_error, execution_interrupted
  *
  * A client that sends a prompt hears of it, and of anything else, a moment later: many listen for a prompt only once they know its id.
  *

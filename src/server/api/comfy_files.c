@@ -25,7 +25,8 @@ static bool find_picture(services *s, const http_exchange *x, char path[PATH_MAX
     int index;
     if (name == NULL) return error_field(e, ERROR_INVALID, "filename", "the picture's 'filename' is missing");
     bool temporary = strcmp(type, "temp") == 0, brought = strcmp(type, "input") == 0;
-    if (!temporary && !brought && strcmp(type, "output") != 0) return error_field(e, ERROR_INVALID, "type", "'%.32s' is no type: it must be output, temp or input", type);
+    if (!temporary && !brought && strcmp(type, "output") != 0)
+        return error_field(e, ERROR_INVALID, "type", "'%.32s' is no type: it must be output, temp or input", type);
     if (!comfy_input_join(folder, name, whole, e)) return false;
     const task *t = brought ? NULL : comfy_prompts_picture(s->comfy->prompts, folder, name, temporary, &index);
     if (t != NULL && owner_sees(x, t)) {
@@ -40,7 +41,8 @@ static bool find_picture(services *s, const http_exchange *x, char path[PATH_MAX
     return input_store_path(s->inputs, i, path, e);
 }
 
-/* "webp;90": the picture smaller, as those want it who show many. Only webp and jpeg; what else is named becomes the former, as with ComfyUI. */
+/* "webp;90": the picture smaller, as those want it who show many. Only webp and jpeg; what else is named becomes the former, as with
+ * ComfyUI. */
 static void read_preview(const char *text, transcode *job) {
     const char *last = strrchr(text, ';');
     job->format = strncmp(text, "jpeg", 4) == 0 && (text[4] == '\0' || text[4] == ';') ? IMAGE_JPEG : IMAGE_WEBP;
@@ -158,12 +160,15 @@ static bool read_form(const http_exchange *x, form *f, error *e) {
     multipart_part part;
     bool ok = true;
     *f = (form){.type = "input"};
-    if (!multipart_is(type)) return error_set(e, ERROR_INVALID, "the picture must come as a form (multipart/form-data), in the field 'image'");
+    if (!multipart_is(type))
+        return error_set(e, ERROR_INVALID, "the picture must come as a form (multipart/form-data), in the field 'image'");
     if (!multipart_open(type, buffer_text(body), body->size, &m, e)) return false;
     while (ok && multipart_next(&m, &part)) ok = read_part(body, &part, f, e);
     if (!ok || !multipart_complete(&m, e)) return false;
     if (!f->has_image || f->size == 0) return error_field(e, ERROR_INVALID, "image", "the form has no picture in its field 'image'");
-    if (f->size > COMFY_UPLOAD_BYTES) return error_field(e, ERROR_TOO_LARGE, "image", "the picture's file has %zu bytes: at most %d are taken", f->size, COMFY_UPLOAD_BYTES);
+    if (f->size > COMFY_UPLOAD_BYTES)
+        return error_field(e, ERROR_TOO_LARGE, "image", "the picture's file has %zu bytes: at most %d are taken", f->size,
+                           COMFY_UPLOAD_BYTES);
     if (strcmp(f->type, "input") == 0 || strcmp(f->type, "temp") == 0) return true;
     return error_field(e, ERROR_INVALID, "type", "'%s' is no type that takes pictures: it must be input or temp", f->type);
 }
@@ -210,7 +215,8 @@ static bool begin(services *s, http_exchange *x, const form *f, upload *u, error
     if (!comfy_input_join(f->folder, f->file_name, u->wanted.name, e)) return false;
     if (u->is_mask) {
         const comfy_input_name *original = comfy_inputs_find(s->comfy->inputs, u->wanted.owner, f->original);
-        if (original == NULL) return error_field(e, ERROR_NOT_FOUND, "original_ref", "there is no picture '%.160s' that the mask could be for", f->original);
+        if (original == NULL)
+            return error_field(e, ERROR_NOT_FOUND, "original_ref", "there is no picture '%.160s' that the mask could be for", f->original);
         memcpy(u->wanted.image, original->image, sizeof u->wanted.image);
     }
     /* What is none is refused before it waits for its turn. */

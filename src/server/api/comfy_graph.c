@@ -45,7 +45,8 @@ static yyjson_mut_val *add_error(yyjson_mut_doc *doc, yyjson_mut_val *o, const c
 }
 
 /* {"error": {…}, "node_errors": {}}; *extra (may be NULL) is "extra_info". */
-static yyjson_mut_doc *new_fault(const char *type, const char *message, const char *details, yyjson_mut_val **extra, yyjson_mut_val **node_errors) {
+static yyjson_mut_doc *new_fault(const char *type, const char *message, const char *details, yyjson_mut_val **extra,
+                                 yyjson_mut_val **node_errors) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     yyjson_mut_val *info = add_error(doc, yyjson_mut_obj_add_obj(doc, root, "error"), type, message, details);
@@ -56,7 +57,9 @@ static yyjson_mut_doc *new_fault(const char *type, const char *message, const ch
     return doc;
 }
 
-yyjson_mut_doc *comfy_fault(const char *type, const char *message, const char *details) { return new_fault(type, message, details, NULL, NULL); }
+yyjson_mut_doc *comfy_fault(const char *type, const char *message, const char *details) {
+    return new_fault(type, message, details, NULL, NULL);
+}
 
 /* The entry of a node among the errors. */
 static yyjson_mut_val *errors_of(yyjson_mut_doc *doc, yyjson_mut_val *node_errors, const char *id, const char *class, const char *output) {
@@ -94,7 +97,8 @@ static void add_config(comfy_graph *g, yyjson_mut_val *info, const comfy_input *
     yyjson_mut_obj_add_val(g->doc, info, "input_config", comfy_input_document(g->doc, input, g->world->list, g->world->context));
 }
 
-bool comfy_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details, const comfy_input *input, yyjson_val *received) {
+bool comfy_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details,
+                   const comfy_input *input, yyjson_val *received) {
     yyjson_mut_val *info = note_problem(g, n, type, message, details);
     if (info == NULL || input == NULL) return false;
     add_config(g, info, input);
@@ -187,7 +191,8 @@ comfy_value comfy_value_of(comfy_graph *g, const comfy_node *n, const char *inpu
 
 /* --- checks --- */
 
-static bool bad_value(comfy_graph *g, const comfy_node *n, const comfy_input *i, yyjson_val *v, const char *type, const char *format, double a, double b) {
+static bool bad_value(comfy_graph *g, const comfy_node *n, const comfy_input *i, yyjson_val *v, const char *type, const char *format,
+                      double a, double b) {
     char message[DETAIL_BYTES];
     snprintf(message, sizeof message, format, a, b);
     return comfy_problem(g, n, type, message, i->name, i, v);
@@ -253,7 +258,8 @@ static bool check_value(comfy_graph *g, const comfy_node *n, const comfy_input *
     case COMFY_BOOLEAN:
         if (yyjson_is_bool(v) || yyjson_is_num(v)) return true;
         return comfy_problem(g, n, "invalid_input_type", "Failed to convert an input value to a BOOLEAN value", i->name, i, v);
-    default: return comfy_problem(g, n, "bad_linked_input", "Bad linked input, must be a length-2 list of [node_id, slot_index]", i->name, i, v);
+    default:
+        return comfy_problem(g, n, "bad_linked_input", "Bad linked input, must be a length-2 list of [node_id, slot_index]", i->name, i, v);
     }
 }
 
@@ -263,7 +269,8 @@ static bool check_link(comfy_graph *g, comfy_node *n, const comfy_input *i, yyjs
     int slot;
     char details[DETAIL_BYTES];
     comfy_node *from = linked(g, v, &slot);
-    if (from == NULL) return comfy_problem(g, n, "bad_linked_input", "Bad linked input, must be a length-2 list of [node_id, slot_index]", i->name, i, v);
+    if (from == NULL)
+        return comfy_problem(g, n, "bad_linked_input", "Bad linked input, must be a length-2 list of [node_id, slot_index]", i->name, i, v);
     if (!walk(g, from)) return false;
     if (from->class->kind == KIND_REROUTE) from = comfy_source_of(g, from, "", &slot);
     comfy_type made = from != NULL ? from->class->outputs[slot].type : COMFY_NONE;
@@ -271,7 +278,8 @@ static bool check_link(comfy_graph *g, comfy_node *n, const comfy_input *i, yyjs
         yyjson_val *value = i->type >= COMFY_INT ? literal(g, n, i->name) : NULL;
         return value == NULL || check_value(g, n, i, value);
     }
-    snprintf(details, sizeof details, "%s, received_type(%s) mismatch input_type(%s)", i->name, comfy_type_name(made), comfy_type_name(i->type));
+    snprintf(details, sizeof details, "%s, received_type(%s) mismatch input_type(%s)", i->name, comfy_type_name(made),
+             comfy_type_name(i->type));
     yyjson_mut_val *info = note_problem(g, n, "return_type_mismatch", "Return type mismatch between linked nodes", details);
     if (info == NULL) return false;
     add_config(g, info, i);
@@ -335,7 +343,8 @@ static bool take_node(comfy_graph *g, yyjson_val *key, yyjson_val *v, yyjson_mut
     yyjson_mut_val *extra;
     snprintf(details, sizeof details, "Node ID '#%.64s'", id);
     if (strlen(id) != yyjson_get_len(key) || id[0] == '\0' || strlen(id) >= COMFY_NODE_ID_BYTES || g->count == COMFY_GRAPH_NODES) {
-        snprintf(message, sizeof message, "At most %d nodes are taken, with ids of at most %d bytes", COMFY_GRAPH_NODES, COMFY_NODE_ID_BYTES - 1);
+        snprintf(message, sizeof message, "At most %d nodes are taken, with ids of at most %d bytes", COMFY_GRAPH_NODES,
+                 COMFY_NODE_ID_BYTES - 1);
         *fault = comfy_fault("invalid_prompt", message, details);
         return false;
     }
@@ -384,7 +393,8 @@ static bool read_graph(comfy_graph *g, comfy_plan *out) {
 /* The problems become the answer. */
 static yyjson_mut_doc *tell_problems(comfy_graph *g) {
     yyjson_mut_val *root = yyjson_mut_obj(g->doc);
-    add_error(g->doc, yyjson_mut_obj_add_obj(g->doc, root, "error"), "prompt_outputs_failed_validation", "Prompt outputs failed validation", buffer_text(&g->details));
+    add_error(g->doc, yyjson_mut_obj_add_obj(g->doc, root, "error"), "prompt_outputs_failed_validation", "Prompt outputs failed validation",
+              buffer_text(&g->details));
     yyjson_mut_obj_add_val(g->doc, root, "node_errors", g->node_errors);
     yyjson_mut_doc_set_root(g->doc, root);
     yyjson_mut_doc *doc = g->doc;

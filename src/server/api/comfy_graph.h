@@ -1,10 +1,12 @@
 /* A ComfyUI graph (the "API format": {"node id": {"class_type", "inputs"}}) read and translated into one request for pictures.
  *
- * Each node's class must be one of comfy_nodes.h. The outputs (SaveImage, PreviewImage) are walked back; what they need is checked as ComfyUI checks it (missing
- * inputs, bad links, types, bounds, choices), and what was found wrong is told in the shape in which it tells it. All outputs must show the pictures of one sampler.
+ * Each node's class must be one of comfy_nodes.h. The outputs (SaveImage, PreviewImage) are walked back; what they need is checked as
+ * ComfyUI checks it (missing inputs, bad links, types, bounds, choices), and what was found wrong is told in the shape in which it tells
+ * it. All outputs must show the pictures of one sampler.
  *
- * What decides: the model of the sampler, the texts of its conditionings, its seed, steps and denoise, the empty latent's size or the picture that is encoded. What has
- * no meaning here, as each model brings its own: encoders' and autoencoders' names, sampler and schedule, tiles, CLIP layers, shifts. docs/comfyui.md has the list.
+ * What decides: the model of the sampler, the texts of its conditionings, its seed, steps and denoise, the empty latent's size or the
+ * picture that is encoded. What has no meaning here, as each model brings its own: encoders' and autoencoders' names, sampler and schedule,
+ * tiles, CLIP layers, shifts. docs/comfyui.md has the list.
  *
  * A pure function but for what `world` answers; any thread may use it. */
 #ifndef IMAGINED_SERVER_API_COMFY_GRAPH_H
@@ -64,7 +66,8 @@ typedef struct comfy_plan {
  * {"error": {"type", "message", "details", "extra_info"}, "node_errors": {…}}, yours; NULL without memory. */
 bool comfy_graph_read(yyjson_val *graph, const comfy_world *world, comfy_plan *out, yyjson_mut_doc **fault);
 
-/* The answer's body for a prompt that cannot be run for another reason; NULL without memory. `node`: the id at fault, with its class; or NULL. */
+/* The answer's body for a prompt that cannot be run for another reason; NULL without memory. `node`: the id at fault, with its class; or
+ * NULL. */
 yyjson_mut_doc *comfy_fault(const char *type, const char *message, const char *details);
 /* The same for one node of a plan. */
 yyjson_mut_doc *comfy_node_fault(const comfy_step *node, const char *type, const char *message, const char *details);

@@ -35,8 +35,10 @@ typedef struct comfy_value {
 } comfy_value;
 
 /* Notes a problem of the node, in ComfyUI's shape. config NULL: the input's own is not told. Returns false. */
-bool comfy_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details, const comfy_input *input, yyjson_val *received);
-/* The node that is linked to by this input, past reroutes, and its output's number; NULL: the input is absent or no link. Links of walked nodes are valid. */
+bool comfy_problem(comfy_graph *g, const comfy_node *n, const char *type, const char *message, const char *details,
+                   const comfy_input *input, yyjson_val *received);
+/* The node that is linked to by this input, past reroutes, and its output's number; NULL: the input is absent or no link. Links of walked
+ * nodes are valid. */
 comfy_node *comfy_source_of(comfy_graph *g, const comfy_node *n, const char *input, int *slot);
 /* The value of an input of a walked node: its own, a primitive's, or the default. */
 comfy_value comfy_value_of(comfy_graph *g, const comfy_node *n, const char *input);

@@ -20,7 +20,8 @@ static bool read_change(http_exchange *x, yyjson_doc **doc, yyjson_val **ids) {
     if (!comfy_read_body(x, false, doc)) return false;
     *ids = yyjson_obj_get(yyjson_doc_get_root(*doc), "delete");
     if (yyjson_arr_size(*ids) <= DELETE_MAX) return true;
-    error_field(&why, ERROR_INVALID, "delete", "'delete' names %zu prompts: at most %d are taken at once", yyjson_arr_size(*ids), DELETE_MAX);
+    error_field(&why, ERROR_INVALID, "delete", "'delete' names %zu prompts: at most %d are taken at once", yyjson_arr_size(*ids),
+                DELETE_MAX);
     yyjson_doc_free(*doc);
     *doc = NULL;
     comfy_answer_error(x, 400, &why);
@@ -53,7 +54,8 @@ static yyjson_mut_val *prompt_tuple(yyjson_mut_doc *doc, const comfy_prompt *one
     return tuple;
 }
 
-static void add_message(yyjson_mut_doc *doc, yyjson_mut_val *list, const comfy_prompt *one, const char *type, int64_t ms, yyjson_mut_val **data) {
+static void add_message(yyjson_mut_doc *doc, yyjson_mut_val *list, const comfy_prompt *one, const char *type, int64_t ms,
+                        yyjson_mut_val **data) {
     yyjson_mut_val *pair = yyjson_mut_arr_add_arr(doc, list);
     yyjson_mut_arr_add_str(doc, pair, type);
     *data = yyjson_mut_arr_add_obj(doc, pair);
@@ -123,7 +125,8 @@ static int find_history(services *s, const http_exchange *x, long offset, const 
     if (left > HISTORY_DEFAULT) left = HISTORY_DEFAULT;
     if (offset >= 0) {
         skip = -offset - left;
-        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) skip += in_history(x, one, comfy_prompts_task(p, one));
+        for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one))
+            skip += in_history(x, one, comfy_prompts_task(p, one));
         if (skip < 0) left += skip;
     }
     for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL && count < left; one = comfy_prompts_older(p, one))
@@ -211,7 +214,8 @@ void comfy_get_queue(services *s, http_exchange *x, const char *id) {
     comfy_prompts *p = s->comfy->prompts;
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
-    yyjson_mut_val *running = yyjson_mut_obj_add_arr(doc, root, "queue_running"), *pending = yyjson_mut_obj_add_arr(doc, root, "queue_pending");
+    yyjson_mut_val *running = yyjson_mut_obj_add_arr(doc, root, "queue_running"),
+                   *pending = yyjson_mut_obj_add_arr(doc, root, "queue_pending");
     size_t bytes = 0;
     for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL && bytes <= HISTORY_BYTES; one = comfy_prompts_older(p, one)) {
         const task *t = comfy_prompts_task(p, one);

@@ -39,7 +39,8 @@ static void list_usual(comfy_choices c, yyjson_mut_doc *doc, yyjson_mut_val *lis
     static const char *const encoders[] = {"clip_l.safetensors", "clip_g.safetensors", "t5xxl_fp16.safetensors", "t5xxl_fp8_e4m3fn.safetensors",
                                            "t5xxl_fp8_e4m3fn_scaled.safetensors", NULL};
     static const char *const autoencoders[] = {"ae.safetensors", "sdxl_vae.safetensors", NULL};
-    for (const char *const *name = c == CHOOSE_CLIP ? encoders : autoencoders; *name != NULL; name++) yyjson_mut_arr_add_str(doc, list, *name);
+    for (const char *const *name = c == CHOOSE_CLIP ? encoders : autoencoders; *name != NULL; name++)
+        yyjson_mut_arr_add_str(doc, list, *name);
 }
 
 void comfy_list_choices(void *context, comfy_choices c, yyjson_mut_doc *doc, yyjson_mut_val *list) {
@@ -53,7 +54,8 @@ void comfy_list_choices(void *context, comfy_choices c, yyjson_mut_doc *doc, yyj
     }
 }
 
-static const char *const folders[] = {"checkpoints", "diffusion_models", "unet", "text_encoders", "clip", "vae", "loras", "embeddings", "controlnet", "upscale_models", NULL};
+static const char *const folders[] = {"checkpoints", "diffusion_models", "unet",       "text_encoders",  "clip", "vae",
+                                      "loras",       "embeddings",       "controlnet", "upscale_models", NULL};
 
 void comfy_get_models(services *s, http_exchange *x, const char *id) {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -93,7 +95,8 @@ void comfy_get_object_info(services *s, http_exchange *x, const char *id) {
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     for (size_t i = 0; i < comfy_class_count(); i++) {
         const comfy_class *c = comfy_class_at(i);
-        if (id[0] == '\0' || strcmp(id, c->name) == 0) yyjson_mut_obj_add_val(doc, root, c->name, comfy_class_document(doc, c, comfy_list_choices, &view));
+        if (id[0] == '\0' || strcmp(id, c->name) == 0)
+            yyjson_mut_obj_add_val(doc, root, c->name, comfy_class_document(doc, c, comfy_list_choices, &view));
     }
     yyjson_mut_doc_set_root(doc, root);
     answer_json(x, 200, NULL, doc);

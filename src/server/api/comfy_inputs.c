@@ -96,8 +96,8 @@ static bool part_valid(const char *part, size_t size) {
 bool comfy_input_join(const char *folder, const char *name, char out[2 * COMFY_NAME_BYTES], error *e) {
     size_t size = strlen(folder);
     while (size > 0 && folder[size - 1] == '/') size--;
-    bool ok = strlen(name) < COMFY_NAME_BYTES && size < COMFY_NAME_BYTES && utf8_valid(name, strlen(name), NULL) && utf8_valid(folder, size, NULL) &&
-              strchr(name, '/') == NULL && part_valid(name, strlen(name));
+    bool ok = strlen(name) < COMFY_NAME_BYTES && size < COMFY_NAME_BYTES && utf8_valid(name, strlen(name), NULL) &&
+              utf8_valid(folder, size, NULL) && strchr(name, '/') == NULL && part_valid(name, strlen(name));
     for (size_t at = 0; ok && at < size;) {
         size_t n = strcspn(folder + at, "/");
         if (n > size - at) n = size - at;
@@ -124,7 +124,8 @@ const comfy_input_name *comfy_inputs_find(const comfy_inputs *n, const char *own
 static void number_name(const char *name, int number, char out[2 * COMFY_NAME_BYTES]) {
     const char *slash = strrchr(name, '/'), *dot = strrchr(slash != NULL ? slash : name, '.');
     int stem = dot != NULL ? (int)(dot - name) : (int)strlen(name);
-    snprintf(out, 2 * COMFY_NAME_BYTES, "%.*s (%d)%s", stem < 2 * COMFY_NAME_BYTES - 60 ? stem : 2 * COMFY_NAME_BYTES - 60, name, number, dot != NULL && strlen(dot) < 40 ? dot : "");
+    snprintf(out, 2 * COMFY_NAME_BYTES, "%.*s (%d)%s", stem < 2 * COMFY_NAME_BYTES - 60 ? stem : 2 * COMFY_NAME_BYTES - 60, name, number,
+             dot != NULL && strlen(dot) < 40 ? dot : "");
 }
 
 const comfy_input_name *comfy_inputs_add(comfy_inputs *n, const comfy_input_name *wanted, bool overwrite) {

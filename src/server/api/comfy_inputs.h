@@ -1,4 +1,5 @@
-/* The names under which ComfyUI's clients know the pictures that they brought: <folder>/<name> → stored inputs (server/pictures/input_store.h). Each API key has names of its own.
+/* The names under which ComfyUI's clients know the pictures that they brought: <folder>/<name> → stored inputs
+ * (server/pictures/input_store.h). Each API key has names of its own.
  *
  * Kept as one of the keeper's settings. One thread: the loop's. */
 #ifndef IMAGINED_SERVER_API_COMFY_INPUTS_H
@@ -26,8 +27,8 @@ void comfy_inputs_free(comfy_inputs *n); /* NULL is fine */
 bool comfy_input_join(const char *folder, const char *name, char out[2 * COMFY_NAME_BYTES], error *e);
 /* NULL: there is none, or its picture is gone. Borrowed until the next change. */
 const comfy_input_name *comfy_inputs_find(const comfy_inputs *n, const char *owner, const char *name);
-/* Gives the picture this name, or, unless `overwrite`, the first of "name (1).ext", … that is free or is this picture already. The name it got; NULL without memory.
- * Borrowed until the next change. */
+/* Gives the picture this name, or, unless `overwrite`, the first of "name (1).ext", … that is free or is this picture already. The name it
+ * got; NULL without memory. Borrowed until the next change. */
 const comfy_input_name *comfy_inputs_add(comfy_inputs *n, const comfy_input_name *wanted, bool overwrite);
 /* What a LoadImage's `image` says: a name, "name [input]", or the id of a stored input. */
 bool comfy_inputs_picture(const comfy_inputs *n, const char *owner, const char *image, comfy_picture *out);

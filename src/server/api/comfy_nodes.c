@@ -151,9 +151,11 @@ const comfy_input *comfy_class_input(const comfy_class *c, const char *name) {
 
 const char *comfy_type_name(comfy_type t) {
     static const char *const names[] = {
-        [COMFY_NONE] = "",         [COMFY_ANY] = "*",           [COMFY_MODEL] = "MODEL",   [COMFY_CLIP] = "CLIP",     [COMFY_VAE] = "VAE",
-        [COMFY_CONDITIONING] = "CONDITIONING", [COMFY_LATENT] = "LATENT", [COMFY_IMAGE] = "IMAGE", [COMFY_MASK] = "MASK", [COMFY_NOISE] = "NOISE",
-        [COMFY_GUIDER] = "GUIDER", [COMFY_SAMPLER] = "SAMPLER", [COMFY_SIGMAS] = "SIGMAS", [COMFY_INT] = "INT",       [COMFY_FLOAT] = "FLOAT",
+        [COMFY_NONE] = "",         [COMFY_ANY] = "*",           [COMFY_MODEL] = "MODEL",
+        [COMFY_CLIP] = "CLIP",     [COMFY_VAE] = "VAE",         [COMFY_CONDITIONING] = "CONDITIONING",
+        [COMFY_LATENT] = "LATENT", [COMFY_IMAGE] = "IMAGE",     [COMFY_MASK] = "MASK",
+        [COMFY_NOISE] = "NOISE",   [COMFY_GUIDER] = "GUIDER",   [COMFY_SAMPLER] = "SAMPLER",
+        [COMFY_SIGMAS] = "SIGMAS", [COMFY_INT] = "INT",         [COMFY_FLOAT] = "FLOAT",
         [COMFY_STRING] = "STRING", [COMFY_BOOLEAN] = "BOOLEAN", [COMFY_COMBO] = "COMBO",
     };
     return names[t];
@@ -174,9 +176,11 @@ const char *const *comfy_choice_names(comfy_choices c) {
     static const char *const upscale[] = {"nearest-exact", "bilinear", "area", "bicubic", "lanczos", NULL};
     static const char *const crop[] = {"disabled", "center", NULL};
     static const char *const channels[] = {"alpha", "red", "green", "blue", NULL};
-    static const char *const kinds[] = {"stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart", "cosmos", "lumina2", "wan", "hidream",
-                                        "chroma", "ace", "omnigen2", "qwen_image", "hunyuan_image", "flux2", "ovis", NULL};
-    static const char *const pairs[] = {"sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15", "kandinsky5", "kandinsky5_image", NULL};
+    static const char *const kinds[] = {"stable_diffusion", "stable_cascade", "sd3",   "stable_audio", "mochi",  "ltxv", "pixart",
+                                        "cosmos",           "lumina2",        "wan",   "hidream",      "chroma", "ace",  "omnigen2",
+                                        "qwen_image",       "hunyuan_image",  "flux2", "ovis",         NULL};
+    static const char *const pairs[] = {
+        "sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15", "kandinsky5", "kandinsky5_image", NULL};
     static const char *const dtypes[] = {"default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2", NULL};
     static const char *const devices[] = {"default", "cpu", NULL};
     switch (c) {
@@ -232,7 +236,8 @@ yyjson_mut_val *comfy_input_document(yyjson_mut_doc *doc, const comfy_input *i, 
         yyjson_mut_obj_add_str(doc, o, "default", i->text);
     }
     if (i->type == COMFY_STRING) yyjson_mut_obj_add_bool(doc, o, "multiline", i->text == NULL);
-    if (i->type == COMFY_INT && i->high >= seed_high && strstr(i->name, "seed") != NULL) yyjson_mut_obj_add_bool(doc, o, "control_after_generate", true);
+    if (i->type == COMFY_INT && i->high >= seed_high && strstr(i->name, "seed") != NULL)
+        yyjson_mut_obj_add_bool(doc, o, "control_after_generate", true);
     if (i->choices == CHOOSE_PICTURE) yyjson_mut_obj_add_bool(doc, o, "image_upload", true);
     return pair;
 }

@@ -1,4 +1,5 @@
-/* ComfyUI's node classes that this server knows: their inputs and outputs, as its /object_info tells them. What a graph of them means is in comfy_graph.h.
+/* ComfyUI's node classes that this server knows: their inputs and outputs, as its /object_info tells them. What a graph of them means is in
+ * comfy_graph.h.
  *
  * Names, types, defaults and bounds are those of ComfyUI's nodes.py and comfy_extras. Constant: any thread may use it. */
 #ifndef IMAGINED_SERVER_API_COMFY_NODES_H
@@ -16,7 +17,8 @@ typedef enum comfy_type {
     COMFY_SAMPLER, COMFY_SIGMAS, COMFY_INT, COMFY_FLOAT, COMFY_STRING, COMFY_BOOLEAN, COMFY_COMBO,
 } comfy_type;
 
-/* Lists of choices. Those of models and pictures are known at run time only; of encoders and autoencoders any name is taken, as each model brings its own. */
+/* Lists of choices. Those of models and pictures are known at run time only; of encoders and autoencoders any name is taken, as each model
+ * brings its own. */
 typedef enum comfy_choices {
     CHOOSE_NONE, CHOOSE_MODEL, CHOOSE_CLIP, CHOOSE_VAE, CHOOSE_PICTURE, CHOOSE_SAMPLER, CHOOSE_SCHEDULER, CHOOSE_SWITCH, CHOOSE_UPSCALE, CHOOSE_CROP, CHOOSE_CHANNEL,
     CHOOSE_CLIP_KIND, CHOOSE_PAIR_KIND, CHOOSE_DTYPE, CHOOSE_DEVICE,

@@ -68,7 +68,8 @@ comfy_prompt *comfy_prompts_older(comfy_prompts *p, comfy_prompt *than) { return
 
 /* The oldest that is over goes for good where all take too much; never the newest, which has just come and is its caller's. */
 static void trim(comfy_prompts *p) {
-    for (comfy_prompt *one = p->oldest, *newer; one != p->newest && (p->data_bytes > p->data_limit || p->cached > COMFY_CACHED_MAX); one = newer) {
+    for (comfy_prompt *one = p->oldest, *newer; one != p->newest && (p->data_bytes > p->data_limit || p->cached > COMFY_CACHED_MAX);
+         one = newer) {
         newer = one->newer;
         task *t = comfy_prompts_task(p, one);
         if (one->cached ? p->cached <= COMFY_CACHED_MAX : p->data_bytes <= p->data_limit) continue;
@@ -110,7 +111,8 @@ static bool take_nodes(comfy_prompt *one, yyjson_val *list, const char *sampler)
     if (one->nodes == NULL) return false;
     yyjson_arr_foreach(list, i, max, from) {
         comfy_prompt_node *n = &one->nodes[one->node_count++];
-        const char *id = yyjson_get_str(yyjson_arr_get(from, 0)), *class = yyjson_get_str(yyjson_arr_get(from, 1)), *signature = yyjson_get_str(yyjson_arr_get(from, 2));
+        const char *id = yyjson_get_str(yyjson_arr_get(from, 0)), *class = yyjson_get_str(yyjson_arr_get(from, 1)),
+                   *signature = yyjson_get_str(yyjson_arr_get(from, 2));
         n->class = class != NULL ? comfy_class_find(class) : NULL;
         if (id == NULL || n->class == NULL || signature == NULL) return false;
         snprintf(n->id, sizeof n->id, "%s", id);
@@ -248,7 +250,8 @@ comfy_prompt *comfy_prompts_same(comfy_prompts *p, const char *signature, const 
     return NULL;
 }
 
-comfy_prompt *comfy_prompts_repeat(comfy_prompts *p, const comfy_prompt *other, const comfy_plan *plan, const char *id, const char *client, double number) {
+comfy_prompt *comfy_prompts_repeat(comfy_prompts *p, const comfy_prompt *other, const comfy_plan *plan, const char *id, const char *client,
+                                   double number) {
     comfy_prompt *one = calloc(1, sizeof *one);
     comfy_prompt_node *nodes = calloc((size_t)plan->node_count, sizeof *nodes);
     if (one == NULL || nodes == NULL) {
@@ -294,7 +297,8 @@ int64_t comfy_prompts_next_file(comfy_prompts *p, const comfy_output *name, int 
     for (comfy_prompt *one = comfy_prompts_newest(p); one != NULL; one = comfy_prompts_older(p, one)) {
         const task *t = comfy_prompts_task(p, one);
         for (int i = 0; i < one->output_count; i++)
-            if (same_name(&one->outputs[i], name) && one->outputs[i].first + t->request.count > next) next = one->outputs[i].first + t->request.count;
+            if (same_name(&one->outputs[i], name) && one->outputs[i].first + t->request.count > next)
+                next = one->outputs[i].first + t->request.count;
     }
     while (at < COUNTERS && !same_name(&p->counters[at].name, name)) at++;
     if (at == COUNTERS) {

@@ -1,5 +1,6 @@
-/* ComfyUI's prompts: what of them the queue does not know. Each is a task whose adapter is "comfy" and whose adapter_data holds what outlives a restart (its id, number,
- * client, graph, nodes and output names); one that asks for what is there already has no task of its own and shows another's pictures.
+/* ComfyUI's prompts: what of them the queue does not know. Each is a task whose adapter is "comfy" and whose adapter_data holds what
+ * outlives a restart (its id, number, client, graph, nodes and output names); one that asks for what is there already has no task of its
+ * own and shows another's pictures.
  *
  * One thread: the loop's. What is returned is borrowed until the next call that adds or removes. */
 #ifndef IMAGINED_SERVER_API_COMFY_PROMPTS_H
@@ -82,7 +83,8 @@ void comfy_prompts_sign(const comfy_plan *plan, char out[SHA256_TEXT_BYTES]);
 /* The prompt that shows just this, for the same owner, with its pictures still there; NULL: none. */
 comfy_prompt *comfy_prompts_same(comfy_prompts *p, const char *signature, const char *owner);
 /* A prompt that shows another's pictures and runs nothing. NULL: no memory. */
-comfy_prompt *comfy_prompts_repeat(comfy_prompts *p, const comfy_prompt *other, const comfy_plan *plan, const char *id, const char *client, double number);
+comfy_prompt *comfy_prompts_repeat(comfy_prompts *p, const comfy_prompt *other, const comfy_plan *plan, const char *id, const char *client,
+                                   double number);
 
 /* Takes it out of the history. What its task holds says so, too, but is still to be written. */
 void comfy_prompts_hide(comfy_prompts *p, comfy_prompt *one);

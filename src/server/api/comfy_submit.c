@@ -32,7 +32,9 @@ typedef struct submission {
 
 /* --- what the graph's names stand for --- */
 
-static const model_info *find_model(void *context, const char *file_name) { return comfy_model(((submission *)context)->services, file_name); }
+static const model_info *find_model(void *context, const char *file_name) {
+    return comfy_model(((submission *)context)->services, file_name);
+}
 
 static bool find_picture(void *context, const char *name, comfy_picture *out) {
     submission *m = context;
@@ -51,8 +53,8 @@ static void make_id(char out[COMFY_ID_BYTES]) {
     if (getrandom(b, sizeof b, 0) != sizeof b) b[0] = (unsigned char)clock_unix_ms();
     b[6] = (b[6] & 0x0F) | 0x40; /* RFC 9562, version 4 */
     b[8] = (b[8] & 0x3F) | 0x80;
-    snprintf(out, COMFY_ID_BYTES, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9],
-             b[10], b[11], b[12], b[13], b[14], b[15]);
+    snprintf(out, COMFY_ID_BYTES, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4],
+             b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 static bool is_id(const char *text) {
@@ -62,18 +64,22 @@ static bool is_id(const char *text) {
 
 static yyjson_mut_doc *read_members(submission *m, yyjson_val *root) {
     comfy *c = m->services->comfy;
-    yyjson_val *id = yyjson_obj_get(root, "prompt_id"), *client = yyjson_obj_get(root, "client_id"), *number = yyjson_obj_get(root, "number");
+    yyjson_val *id = yyjson_obj_get(root, "prompt_id"), *client = yyjson_obj_get(root, "client_id"),
+               *number = yyjson_obj_get(root, "number");
     m->graph = yyjson_obj_get(root, "prompt");
     m->extra = yyjson_obj_get(root, "extra_data");
     m->front = yyjson_get_bool(yyjson_obj_get(root, "front"));
     if (m->graph == NULL || yyjson_is_null(m->graph)) return comfy_fault("no_prompt", "No prompt provided", "No prompt provided");
-    if (m->extra != NULL && !yyjson_is_null(m->extra) && !yyjson_is_obj(m->extra)) return comfy_fault("invalid_prompt", "extra_data must be an object", "");
+    if (m->extra != NULL && !yyjson_is_null(m->extra) && !yyjson_is_obj(m->extra))
+        return comfy_fault("invalid_prompt", "extra_data must be an object", "");
     if (client == NULL) client = yyjson_obj_get(m->extra, "client_id");
-    if (yyjson_is_str(client) && yyjson_get_len(client) < sizeof m->client) snprintf(m->client, sizeof m->client, "%s", yyjson_get_str(client));
+    if (yyjson_is_str(client) && yyjson_get_len(client) < sizeof m->client)
+        snprintf(m->client, sizeof m->client, "%s", yyjson_get_str(client));
     make_id(m->id);
     if (yyjson_is_str(id)) {
         if (!is_id(yyjson_get_str(id)) || comfy_prompts_find(c->prompts, yyjson_get_str(id)) != NULL)
-            return comfy_fault("invalid_prompt_id", "The prompt_id is taken, or no id", "At most 79 letters, digits and -_.: that no other prompt has");
+            return comfy_fault("invalid_prompt_id", "The prompt_id is taken, or no id",
+                               "At most 79 letters, digits and -_.: that no other prompt has");
         snprintf(m->id, sizeof m->id, "%s", yyjson_get_str(id));
     }
     m->number = yyjson_is_num(number) && isfinite(yyjson_get_num(number)) ? yyjson_get_num(number) : comfy_prompts_next_number(c->prompts);
@@ -91,8 +97,9 @@ static void expand_prefix(const submission *m, const char *from, buffer *out) {
     const struct {
         const char *name;
         int value, digits;
-    } words[] = {{"%width%", m->plan.width, 1}, {"%height%", m->plan.height, 1}, {"%year%", t.tm_year + 1900, 4}, {"%month%", t.tm_mon + 1, 2},
-                 {"%day%", t.tm_mday, 2},       {"%hour%", t.tm_hour, 2},        {"%minute%", t.tm_min, 2},       {"%second%", t.tm_sec, 2}};
+    } words[] = {{"%width%", m->plan.width, 1}, {"%height%", m->plan.height, 1}, {"%year%", t.tm_year + 1900, 4},
+                 {"%month%", t.tm_mon + 1, 2},  {"%day%", t.tm_mday, 2},         {"%hour%", t.tm_hour, 2},
+                 {"%minute%", t.tm_min, 2},     {"%second%", t.tm_sec, 2}};
     while (*from != '\0') {
         size_t i = 0;
         while (i < sizeof words / sizeof *words && strncmp(from, words[i].name, strlen(words[i].name)) != 0) i++;
@@ -126,20 +133,22 @@ static void name_preview(comfy_output *out) {
     unsigned char random[5] = {0};
     if (getrandom(random, sizeof random, 0) != sizeof random) memset(random, 0, sizeof random);
     out->temporary = true;
-    snprintf(out->prefix, sizeof out->prefix, "ComfyUI_temp_%c%c%c%c%c", 'a' + random[0] % 26, 'a' + random[1] % 26, 'a' + random[2] % 26, 'a' + random[3] % 26,
-             'a' + random[4] % 26);
+    snprintf(out->prefix, sizeof out->prefix, "ComfyUI_temp_%c%c%c%c%c", 'a' + random[0] % 26, 'a' + random[1] % 26, 'a' + random[2] % 26,
+             'a' + random[3] % 26, 'a' + random[4] % 26);
 }
 
 static yyjson_mut_doc *name_outputs(submission *m) {
     for (int i = 0; i < m->plan.node_count; i++) {
         const comfy_step *n = &m->plan.nodes[i];
         if (!n->class->is_output) continue;
-        if (m->output_count == COMFY_OUTPUTS_MAX) return comfy_node_fault(n, "unsupported_graph", "This server cannot run this", "too many nodes show pictures");
+        if (m->output_count == COMFY_OUTPUTS_MAX)
+            return comfy_node_fault(n, "unsupported_graph", "This server cannot run this", "too many nodes show pictures");
         comfy_output *out = &m->outputs[m->output_count++];
         snprintf(out->node, sizeof out->node, "%s", n->id);
         if (n->class->kind == KIND_PREVIEW) name_preview(out);
         else if (!name_output(m, m->plan.prefixes[i], out))
-            return comfy_node_fault(n, "custom_validation_failed", "Custom validation failed for node", "filename_prefix - it must name a file inside the output folder");
+            return comfy_node_fault(n, "custom_validation_failed", "Custom validation failed for node",
+                                    "filename_prefix - it must name a file inside the output folder");
     }
     return NULL;
 }
@@ -148,7 +157,8 @@ static yyjson_mut_doc *name_outputs(submission *m) {
 
 static bool plan_failed(const comfy_plan *plan, const error *why, yyjson_mut_doc **fault) {
     char text[ERROR_TEXT_BYTES];
-    *fault = comfy_node_fault(&plan->nodes[plan->sampler], "custom_validation_failed", "Custom validation failed for node", problem_text(why->text, text, sizeof text));
+    *fault = comfy_node_fault(&plan->nodes[plan->sampler], "custom_validation_failed", "Custom validation failed for node",
+                              problem_text(why->text, text, sizeof text));
     return false;
 }
 
@@ -277,7 +287,8 @@ static void answer_submitted(services *s, http_exchange *x, task *t, const error
 static void run(submission *m, const task_request *from) {
     task_request request = *from;
     error why;
-    for (int i = 0; i < m->output_count; i++) m->outputs[i].first = comfy_prompts_next_file(m->services->comfy->prompts, &m->outputs[i], m->plan.count);
+    for (int i = 0; i < m->output_count; i++)
+        m->outputs[i].first = comfy_prompts_next_file(m->services->comfy->prompts, &m->outputs[i], m->plan.count);
     char *data = adapter_data(m);
     if (data == NULL) {
         error_no_memory(&why, "a prompt", COMFY_DATA_BYTES);
@@ -290,9 +301,11 @@ static void run(submission *m, const task_request *from) {
     } else if (strlen(data) < COMFY_DATA_BYTES) {
         request.adapter = COMFY_ADAPTER;
         request.adapter_data = data;
-        submissions_add(m->services->submissions, m->exchange, &request, m->front ? PRIORITY_HIGH : PRIORITY_NORMAL, false, answer_submitted);
+        submissions_add(m->services->submissions, m->exchange, &request, m->front ? PRIORITY_HIGH : PRIORITY_NORMAL, false,
+                        answer_submitted);
     } else {
-        answer_fault(m->exchange, comfy_fault("invalid_prompt", "The prompt is too large", "at most 512 KiB of graph and extra_data are taken"));
+        answer_fault(m->exchange,
+                     comfy_fault("invalid_prompt", "The prompt is too large", "at most 512 KiB of graph and extra_data are taken"));
     }
     free(data);
 }
@@ -325,8 +338,8 @@ static void submit(submission *m, yyjson_val *root) {
     json_document texts = {0};
     task_request request;
     yyjson_mut_doc *fault = read_members(m, root);
-    bool ok = fault == NULL && graph_fits(m->graph, &fault) && comfy_graph_read(m->graph, &world, &m->plan, &fault) && (fault = name_outputs(m)) == NULL &&
-              make_request(&m->plan, &texts, &request, &fault);
+    bool ok = fault == NULL && graph_fits(m->graph, &fault) && comfy_graph_read(m->graph, &world, &m->plan, &fault) &&
+              (fault = name_outputs(m)) == NULL && make_request(&m->plan, &texts, &request, &fault);
     if (ok) {
         request.owner = owner_of(m->exchange, owner);
         comfy_prompts_sign(&m->plan, m->signature);

@@ -34,9 +34,12 @@ static bool read_conditioning(comfy_graph *g, const comfy_node *n, int slot, con
     switch (n->class->kind) {
     case KIND_TEXT: *out = (conditioning){comfy_value_of(g, n, "text").text, -1}; return true;
     case KIND_TEXT_FLUX:
-        *out = (conditioning){either(comfy_value_of(g, n, "t5xxl").text, comfy_value_of(g, n, "clip_l").text), comfy_value_of(g, n, "guidance").number};
+        *out = (conditioning){either(comfy_value_of(g, n, "t5xxl").text, comfy_value_of(g, n, "clip_l").text),
+                              comfy_value_of(g, n, "guidance").number};
         return true;
-    case KIND_TEXT_SDXL: *out = (conditioning){either(comfy_value_of(g, n, "text_g").text, comfy_value_of(g, n, "text_l").text), -1}; return true;
+    case KIND_TEXT_SDXL:
+        *out = (conditioning){either(comfy_value_of(g, n, "text_g").text, comfy_value_of(g, n, "text_l").text), -1};
+        return true;
     case KIND_GUIDANCE:
         if (!read_linked_conditioning(g, n, "conditioning", out)) return false;
         out->guidance = comfy_value_of(g, n, "guidance").number;
@@ -57,7 +60,8 @@ static bool read_model(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
     const comfy_node *from = comfy_source_of(g, n, "model", &slot);
     while (from != NULL && from->class->kind == KIND_MODEL_PASS) from = comfy_source_of(g, from, "model", &slot);
     if (from == NULL) return cannot(g, n, "its model comes from no loader");
-    out->model = g->world->model(g->world->context, comfy_value_of(g, from, from->class->kind == KIND_UNET ? "unet_name" : "ckpt_name").text);
+    out->model = g->world->model(g->world->context,
+                                 comfy_value_of(g, from, from->class->kind == KIND_UNET ? "unet_name" : "ckpt_name").text);
     return out->model != NULL || cannot(g, from, "there is no such model any more");
 }
 
@@ -83,7 +87,8 @@ static void scale(pixels *p, double width, double height) {
 static bool read_picture_node(comfy_graph *g, const comfy_node *n, pixels *out) {
     switch (n->class->kind) {
     case KIND_LOAD_IMAGE:
-        if (!g->world->picture(g->world->context, comfy_value_of(g, n, "image").text, &out->picture)) return cannot(g, n, "there is no such picture any more");
+        if (!g->world->picture(g->world->context, comfy_value_of(g, n, "image").text, &out->picture))
+            return cannot(g, n, "there is no such picture any more");
         out->width = out->picture.width;
         out->height = out->picture.height;
         return true;
@@ -95,7 +100,8 @@ static bool read_picture_node(comfy_graph *g, const comfy_node *n, pixels *out) 
         if (!read_pixels(g, n, "image", out)) return false;
         scale(out, out->width * comfy_value_of(g, n, "scale_by").number, out->height * comfy_value_of(g, n, "scale_by").number);
         return true;
-    case KIND_VAE_DECODE: return cannot(g, n, "a picture that was made in the same graph cannot be worked on further: save it, and load it in another");
+    case KIND_VAE_DECODE:
+        return cannot(g, n, "a picture that was made in the same graph cannot be worked on further: save it, and load it in another");
     default: return cannot(g, n, "it makes no picture");
     }
 }
@@ -109,8 +115,10 @@ static bool read_pixels(comfy_graph *g, const comfy_node *n, const char *input, 
 static bool read_mask(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
     int slot = 0;
     const comfy_node *from = comfy_source_of(g, n, "mask", &slot);
-    if (from == NULL || (from->class->kind != KIND_LOAD_IMAGE && from->class->kind != KIND_LOAD_MASK)) return cannot(g, n, "its mask must come from a picture that is loaded");
-    if (!g->world->picture(g->world->context, comfy_value_of(g, from, "image").text, &out->mask)) return cannot(g, from, "there is no such picture any more");
+    if (from == NULL || (from->class->kind != KIND_LOAD_IMAGE && from->class->kind != KIND_LOAD_MASK))
+        return cannot(g, n, "its mask must come from a picture that is loaded");
+    if (!g->world->picture(g->world->context, comfy_value_of(g, from, "image").text, &out->mask))
+        return cannot(g, from, "there is no such picture any more");
     out->mask_is_alpha = from->class->kind == KIND_LOAD_IMAGE || strcmp(comfy_value_of(g, from, "channel").text, "alpha") == 0;
     if (out->mask_is_alpha) memcpy(out->mask.image, out->mask.mask, sizeof out->mask.image);
     return true;
@@ -186,7 +194,8 @@ static bool set_schedule(comfy_graph *g, const comfy_node *n, comfy_plan *out, d
     out->steps = (int)whole;
     out->shown_steps = (int)steps;
     out->strength = share;
-    /* It leaves out whole steps, so that a share a hair too large would run one more: in the middle of that step it says the same, and no rounding matters. */
+    /* It leaves out whole steps, so that a share a hair too large would run one more: in the middle of that step it says the same, and no
+     * rounding matters. */
     if (out->steps - flux_original_first_step(out->steps, share) != out->shown_steps) out->strength = (steps - 0.5) / whole;
     return true;
 }
@@ -213,18 +222,23 @@ static bool set_texts(comfy_graph *g, const comfy_node *n, comfy_plan *out, cons
 
 static bool read_ksampler(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
     out->seed = comfy_value_of(g, n, "seed").whole;
-    return read_model(g, n, out) && set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) && read_latent(g, n, "latent_image", out) &&
+    return read_model(g, n, out) && set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) &&
+           read_latent(g, n, "latent_image", out) &&
            set_steps(g, n, out, comfy_value_of(g, n, "steps").number, comfy_value_of(g, n, "denoise").number);
 }
 
 static bool read_ksampler_advanced(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
-    double steps = comfy_value_of(g, n, "steps").number, from = comfy_value_of(g, n, "start_at_step").number, to = comfy_value_of(g, n, "end_at_step").number;
-    if (strcmp(comfy_value_of(g, n, "add_noise").text, "enable") != 0) return cannot(g, n, "add_noise must be enable: no sampler stands before it");
+    double steps = comfy_value_of(g, n, "steps").number, from = comfy_value_of(g, n, "start_at_step").number,
+           to = comfy_value_of(g, n, "end_at_step").number;
+    if (strcmp(comfy_value_of(g, n, "add_noise").text, "enable") != 0)
+        return cannot(g, n, "add_noise must be enable: no sampler stands before it");
     if (to < steps || strcmp(comfy_value_of(g, n, "return_with_leftover_noise").text, "enable") == 0)
         return cannot(g, n, "it must run to the last step and leave no noise: no sampler follows it");
     if (from >= steps) return cannot(g, n, "start_at_step leaves no step to run");
     out->seed = comfy_value_of(g, n, "noise_seed").whole;
-    if (!read_model(g, n, out) || !set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) || !read_latent(g, n, "latent_image", out)) return false;
+    if (!read_model(g, n, out) || !set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) ||
+        !read_latent(g, n, "latent_image", out))
+        return false;
     double left = out->picture.image[0] != '\0' ? steps - from : steps;
     return set_schedule(g, n, out, left, steps, left / steps);
 }
@@ -239,8 +253,8 @@ static bool read_sigmas(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
 static bool read_sampler_custom(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
     if (!comfy_value_of(g, n, "add_noise").flag) return cannot(g, n, "add_noise must be true: no sampler stands before it");
     out->seed = comfy_value_of(g, n, "noise_seed").whole;
-    return read_model(g, n, out) && set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) && read_latent(g, n, "latent_image", out) &&
-           read_sigmas(g, n, out);
+    return read_model(g, n, out) && set_texts(g, n, out, "positive", "negative", comfy_value_of(g, n, "cfg").number) &&
+           read_latent(g, n, "latent_image", out) && read_sigmas(g, n, out);
 }
 
 static bool read_guider(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
@@ -248,8 +262,8 @@ static bool read_guider(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
     const comfy_node *guider = comfy_source_of(g, n, "guider", &slot);
     if (guider == NULL) return cannot(g, n, "it has no guider");
     bool pair = guider->class->kind == KIND_CFG_GUIDER;
-    return read_model(g, guider, out) &&
-           set_texts(g, guider, out, pair ? "positive" : "conditioning", pair ? "negative" : NULL, pair ? comfy_value_of(g, guider, "cfg").number : 1);
+    return read_model(g, guider, out) && set_texts(g, guider, out, pair ? "positive" : "conditioning", pair ? "negative" : NULL,
+                                                   pair ? comfy_value_of(g, guider, "cfg").number : 1);
 }
 
 static bool read_sampler_advanced(comfy_graph *g, const comfy_node *n, comfy_plan *out) {
@@ -310,7 +324,8 @@ bool comfy_translate(comfy_graph *g, comfy_plan *out) {
         g->output = i;
         const comfy_node *its = sampler_of(g, &g->nodes[i]);
         if (its == NULL) return false;
-        if (sampler != NULL && its != sampler) return cannot(g, &g->nodes[i], "all outputs must show the pictures of one sampler: send the others as prompts of their own");
+        if (sampler != NULL && its != sampler)
+            return cannot(g, &g->nodes[i], "all outputs must show the pictures of one sampler: send the others as prompts of their own");
         sampler = its;
     }
     if (sampler == NULL || !read_sampler(g, sampler, out)) return false;

@@ -120,7 +120,8 @@ static void add_engine(buffer *out, const services *s) {
     add_single(out, "imagined_batched_images_total", "counter", "Images in the steps of several images.", told->batched_images);
     add_single(out, "imagined_engine_up", "gauge", "1 while an engine is ready; 0 also where an idle one is stopped.",
                engine_view_is_ready(dispatch_engine(s->dispatch)));
-    add_single(out, "imagined_engine_restarts_total", "counter", "Engines that died and were replaced.", dispatch_engine_deaths(s->dispatch));
+    add_single(out, "imagined_engine_restarts_total", "counter", "Engines that died and were replaced.",
+               dispatch_engine_deaths(s->dispatch));
 }
 
 /* --- the server --- */
@@ -128,7 +129,8 @@ static void add_engine(buffer *out, const services *s) {
 static void add_webhooks(buffer *out, const services *s) {
     static const char total[] = "imagined_webhooks_total";
     const webhook_stats w = webhooks_get_stats(s->webhooks);
-    prometheus_text_family(out, total, "counter", "Attempts to deliver a webhook's message, by what came of them; failed: another follows.");
+    prometheus_text_family(out, total, "counter",
+                           "Attempts to deliver a webhook's message, by what came of them; failed: another follows.");
     prometheus_text_sample(out, total, one_label("result", "delivered"), w.delivered);
     prometheus_text_sample(out, total, one_label("result", "failed"), w.failed);
     prometheus_text_sample(out, total, one_label("result", "given_up"), w.given_up);

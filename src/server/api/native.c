@@ -95,13 +95,15 @@ static const char *const task_fields[] = {
     NULL,
 };
 
-static bool read_task(services *s, const http_exchange *x, json body, request_pictures *pictures, task_request *request, task_priority *priority, error *e) {
+static bool read_task(services *s, const http_exchange *x, json body, request_pictures *pictures, task_request *request,
+                      task_priority *priority, error *e) {
     const char *name = NULL;
     const model_info *model;
     return request_fields_only(body, task_fields, e) && json_text(body, "model", MODEL_NAME_BYTES - 1, &name, e) &&
            catalog_find(s->catalog, name, &model, e) && request_fields_defaults(model, request, e) &&
-           request_pictures_read(s, x, body, model, pictures, request, e) && request_fields_read(body, model, TASK_MAX_IMAGES, request, e) &&
-           request_fields_priority(body, priority, e) && webhooks_read(s->webhooks, body, request, e);
+           request_pictures_read(s, x, body, model, pictures, request, e) &&
+           request_fields_read(body, model, TASK_MAX_IMAGES, request, e) && request_fields_priority(body, priority, e) &&
+           webhooks_read(s->webhooks, body, request, e);
 }
 
 static void answer_submitted(services *s, http_exchange *x, task *t, const error *why) {

@@ -91,7 +91,8 @@ void native_post_image(services *s, http_exchange *x, const char *id) {
     size_t offset = 0, size = body->size;
     error why = {0};
     bool ok = !multipart_is(type) || find_file(type, body, &offset, &size, &why);
-    if (ok && size == 0) ok = error_set(&why, ERROR_INVALID, "the picture is empty: its bytes must be the request's body, or a form's field 'image'");
+    if (ok && size == 0)
+        ok = error_set(&why, ERROR_INVALID, "the picture is empty: its bytes must be the request's body, or a form's field 'image'");
     if (ok && size > NATIVE_UPLOAD_BYTES)
         ok = error_set(&why, ERROR_TOO_LARGE, "the picture's file has %zu bytes: at most %d are taken", size, NATIVE_UPLOAD_BYTES);
     int status = why.code == ERROR_TOO_LARGE ? 413 : 0;
@@ -211,7 +212,8 @@ static bool read_list_query(const http_exchange *x, listing *l, error *e) {
     if (before == NULL) return true;
     l->from.ms = strtoll(before, &end, 10);
     static const char of_names[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-";
-    if (before[0] < '0' || before[0] > '9' || *end != '.' || end[1] == '\0' || strlen(end + 1) >= sizeof l->from.name || strspn(end + 1, of_names) != strlen(end + 1))
+    if (before[0] < '0' || before[0] > '9' || *end != '.' || end[1] == '\0' || strlen(end + 1) >= sizeof l->from.name ||
+        strspn(end + 1, of_names) != strlen(end + 1))
         return error_field(e, ERROR_INVALID, "before", "'%.80s' is no place in the list: it must be `next` of the answer before", before);
     snprintf(l->from.name, sizeof l->from.name, "%s", end + 1);
     return true;

@@ -1,5 +1,5 @@
-/* GET /openapi.json: the native API as an OpenAPI 3.1 document, api/openapi.json of the source with the version filled in. tests/http/test_openapi.py holds it to what
- * the server does. */
+/* GET /openapi.json: the native API as an OpenAPI 3.1 document, api/openapi.json of the source with the version filled in.
+ * tests/http/test_openapi.py holds it to what the server does. */
 #ifndef IMAGINED_SERVER_API_NATIVE_OPENAPI_H
 #define IMAGINED_SERVER_API_NATIVE_OPENAPI_H
 

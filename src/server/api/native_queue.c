@@ -24,8 +24,8 @@ static void answer_queue(services *s, http_exchange *x) {
     answer_json(x, 200, NULL, doc);
 }
 
-/* The optional body: with a "reason" where `reason` is not NULL, else empty. Answers and returns false when something is wrong; *doc is to be
- * freed otherwise. */
+/* The optional body: with a "reason" where `reason` is not NULL, else empty. Answers and returns false when something is wrong; *doc is to
+ * be freed otherwise. */
 static bool read_body(http_exchange *x, json_document *doc, const char **reason) {
     static const char *const fields[] = {"reason", NULL};
     error why = {0};

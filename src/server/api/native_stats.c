@@ -86,7 +86,8 @@ static void add_models(yyjson_mut_doc *doc, yyjson_mut_val *root, const services
     yyjson_mut_obj_add_uint(doc, o, "max_bytes", (uint64_t)(dispatch_engine_options(s->dispatch)->max_cache_gb * (double)(1 << 30)));
     yyjson_mut_obj_add_uint(doc, o, "loads", told->loads);
     yyjson_mut_val *evictions = yyjson_mut_obj_add_obj(doc, o, "evictions");
-    for (int i = 0; i < EVICTION_CAUSES; i++) yyjson_mut_obj_add_uint(doc, evictions, eviction_cause_name((eviction_cause)i), told->evictions[i]);
+    for (int i = 0; i < EVICTION_CAUSES; i++)
+        yyjson_mut_obj_add_uint(doc, evictions, eviction_cause_name((eviction_cause)i), told->evictions[i]);
 }
 
 static void add_prompt_cache(yyjson_mut_doc *doc, yyjson_mut_val *root, const engine_snapshot *told) {
@@ -136,7 +137,8 @@ static void add_optimizations(yyjson_mut_doc *doc, yyjson_mut_val *root, const e
 
 /* As Prometheus counts: each bucket includes those before it. */
 static yyjson_mut_val *histogram_document(yyjson_mut_doc *doc, const histogram *h) {
-    yyjson_mut_val *o = yyjson_mut_obj(doc), *bounds = yyjson_mut_obj_add_arr(doc, o, "seconds"), *counts = yyjson_mut_obj_add_arr(doc, o, "at_most");
+    yyjson_mut_val *o = yyjson_mut_obj(doc), *bounds = yyjson_mut_obj_add_arr(doc, o, "seconds"),
+                   *counts = yyjson_mut_obj_add_arr(doc, o, "at_most");
     for (int i = 0; i < HISTOGRAM_BUCKETS; i++) {
         yyjson_mut_arr_add_real(doc, bounds, histogram_bounds[i]);
         yyjson_mut_arr_add_uint(doc, counts, h->at_most[i]);

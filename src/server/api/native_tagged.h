@@ -10,7 +10,7 @@ struct services;
 
 typedef struct native_tag {
     char text[INPUT_ID_BYTES + 16]; /* with its quotation marks */
-    bool lasts;                     /* what is stored under an id, which never changes: it may be kept for ever; else it is not to be stored */
+    bool lasts; /* what is stored under an id, which never changes: it may be kept for ever; else it is not to be stored */
 } native_tag;
 
 /* Adds the headers: the tag, and how long the picture may be kept. */

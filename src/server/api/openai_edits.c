@@ -31,7 +31,8 @@ static bool submit(services *s, http_exchange *x, const edit *ed, const input *f
     task_request request;
     openai_choices choices;
     char data[OPENAI_CHOICES_BYTES];
-    if (!check_mask(mask, e) || !openai_read_request(s, json_root(&ed->fields), &from->info, mask != NULL, &request, &choices, data, e)) return false;
+    if (!check_mask(mask, e) || !openai_read_request(s, json_root(&ed->fields), &from->info, mask != NULL, &request, &choices, data, e))
+        return false;
     request.image = from->id;
     request.mask = mask != NULL ? mask->id : NULL;
     request.mask_is_alpha = mask != NULL;
@@ -42,7 +43,8 @@ static bool submit(services *s, http_exchange *x, const edit *ed, const input *f
 static void stored(services *s, http_exchange *x, const input *pictures, int count, const error *why, void *context) {
     edit *ed = context;
     error fault = {0};
-    if (x != NULL && pictures == NULL) openai_answer_error(x, why->code == ERROR_NOT_FOUND ? 409 : 0, why); /* it was stored, and was gone again */
+    if (x != NULL && pictures == NULL)
+        openai_answer_error(x, why->code == ERROR_NOT_FOUND ? 409 : 0, why); /* it was stored, and was gone again */
     else if (x != NULL && !submit(s, x, ed, pictures, count > 1 ? &pictures[1] : NULL, &fault)) openai_answer_error(x, 0, &fault);
     edit_free(ed);
 }
@@ -61,8 +63,8 @@ static bool check_form(services *s, const openai_form *f, error *e) {
     image_info info;
     if (f->images == 0) return error_field(e, ERROR_INVALID, "image", "the form has no picture: it must be in the field 'image'");
     if (f->images > 1)
-        return error_field(e, ERROR_UNSUPPORTED, "image", "the form has %d pictures in 'image': one picture can be edited, and no other looked at",
-                           f->images);
+        return error_field(e, ERROR_UNSUPPORTED, "image",
+                           "the form has %d pictures in 'image': one picture can be edited, and no other looked at", f->images);
     if (mask->size > 0 && !image_probe(mask->data, mask->size, &info, e)) return blame(e, "mask");
     if (!image_probe(from->data, from->size, &info, e)) return blame(e, "image");
     return openai_read_request(s, json_root(&f->fields), &info, mask->size > 0, &request, &choices, data, e);

@@ -61,7 +61,8 @@ bool openai_read_choices(json body, openai_choices *out, error *e) {
     *out = (openai_choices){.format = IMAGE_PNG, .compression = 100, .quality = "high"};
     if (!read_text(body, "response_format", 16, &response, e) || !read_text(body, "output_format", 16, &format, e) ||
         !json_bool(body, "stream", &out->stream, e) || !read_int(body, "output_compression", 100, &out->compression, e) ||
-        !read_int(body, "partial_images", OPENAI_MAX_PARTIALS, &out->partial_images, e) || !read_word(body, "quality", qualities, &out->quality, e))
+        !read_int(body, "partial_images", OPENAI_MAX_PARTIALS, &out->partial_images, e) ||
+        !read_word(body, "quality", qualities, &out->quality, e))
         return false;
     if (format != NULL && !image_format_parse(format, &out->format))
         return json_complain(body, "output_format", e, "must be png, jpeg or webp");
@@ -124,7 +125,8 @@ static bool read_size(json body, const model_info *model, const image_info *from
     return true;
 }
 
-/* OpenAI takes longer prompts than are kept here, and clients send what they like. Models read 512 tokens at most, which stand at the front: the rest is cut off. */
+/* OpenAI takes longer prompts than are kept here, and clients send what they like. Models read 512 tokens at most, which stand at the
+ * front: the rest is cut off. */
 static bool shorten_prompt(json body, error *e) {
     yyjson_val *v = json_get(body, "prompt").value;
     if (!yyjson_is_str(v) || yyjson_get_len(v) <= REQUEST_PROMPT_BYTES) return true;

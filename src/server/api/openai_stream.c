@@ -185,13 +185,14 @@ static bool convert(openai_stream *st, transcode *job, int index, bool final, er
     return true;
 }
 
-/* The next is due when as large a share of the steps is done as it is of all that were asked for, the final one among them. A picture that begins from another
- * has fewer steps. */
+/* The next is due when as large a share of the steps is done as it is of all that were asked for, the final one among them. A picture that
+ * begins from another has fewer steps. */
 static void show_preview(openai_stream *st) {
     const preview *v = previews_find(st->services->previews, st->task);
     int asked = st->choices.partial_images;
     transcode job = {.width = st->width, .height = st->height};
-    bool due = v != NULL && v->image == 0 && st->partials < asked && (v->step - st->first_step) * (asked + 1) >= (st->partials + 1) * st->steps;
+    bool due = v != NULL && v->image == 0 && st->partials < asked &&
+               (v->step - st->first_step) * (asked + 1) >= (st->partials + 1) * st->steps;
     /* Where there is no room or memory for it, it is left out. */
     if (due && transcode_copy_preview(v, &job.pixels, NULL) && convert(st, &job, st->partials, false, NULL)) st->partials++;
 }

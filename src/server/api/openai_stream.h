@@ -1,7 +1,7 @@
 /* OpenAI's streamed pictures: Server-Sent Events image_generation.partial_image and .completed (image_edit… for edits), then [DONE].
  *
- * Partial images are the latent's previews (server/pictures/previews.h), spread over the steps and enlarged; of several pictures, those of the
- * first. Where fewer previews come than were asked for there are fewer. After an `error` event nothing follows. */
+ * Partial images are the latent's previews (server/pictures/previews.h), spread over the steps and enlarged; of several pictures, those of
+ * the first. Where fewer previews come than were asked for there are fewer. After an `error` event nothing follows. */
 #ifndef IMAGINED_SERVER_API_OPENAI_STREAM_H
 #define IMAGINED_SERVER_API_OPENAI_STREAM_H
 

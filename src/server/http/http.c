@@ -67,8 +67,10 @@ static bool open_listener(http_server *s, const struct addrinfo *a, const char *
     setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(s->listener, a->ai_addr, a->ai_addrlen) != 0 || listen(s->listener, BACKLOG) != 0) {
         if (errno == EADDRNOTAVAIL)
-            return error_field(e, ERROR_INVALID, "listen", "cannot listen on %s: this machine has no such address; 127.0.0.1 is itself, 0.0.0.0 all it has", listen_on);
-        if (errno == EACCES) return error_set(e, ERROR_IO, "cannot listen on %s: ports below 1024 are root's; choose another with --listen", listen_on);
+            return error_field(e, ERROR_INVALID, "listen",
+                               "cannot listen on %s: this machine has no such address; 127.0.0.1 is itself, 0.0.0.0 all it has", listen_on);
+        if (errno == EACCES)
+            return error_set(e, ERROR_IO, "cannot listen on %s: ports below 1024 are root's; choose another with --listen", listen_on);
         if (errno != EADDRINUSE) return error_system(e, "listen on", listen_on);
         return error_set(e, ERROR_BUSY,
                          "cannot listen on %s: the port is in use; stop the other server or choose another port with --listen", listen_on);

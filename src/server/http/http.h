@@ -41,7 +41,8 @@ void http_server_allow_bodies(http_server *s, size_t (*cap)(void *context, const
 void http_server_free(http_server *s);
 /* "127.0.0.1:7860", with the port that was really bound. */
 const char *http_server_address(const http_server *s);
-/* Answers that are not yet sent completely; of those that grow, and of sockets, the ones whose client has not taken what there is so far. */
+/* Answers that are not yet sent completely; of those that grow, and of sockets, the ones whose client has not taken what there is so
+ * far. */
 size_t http_server_sending(const http_server *s);
 /* How often `status` (HTTP_STATUS_FIRST … HTTP_STATUS_END − 1) was the answer. */
 uint64_t http_server_answered(const http_server *s, int status);
@@ -57,7 +58,8 @@ const char *http_header(const http_exchange *x, const char *name);
 const buffer *http_request_body(const http_exchange *x);
 /* Hands the body over, for work that may outlast the exchange; *out must be empty. */
 void http_take_request_body(http_exchange *x, buffer *out);
-/* Whether it comes from this machine itself: over its loopback, and passed on by no proxy that says so (X-Forwarded-For, X-Real-IP or Forwarded). */
+/* Whether it comes from this machine itself: over its loopback, and passed on by no proxy that says so (X-Forwarded-For, X-Real-IP or
+ * Forwarded). */
 bool http_is_local(const http_exchange *x);
 /* Whose request it is, as whoever checked that says; NULL: nobody's in particular. `name` is copied, and shorter than HTTP_CALLER_BYTES. */
 void http_set_caller(http_exchange *x, const char *name);

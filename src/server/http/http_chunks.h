@@ -18,8 +18,9 @@ typedef struct http_chunks {
     size_t digits, line, trailer; /* of the size; bytes of this line, and of the trailer */
 } http_chunks;
 
-/* Reads on in *io, *size bytes, and moves behind what was read. True: *data, *count are the next bytes of the body, borrowed. False: nothing more is here, the
- * body is at its end (http_chunks_done; what is left of *io is not its), or it makes no sense (http_chunks_bad). */
+/* Reads on in *io, *size bytes, and moves behind what was read. True: *data, *count are the next bytes of the body, borrowed. False:
+ * nothing more is here, the body is at its end (http_chunks_done; what is left of *io is not its), or it makes no sense
+ * (http_chunks_bad). */
 bool http_chunks_next(http_chunks *c, const char **io, size_t *size, const char **data, size_t *count);
 bool http_chunks_done(const http_chunks *c);
 bool http_chunks_bad(const http_chunks *c);

@@ -39,8 +39,8 @@ const char *http_header(const http_exchange *x, const char *name) {
     return NULL;
 }
 
-/* NULL when it is absent; true in *too_long when it is longer than is kept, in *lost when there was no memory for it: rules go by what headers say, so a request
- * must not pass for one without them. */
+/* NULL when it is absent; true in *too_long when it is longer than is kept, in *lost when there was no memory for it: rules go by what
+ * headers say, so a request must not pass for one without them. */
 static char *copy_header(struct lws *wsi, const char *name, int token, bool *too_long, bool *lost) {
     char with_colon[40];
     int colon = snprintf(with_colon, sizeof with_colon, "%s:", name);
@@ -161,13 +161,15 @@ static bool admit_body(http_exchange *x, size_t length) {
     return length <= x->body_cap && (length <= HTTP_BODY_BYTES || keep_room(x, length));
 }
 
-/* The library knows no chunks in a request: it gives them as they are, as a body without end, and so the connection can carry no other request. */
+/* The library knows no chunks in a request: it gives them as they are, as a body without end, and so the connection can carry no other
+ * request. */
 static void begin_chunks(http_exchange *x, bool may_send, bool has_length) {
     char coding[16] = "";
     x->close_after = true;
     lws_hdr_copy(x->wsi, coding, sizeof coding, WSI_TOKEN_HTTP_TRANSFER_ENCODING);
     if (has_length) refuse(x, 400, "a request has a Content-Length or a Transfer-Encoding, not both");
-    else if (!may_send || !x->stream.chunked || strcasecmp(coding, "chunked") != 0) refuse(x, 411, "the request's body needs a Content-Length");
+    else if (!may_send || !x->stream.chunked || strcasecmp(coding, "chunked") != 0)
+        refuse(x, 411, "the request's body needs a Content-Length");
     else x->body_chunked = admit_body(x, 0);
 }
 
@@ -196,7 +198,8 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size,
     x->wants_socket = wants_socket;
     snprintf(x->path, sizeof x->path, "%.*s", (int)size, path);
     bool too_long = false, lost = false;
-    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++) x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long, &lost);
+    for (int i = 0; i < HTTP_HEADERS && kept[i].name != NULL; i++)
+        x->headers[i] = copy_header(wsi, kept[i].name, kept[i].token, &too_long, &lost);
     x->local = peer_is_loopback(wsi) && !is_forwarded(wsi);
     read_queries(x, &lost);
     choose_request_id(x);
@@ -226,7 +229,8 @@ static int begin(http_server *s, struct lws *wsi, const char *path, size_t size,
         refuse(x, 400, "the Content-Length makes no sense");
         return send_now(x);
     } else if (!admit_body(x, (size_t)length)) {
-        /* Most clients hear an answer only once they have sent everything; to those that ask, or would send without end, it is given at once. */
+        /* Most clients hear an answer only once they have sent everything; to those that ask, or would send without end, it is given at
+         * once. */
         x->close_after = true;
         x->dropping = length <= 64LL * HTTP_BODY_BYTES && !asks_first(x);
         if (!x->dropping) refuse_body(x);

@@ -63,7 +63,8 @@ http_socket *http_accept_socket(http_exchange *x, const http_socket_owner *owner
     http_server *server = x->server;
     http_socket *s = calloc(1, sizeof *s);
     if (s == NULL) return NULL;
-    *s = (http_socket){.peer = {.is_socket = true}, .server = server, .wsi = x->wsi, .owner = *owner, .next = server->sockets, .link = &server->sockets};
+    *s = (http_socket){
+        .peer = {.is_socket = true}, .server = server, .wsi = x->wsi, .owner = *owner, .next = server->sockets, .link = &server->sockets};
     memcpy(s->caller, x->caller, sizeof s->caller);
     if (s->next != NULL) s->next->link = &s->next;
     server->sockets = s;
@@ -153,7 +154,8 @@ void http_server_close_sockets(http_server *server, int code) {
 
 size_t http_sockets_sending(const http_server *server) {
     size_t count = 0;
-    for (const http_socket *s = server->sockets; s != NULL; s = s->next) count += !s->given_up && !s->said_goodbye && (s->first != NULL || s->closing);
+    for (const http_socket *s = server->sockets; s != NULL; s = s->next)
+        count += !s->given_up && !s->said_goodbye && (s->first != NULL || s->closing);
     return count;
 }
 
@@ -223,7 +225,8 @@ int http_socket_callback(http_socket *s, enum lws_callback_reasons reason, void 
     int bytes = SOCKET_BYTES;
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED:
-        setsockopt(lws_get_socket_fd(s->wsi), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes); /* the system would hold megabytes for a client that does not read */
+        setsockopt(lws_get_socket_fd(s->wsi), SOL_SOCKET, SO_SNDBUF, &bytes,
+                   sizeof bytes); /* the system would hold megabytes for a client that does not read */
         s->open = true;
         lws_set_timeout(s->wsi, NO_PENDING_TIMEOUT, 0);
         if (s->given_up) return -1;

@@ -1,8 +1,9 @@
 /* WebSockets (RFC 6455) as handlers see them: a GET that wishes for one becomes a socket instead of getting an answer.
  *
- * The gate and the routes come first, as for every request. A handler that does not accept the wish answers as always, and the client hears that; a wish that
- * cannot be granted (no key, another version, sub-protocols) is none. What is sent waits in one queue for each client, which is bounded: one that reads slowly
- * loses what may be lost first and is then disconnected. One that is silent for 15 seconds is pinged, and given up after 45 (loop_lws.h). One thread: the loop's. */
+ * The gate and the routes come first, as for every request. A handler that does not accept the wish answers as always, and the client hears
+ * that; a wish that cannot be granted (no key, another version, sub-protocols) is none. What is sent waits in one queue for each client,
+ * which is bounded: one that reads slowly loses what may be lost first and is then disconnected. One that is silent for 15 seconds is
+ * pinged, and given up after 45 (loop_lws.h). One thread: the loop's. */
 #ifndef IMAGINED_SERVER_HTTP_HTTP_SOCKET_H
 #define IMAGINED_SERVER_HTTP_HTTP_SOCKET_H
 
@@ -26,13 +27,15 @@ typedef struct http_socket_owner {
 
 /* Whether the request wishes to become a socket, so that http_accept_socket may be called instead of an answer. */
 bool http_wants_socket(const http_exchange *x);
-/* Grants the wish: the exchange is the server's again. What is sent from now on follows the handshake. NULL: no memory, and the request is still to be answered. */
+/* Grants the wish: the exchange is the server's again. What is sent from now on follows the handshake. NULL: no memory, and the request is
+ * still to be answered. */
 http_socket *http_accept_socket(http_exchange *x, const http_socket_owner *owner);
 /* Whose request it was: http_caller; NULL: nobody's in particular. */
 const char *http_socket_caller(const http_socket *s);
 /* Sends a text. Copies. False when too much would wait, or memory is short: the client is given up, and `closed` follows. */
 bool http_socket_send(http_socket *s, const char *text, size_t size);
-/* Sends bytes of which only the newest matter: what of this kind still waits is dropped for it, and it is dropped where a text has no room. */
+/* Sends bytes of which only the newest matter: what of this kind still waits is dropped for it, and it is dropped where a text has no
+ * room. */
 void http_socket_send_rough(http_socket *s, const void *bytes, size_t size);
 size_t http_socket_waiting(const http_socket *s); /* bytes of messages that were not handed to the system yet */
 /* Ends it once what waits is sent; `closed` follows. Nothing can be sent any more. */

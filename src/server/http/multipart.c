@@ -57,15 +57,16 @@ bool multipart_open(const char *content_type, const char *body, size_t size, mul
     if (!multipart_is(content_type)) return error_set(e, ERROR_INVALID, "the request is no multipart/form-data");
     if (!find_parameter(content_type, content_type + strlen(content_type), "boundary", boundary, sizeof boundary) || boundary[0] == '\0' ||
         strlen(boundary) >= MULTIPART_BOUNDARY_BYTES)
-        return error_set(e, ERROR_INVALID, "the request's Content-Type has no boundary of 1 to %d characters", MULTIPART_BOUNDARY_BYTES - 1);
+        return error_set(e, ERROR_INVALID, "the request's Content-Type has no boundary of 1 to %d characters",
+                         MULTIPART_BOUNDARY_BYTES - 1);
     snprintf(out->delimiter, sizeof out->delimiter, "\r\n--%.70s", boundary);
     return true;
 }
 
 /* --- the body --- */
 
-/* The next line that begins with "--boundary", from `from` on (where a line break stands, or the body begins). *begin is where the line break before it
- * stands, *after what follows the boundary. */
+/* The next line that begins with "--boundary", from `from` on (where a line break stands, or the body begins). *begin is where the line
+ * break before it stands, *after what follows the boundary. */
 static bool find_boundary(const multipart *m, size_t from, size_t *begin, size_t *after) {
     size_t length = strlen(m->delimiter);
     bool first = from == 0 && m->size >= length - 2 && memcmp(m->body, m->delimiter + 2, length - 2) == 0;

@@ -1,4 +1,5 @@
-/* Files that are compiled in, as they were when this was built: the page's, of ui/, and the native API's OpenAPI document. Written by scripts/embed. */
+/* Files that are compiled in, as they were when this was built: the page's, of ui/, and the native API's OpenAPI document. Written by
+ * scripts/embed. */
 #ifndef IMAGINED_SERVER_HTTP_PAGE_H
 #define IMAGINED_SERVER_HTTP_PAGE_H
 

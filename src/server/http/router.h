@@ -25,7 +25,8 @@ typedef struct route_table {
     void (*answer_error)(http_exchange *x, int status, const error *why); /* status 0: by the code */
 } route_table;
 
-/* The first table that has a route for the path decides, whatever the method; where none has, the first whose prefix fits. The last one's prefix is "". */
+/* The first table that has a route for the path decides, whatever the method; where none has, the first whose prefix fits. The last one's
+ * prefix is "". */
 void router_handle(const route_table *const *tables, size_t count, struct services *s, http_exchange *x);
 /* The most bytes that the body of a request with this head may have. */
 size_t router_body_bytes(const route_table *const *tables, size_t count, const http_exchange *x);

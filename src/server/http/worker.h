@@ -1,4 +1,5 @@
-/* A thread for what would hold the event loop: it does one job after another, in the order in which they came, and each comes back to the loop.
+/* A thread for what would hold the event loop: it does one job after another, in the order in which they came, and each comes back to the
+ * loop.
  *
  *     typedef struct conversion { worker_job job; … } conversion;      the job stands first, so that either can be had from the other
  *     …

@@ -194,7 +194,8 @@ bool input_store_remove(input_store *s, const char *key, const char *id) {
     return found;
 }
 
-void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms, bool (*held)(const void *context, const char *id), const void *context) {
+void input_store_trim(input_store *s, const input_limits *limits, int64_t now_ms, bool (*held)(const void *context, const char *id),
+                      const void *context) {
     size_t at = 0; /* those before it are held */
     while (at < s->count) {
         bool too_old = limits->age_ms > 0 && now_ms - s->items[at].created_ms > limits->age_ms;

@@ -26,11 +26,13 @@ bool picture_store_new(const char *state_folder, picture_store **out, error *e) 
     return true;
 }
 
-/* "<picture id>.png.<process>.tmp", as file_replace names what it has not finished. Nobody else writes here: two servers cannot share a folder. */
+/* "<picture id>.png.<process>.tmp", as file_replace names what it has not finished. Nobody else writes here: two servers cannot share a
+ * folder. */
 static bool is_half_written(const char *name) {
     const char *end = strstr(name, ".png.");
     size_t digits = end != NULL ? strspn(end + 5, "0123456789") : 0;
-    return end != NULL && end - name > TASK_ID_BYTES - 1 && end - name < PICTURE_ID_BYTES && digits > 0 && strcmp(end + 5 + digits, ".tmp") == 0;
+    return end != NULL && end - name > TASK_ID_BYTES - 1 && end - name < PICTURE_ID_BYTES && digits > 0 &&
+           strcmp(end + 5 + digits, ".tmp") == 0;
 }
 
 void picture_store_clean(const picture_store *s) {

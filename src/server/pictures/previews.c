@@ -34,7 +34,8 @@ static kept **place_of(const previews *p, const char *id) {
 
 bool previews_put(previews *p, const preview *newest, error *e) {
     if (newest->width < 1 || newest->height < 1 || newest->width > PREVIEW_MAX_SIDE || newest->height > PREVIEW_MAX_SIDE)
-        return error_set(e, ERROR_TOO_LARGE, "a preview of %d × %d pixels: at most %d a side are kept", newest->width, newest->height, PREVIEW_MAX_SIDE);
+        return error_set(e, ERROR_TOO_LARGE, "a preview of %d × %d pixels: at most %d a side are kept", newest->width, newest->height,
+                         PREVIEW_MAX_SIDE);
     size_t bytes = (size_t)newest->width * (size_t)newest->height * 3;
     uint8_t *pixels = malloc(bytes);
     if (pixels == NULL) return error_no_memory(e, "a preview", bytes);

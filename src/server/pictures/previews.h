@@ -28,8 +28,8 @@ void previews_drop(previews *p, const char *id); /* the task is over, or has beg
 const preview *previews_find(const previews *p, const char *id);
 /* Its size where its longer side has `side` pixels; never smaller than it is. */
 void preview_size(const preview *v, int side, int *width, int *height);
-/* Appends the preview as a file, enlarged (never made smaller) so that its longer side has `side` pixels; 0: as it is. Small enough for the loop's thread as
- * JPEG up to some hundred pixels a side. */
+/* Appends the preview as a file, enlarged (never made smaller) so that its longer side has `side` pixels; 0: as it is. Small enough for the
+ * loop's thread as JPEG up to some hundred pixels a side. */
 bool preview_encode(const preview *v, int side, image_format format, int quality, buffer *out, error *e);
 
 #endif

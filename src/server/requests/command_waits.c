@@ -29,7 +29,8 @@ static void left(void *context, http_exchange *x) {
     free(w);
 }
 
-bool command_give(services *s, http_exchange *x, engine_message_kind kind, const engine_model_name *model, command_answer answer, error *e) {
+bool command_give(services *s, http_exchange *x, engine_message_kind kind, const engine_model_name *model, command_answer answer,
+                  error *e) {
     waiting *w = calloc(1, sizeof *w);
     if (w == NULL) return error_no_memory(e, "a command", sizeof *w);
     *w = (waiting){.services = s, .exchange = x, .kind = kind, .answer = answer};

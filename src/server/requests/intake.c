@@ -30,7 +30,9 @@ static bool store_next(services *s, http_exchange *x, intake *in, error *e);
 static bool all_are_there(const services *s, const http_exchange *x, const intake *in, error *e) {
     for (int i = 0; i < in->done; i++)
         if (input_store_find(s->inputs, http_caller(x), in->stored[i].id) == NULL)
-            return error_set(e, ERROR_BUSY, "the request's pictures find no room beside each other now (IMAGINED_KEEP_IMAGES_GB): come again, or bring smaller ones");
+            return error_set(
+                e, ERROR_BUSY,
+                "the request's pictures find no room beside each other now (IMAGINED_KEEP_IMAGES_GB): come again, or bring smaller ones");
     return true;
 }
 
@@ -62,12 +64,13 @@ bool intake_add(services *s, http_exchange *x, buffer *pictures, int count, inta
     return intake_add_prepared(s, x, pictures, nothing, count, done, context, e);
 }
 
-bool intake_add_prepared(services *s, http_exchange *x, buffer *pictures, const upload_prepare *prepare, int count, intake_done done, void *context,
-                         error *e) {
+bool intake_add_prepared(services *s, http_exchange *x, buffer *pictures, const upload_prepare *prepare, int count, intake_done done,
+                         void *context, error *e) {
     intake *in = count <= INTAKE_MAX ? calloc(1, sizeof *in) : NULL;
     if (in == NULL) {
         for (int i = 0; i < count; i++) buffer_free(&pictures[i]);
-        if (count > INTAKE_MAX) return error_set(e, ERROR_TOO_LARGE, "the request brings %d pictures: at most %d are taken", count, INTAKE_MAX);
+        if (count > INTAKE_MAX)
+            return error_set(e, ERROR_TOO_LARGE, "the request brings %d pictures: at most %d are taken", count, INTAKE_MAX);
         return error_no_memory(e, "a request's pictures", sizeof *in);
     }
     *in = (intake){.count = count, .call = done, .context = context};

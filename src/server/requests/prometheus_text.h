@@ -1,5 +1,5 @@
-/* Figures in Prometheus' text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats): "# HELP" and "# TYPE" of a family,
- * then its samples, each a line. A family's samples must follow it, and no two may have the same name and labels. A failed
+/* Figures in Prometheus' text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats): "# HELP" and "# TYPE" of a
+ * family, then its samples, each a line. A family's samples must follow it, and no two may have the same name and labels. A failed
  * allocation marks the buffer. */
 #ifndef IMAGINED_SERVER_REQUESTS_PROMETHEUS_TEXT_H
 #define IMAGINED_SERVER_REQUESTS_PROMETHEUS_TEXT_H

@@ -1,5 +1,5 @@
-/* The pictures that one answer brings, each in the format and size that was asked for: converted one after the other (server/pictures/transcoder.h),
- * then the answer goes on. The counterpart of intake.h.
+/* The pictures that one answer brings, each in the format and size that was asked for: converted one after the other
+ * (server/pictures/transcoder.h), then the answer goes on. The counterpart of intake.h.
  *
  * One thread: the loop's. */
 #ifndef IMAGINED_SERVER_REQUESTS_RENDITIONS_H

@@ -142,8 +142,8 @@ bool request_fields_only(json body, const char *const *known, error *e) {
             return error_set(e, ERROR_INVALID, "%s: there is no field with so long a name (%zu bytes)", body.source, yyjson_get_len(key));
         if (known[i] != NULL) continue;
         const char *near = config_nearest(name, known, i);
-        return error_field(e, ERROR_INVALID, name, "%s: there is no field '%s'%s%s%s", body.source, name, near != NULL ? ": did you mean '" : "",
-                           near != NULL ? near : "", near != NULL ? "'?" : "");
+        return error_field(e, ERROR_INVALID, name, "%s: there is no field '%s'%s%s%s", body.source, name,
+                           near != NULL ? ": did you mean '" : "", near != NULL ? near : "", near != NULL ? "'?" : "");
     }
     return true;
 }

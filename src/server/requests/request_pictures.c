@@ -37,7 +37,8 @@ static bool read_name(services *s, const http_exchange *x, json body, const char
     const char *adopted = adopted_as(p, name);
     *id = adopted != NULL ? adopted : input_id_valid(name) ? name : NULL;
     if (*id != NULL) return input_store_find(s->inputs, http_caller(x), *id) != NULL || no_such_picture(body, field, e);
-    if (!owner_sees_picture(x, s->queue, name) || !picture_store_path(s->pictures, name, path, NULL) || !file_exists(path)) return no_such_picture(body, field, e);
+    if (!owner_sees_picture(x, s->queue, name) || !picture_store_path(s->pictures, name, path, NULL) || !file_exists(path))
+        return no_such_picture(body, field, e);
     snprintf(p->wanted, sizeof p->wanted, "%s", name); /* it has the form of an id */
     return true;
 }
@@ -55,9 +56,11 @@ static bool read_strength(json body, double *io, error *e) {
     return *io > 0 || json_complain(body, "strength", e, "is 0: it must be above 0, at most 1");
 }
 
-bool request_pictures_read(services *s, const http_exchange *x, json body, const model_info *model, request_pictures *p, task_request *io, error *e) {
+bool request_pictures_read(services *s, const http_exchange *x, json body, const model_info *model, request_pictures *p, task_request *io,
+                           error *e) {
     p->wanted[0] = '\0';
-    bool has_image = json_get(body, "image").value != NULL, has_size = json_get(body, "width").value != NULL || json_get(body, "height").value != NULL;
+    bool has_image = json_get(body, "image").value != NULL,
+         has_size = json_get(body, "width").value != NULL || json_get(body, "height").value != NULL;
     if (!read_name(s, x, body, "image", p, &io->image, e) || (p->wanted[0] == '\0' && !read_name(s, x, body, "mask", p, &io->mask, e)) ||
         !read_mask_source(body, &io->mask_is_alpha, e) || !read_strength(body, &io->strength, e))
         return false;

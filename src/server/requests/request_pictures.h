@@ -1,7 +1,8 @@
-/* The pictures that a request names, for every API that takes them by name: from "image", "mask", "strength" and "mask_source" to a task_request.
+/* The pictures that a request names, for every API that takes them by name: from "image", "mask", "strength" and "mask_source" to a
+ * task_request.
  *
- * A name is the id of an input or of a made picture, or its address, "/api/images/{id}". A made picture is copied into the inputs before the task is
- * made, so that it may go while the task waits; that takes a moment, after which the request is read again:
+ * A name is the id of an input or of a made picture, or its address, "/api/images/{id}". A made picture is copied into the inputs before
+ * the task is made, so that it may go while the task waits; that takes a moment, after which the request is read again:
  *
  *     request_pictures p = {0};
  *     …
@@ -32,7 +33,8 @@ struct services;
 /* Fills in image, mask, strength and mask_is_alpha of *io, and with an image its size (model_size_for_picture). To be called before
  * request_fields_read, which reads width and height over that. Texts are borrowed from the document and from *p.
  * ERROR_INVALID names the field at fault. */
-bool request_pictures_read(struct services *s, const http_exchange *x, json body, const model_info *model, request_pictures *p, task_request *io, error *e);
+bool request_pictures_read(struct services *s, const http_exchange *x, json body, const model_info *model, request_pictures *p,
+                           task_request *io, error *e);
 /* Copies p->wanted into the inputs and calls `done`, which calls request_pictures_adopted first. False: it will not be called. */
 bool request_pictures_adopt(struct services *s, http_exchange *x, const request_pictures *p, upload_answer done, void *context, error *e);
 void request_pictures_adopted(request_pictures *p, const input *i);

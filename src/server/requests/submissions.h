@@ -20,8 +20,8 @@ void submissions_add(submissions *m, http_exchange *x, const task_request *reque
                      submission_answer answer);
 /* Answers with another's task when that is decided. False when no such task is on its way. */
 bool submissions_join(submissions *m, http_exchange *x, const char *task_id, submission_answer answer);
-/* What a task that was not taken is answered with: 429 where the queue is full, to come again after *seconds; 503 where the server is about to stop; 0: by the
- * error's code. To be asked once for each answer, as clients are told different times. */
+/* What a task that was not taken is answered with: 429 where the queue is full, to come again after *seconds; 503 where the server is about
+ * to stop; 0: by the error's code. To be asked once for each answer, as clients are told different times. */
 int submission_refusal(struct services *s, const error *why, int *seconds);
 
 #endif

@@ -178,7 +178,8 @@ bool uploads_add(uploads *m, http_exchange *x, buffer *body, size_t offset, size
     return add(m, x, body, &(upload){.answer = answer, .context = context, .offset = offset, .size = size}, e);
 }
 
-bool uploads_add_prepared(uploads *m, http_exchange *x, buffer *body, upload_prepare prepare, upload_answer answer, void *context, error *e) {
+bool uploads_add_prepared(uploads *m, http_exchange *x, buffer *body, upload_prepare prepare, upload_answer answer, void *context,
+                          error *e) {
     return add(m, x, body, &(upload){.answer = answer, .context = context, .size = body->size, .prepare = prepare}, e);
 }
 

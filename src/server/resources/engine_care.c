@@ -68,7 +68,8 @@ void engine_care_engine_ready(engine_care *k) {
     k->preload_deaths = k->preload_died ? k->preload_deaths + 1 : 0;
     k->preload_died = false;
     if (k->preload_deaths == PRELOAD_DEATHS) {
-        log_line(LOG_ERROR, "%d engines in a row ended while models were preloaded into them: '%s' are no longer preloaded", PRELOAD_DEATHS, k->preload);
+        log_line(LOG_ERROR, "%d engines in a row ended while models were preloaded into them: '%s' are no longer preloaded", PRELOAD_DEATHS,
+                 k->preload);
         return;
     }
     for (const char *at = k->preload; *at != '\0'; at += strcspn(at, ","), at += *at == ',') {

@@ -1,5 +1,6 @@
-/* When an engine runs, and which models it holds before a task asks for them: an engine that nothing needs is stopped after a while and started
- * when something does; models named by the operator are preloaded into each new engine; and while one task computes, the model of the next.
+/* When an engine runs, and which models it holds before a task asks for them: an engine that nothing needs is stopped after a while and
+ * started when something does; models named by the operator are preloaded into each new engine; and while one task computes, the model of
+ * the next.
  *
  * One thread: the loop's. */
 #ifndef IMAGINED_SERVER_RESOURCES_ENGINE_CARE_H

@@ -1,5 +1,5 @@
-/* What tasks took, as engines measured it: by model, precision, shape and batch; told to each new engine, shown, and kept on disk by whoever
- * listens.
+/* What tasks took, as engines measured it: by model, precision, shape and batch; told to each new engine, shown, and kept on disk by
+ * whoever listens.
  *
  * Bounded: the profile that was measured longest ago leaves first. One thread. */
 #ifndef IMAGINED_SERVER_RESOURCES_ENGINE_PROFILES_H

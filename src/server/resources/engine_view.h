@@ -26,8 +26,8 @@ void engine_view_gone(engine_view *v, const char *reason);
 /* --- what it knows --- */
 
 bool engine_view_is_ready(const engine_view *v);
-/* The last one of this engine; one of zeros while there is none, but for the choices of the optimization manager, which are the device's. Its
- * counters (loads, evictions, prompt_hits, prompt_misses, steps, batched_steps, batched_images) are of all engines together. */
+/* The last one of this engine; one of zeros while there is none, but for the choices of the optimization manager, which are the device's.
+ * Its counters (loads, evictions, prompt_hits, prompt_misses, steps, batched_steps, batched_images) are of all engines together. */
 const engine_snapshot *engine_view_snapshot(const engine_view *v);
 /* The rows of a model; after NULL the first, else the next. NULL at the end. */
 const engine_model_row *engine_view_model(const engine_view *v, const char *name, const engine_model_row *after);
@@ -38,8 +38,8 @@ int engine_view_threads(const engine_view *v);
 
 /* --- commands --- */
 
-/* Takes a command, to be sent when an engine can take it: MESSAGE_LOAD, _PRELOAD, _UNLOAD (with the model, copied) or _CLEANUP. `done` NULL:
- * nobody waits for it. *handle (may be NULL) is never 0. ERROR_BUSY when too many wait. */
+/* Takes a command, to be sent when an engine can take it: MESSAGE_LOAD, _PRELOAD, _UNLOAD (with the model, copied) or _CLEANUP. `done`
+ * NULL: nobody waits for it. *handle (may be NULL) is never 0. ERROR_BUSY when too many wait. */
 bool engine_view_command(engine_view *v, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
                          uint64_t *handle, error *e);
 /* `done` is not called any more; the command itself goes on. */

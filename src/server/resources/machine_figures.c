@@ -10,8 +10,8 @@
 #include "engine/process_time.h"
 #include "server/resources/nvml.h"
 
-/* Reading smaps_rollup walks the page tables of all that the process has mapped, which for tens of gigabytes takes a while: it may take this
- * part of the front's time at most, and figures so old are good enough then. */
+/* Reading smaps_rollup walks the page tables of all that the process has mapped, which for tens of gigabytes takes a while: it may take
+ * this part of the front's time at most, and figures so old are good enough then. */
 enum { ROLLUP_SHARE = 50 };
 static const double rollup_seconds = 0.1; /* the youngest that is read again */
 
@@ -83,7 +83,8 @@ static uint64_t line_bytes(const char *text, const char *key) {
     return (uint64_t)kib * 1024;
 }
 
-/* A process that waits in the kernel may hold the lock of its mappings, for which whoever reads this file waits as long: its old figures must do. */
+/* A process that waits in the kernel may hold the lock of its mappings, for which whoever reads this file waits as long: its old figures
+ * must do. */
 static void read_rollup(machine_figures *m, pid_t pid) {
     double now = clock_seconds(), age = now - m->rollup.read_at;
     bool same = m->rollup.pid == pid, young = same && (age < rollup_seconds || age < m->rollup.took * ROLLUP_SHARE);

@@ -1,5 +1,5 @@
-/* What the front itself reads of the machine's memory when it is asked: whole devices (main memory within the control group; GPUs through NVML)
- * and the engine's process. No compute device is opened for it. One thread. */
+/* What the front itself reads of the machine's memory when it is asked: whole devices (main memory within the control group; GPUs through
+ * NVML) and the engine's process. No compute device is opened for it. One thread. */
 #ifndef IMAGINED_SERVER_RESOURCES_MACHINE_FIGURES_H
 #define IMAGINED_SERVER_RESOURCES_MACHINE_FIGURES_H
 
@@ -21,7 +21,8 @@ typedef struct device_figures {
 /* Bytes of a process. */
 typedef struct process_figures {
     uint64_t resident, anonymous, file, peak, swapped; /* of /proc/PID/status */
-    uint64_t proportional, private_dirty;              /* of smaps_rollup; may be older than the others, or 0, where reading it takes long or might wait */
+    uint64_t proportional,
+        private_dirty;              /* of smaps_rollup; may be older than the others, or 0, where reading it takes long or might wait */
 } process_figures;
 
 bool machine_figures_new(machine_figures **out, error *e);

@@ -84,7 +84,8 @@ static void add_profiles(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *nam
     }
 }
 
-yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is_default, const engine_view *v, const engine_profiles *profiles) {
+yyjson_mut_val *model_document(yyjson_mut_doc *doc, const model_info *m, bool is_default, const engine_view *v,
+                               const engine_profiles *profiles) {
     yyjson_mut_val *o = yyjson_mut_obj(doc);
     yyjson_mut_obj_add_strcpy(doc, o, "id", m->name);
     yyjson_mut_obj_add_strcpy(doc, o, "class", m->class_name);

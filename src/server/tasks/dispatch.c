@@ -148,7 +148,8 @@ static bool open_inputs(const dispatch *d, const task_request *r, engine_files *
 
 static bool hand_over(dispatch *d, const task *t, int first, error *e) {
     engine_files files = {0};
-    bool ok = fill_request(d, t, first, e) && open_inputs(d, &t->request, &files, e) && engine_client_admit(d->engine, t->id, &d->request, &files, e);
+    bool ok = fill_request(d, t, first, e) && open_inputs(d, &t->request, &files, e) &&
+              engine_client_admit(d->engine, t->id, &d->request, &files, e);
     engine_files_close(&files);
     return ok;
 }
@@ -209,8 +210,8 @@ static void expire(dispatch *d, task *t) {
     else queue_manager_close(d->options.queue, t, TASK_FAILED, &why, clock_unix_ms());
 }
 
-/* Memory of the engine's device that another task could have: what is free within the limit, what models take that no task uses, and buffers that
- * tasks share. 0: not known. */
+/* Memory of the engine's device that another task could have: what is free within the limit, what models take that no task uses, and
+ * buffers that tasks share. 0: not known. */
 static uint64_t available_bytes(const dispatch *d) {
     const engine_snapshot *told = engine_view_snapshot(d->view);
     if (told->number == 0 || told->total_bytes == 0) return 0;
@@ -257,7 +258,8 @@ static void collect_results(void *context) {
     dispatch *d = context;
     encoder_result r;
     while (encoder_next(d->encoder, &r)) {
-        if (r.waiting || task_keeper_trouble(d->options.keeper) != NULL) task_keeper_picture_trouble(d->options.keeper, r.waiting ? &r.fault : NULL);
+        if (r.waiting || task_keeper_trouble(d->options.keeper) != NULL)
+            task_keeper_picture_trouble(d->options.keeper, r.waiting ? &r.fault : NULL);
         task *t = queue_manager_find(d->options.queue, r.task);
         if (t == NULL && r.fault.code == ERROR_NONE) picture_store_remove_one(d->options.pictures, r.task, r.index);
         if (t == NULL || r.waiting) continue;
@@ -343,9 +345,11 @@ bool dispatch_new(const dispatch_options *options, dispatch **out, error *e) {
     d->slots = calloc((size_t)options->max_held, sizeof *d->slots);
     d->orphans = calloc((size_t)options->max_held, sizeof *d->orphans);
     const engine_events events = dispatch_engine_events(d);
-    bool ok = (d->slots != NULL && d->orphans != NULL) || error_no_memory(e, "the dispatcher", (size_t)options->max_held * sizeof *d->slots);
+    bool ok = (d->slots != NULL && d->orphans != NULL) ||
+              error_no_memory(e, "the dispatcher", (size_t)options->max_held * sizeof *d->slots);
     ok = ok && engine_view_new(&d->view, e) &&
-         engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) && encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
+         engine_care_new(options->preload, options->engine_idle_seconds, options->catalog, d->view, &d->care, e) &&
+         encoder_new(options->pictures, &d->encoder, e) && loop_timer_new(options->loop, service_engine, d, &d->timer, e) &&
          loop_watch_new(options->loop, encoder_fd(d->encoder), collect_results, d, &d->encoder_watch, e) &&
          engine_client_new(&options->engine, &events, &d->engine, e);
     if (!ok) {

@@ -1,5 +1,6 @@
 /* Between queue, engine and disk: carries out what the queue's policy decides, follows what the engine says of it, has its
- * pictures stored and only then calls it completed. What becomes of a task is shown once the keeper has it on disk. When an engine dies its tasks go back to their places.
+ * pictures stored and only then calls it completed. What becomes of a task is shown once the keeper has it on disk. When an engine dies its
+ * tasks go back to their places.
  *
  * Every change of a task after its submission goes through here, so that `finished` hears of every end. One thread. */
 #ifndef IMAGINED_SERVER_TASKS_DISPATCH_H
@@ -19,7 +20,8 @@
 struct previews;
 typedef struct dispatch dispatch;
 
-/* What happened to a task: it waits (again, or elsewhere in the queue), has a slot, got on, was planned, has a newer preview (server/pictures/previews.h), is over. */
+/* What happened to a task: it waits (again, or elsewhere in the queue), has a slot, got on, was planned, has a newer preview
+ * (server/pictures/previews.h), is over. */
 typedef enum task_change { CHANGE_QUEUED, CHANGE_STARTED, CHANGE_PROGRESS, CHANGE_PLAN, CHANGE_PREVIEW, CHANGE_ENDED } task_change;
 
 typedef struct dispatch_options {
@@ -69,7 +71,8 @@ bool dispatch_ready(const dispatch *d);         /* an engine is up, or starts as
 const char *dispatch_engine_state(const dispatch *d); /* "ready", "starting", "stopped" (idle) or "stuck": killed, and does not end */
 const char *dispatch_device(const dispatch *d); /* its device in words; "" while none is up */
 uint64_t dispatch_engine_deaths(const dispatch *d); /* engines that ended unasked; each was replaced, or is about to be */
-pid_t dispatch_engine_pid(const dispatch *d);   /* 0 while there is none, and where it is stuck: who asks about it in /proc might be stuck as well */
+pid_t dispatch_engine_pid(
+    const dispatch *d);   /* 0 while there is none, and where it is stuck: who asks about it in /proc might be stuck as well */
 const engine_view *dispatch_engine(const dispatch *d);
 const engine_options *dispatch_engine_options(const dispatch *d);
 /* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining. */

@@ -219,7 +219,8 @@ static void log_death(const engine_death *death) {
         return;
     }
     log_line(LOG_ERROR,
-             "the engine (number %" PRIu64 ", process %ld) died: %s%s%s. Where such work does take so long, raise IMAGINED_ENGINE_TIMEOUT_SECONDS "
+             "the engine (number %" PRIu64
+             ", process %ld) died: %s%s%s. Where such work does take so long, raise IMAGINED_ENGINE_TIMEOUT_SECONDS "
              "(0: never); else the kernel's log may tell of the device's driver or of a disk",
              death->engine, (long)death->pid, death->reason, was_running, death->running);
 }
@@ -246,5 +247,6 @@ static void on_died(void *context, const engine_death *death) {
 }
 
 engine_events dispatch_engine_events(dispatch *d) {
-    return (engine_events){d, on_ready, on_progress, on_image, on_done, on_failed, on_died, on_snapshot, on_plan, on_profile, on_answer, on_preview};
+    return (engine_events){d,       on_ready,    on_progress, on_image,   on_done,   on_failed,
+                           on_died, on_snapshot, on_plan,     on_profile, on_answer, on_preview};
 }

@@ -18,8 +18,8 @@ void idempotency_free(idempotency *i); /* NULL is fine */
  * body, or is too long. */
 bool idempotency_find(const idempotency *i, const char *owner, const char *key, const buffer *body, const char **task_id, error *e);
 uint64_t idempotency_hash(const buffer *body);
-/* A key that is there already (its task was forgotten) stands for the new task from now on. `key` is one that idempotency_find took; hash and
- * size are the body's. */
+/* A key that is there already (its task was forgotten) stands for the new task from now on. `key` is one that idempotency_find took; hash
+ * and size are the body's. */
 void idempotency_add(idempotency *i, const char *owner, const char *key, uint64_t hash, uint64_t size, const char *task_id);
 /* Its key is a new one again. */
 void idempotency_forget(idempotency *i, const char *task_id);

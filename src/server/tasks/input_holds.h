@@ -1,4 +1,5 @@
-/* The inputs that a task names which is not over: nobody removes them. Found anew each time from the tasks themselves, so that a restart changes nothing. */
+/* The inputs that a task names which is not over: nobody removes them. Found anew each time from the tasks themselves, so that a restart
+ * changes nothing. */
 #ifndef IMAGINED_SERVER_TASKS_INPUT_HOLDS_H
 #define IMAGINED_SERVER_TASKS_INPUT_HOLDS_H
 

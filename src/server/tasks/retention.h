@@ -1,7 +1,8 @@
-/* Lets old tasks go, with their pictures: beyond a number of finished ones, and where wished beyond an age or a number of bytes of stored pictures.
+/* Lets old tasks go, with their pictures: beyond a number of finished ones, and where wished beyond an age or a number of bytes of stored
+ * pictures.
  *
- * Those that ended first go first; what is not over stays, whatever the limits say. The loop only decides: files are removed by the thread that writes the
- * database, before the row (queue/task_store.h). One thread, the loop's. */
+ * Those that ended first go first; what is not over stays, whatever the limits say. The loop only decides: files are removed by the thread
+ * that writes the database, before the row (queue/task_store.h). One thread, the loop's. */
 #ifndef IMAGINED_SERVER_TASKS_RETENTION_H
 #define IMAGINED_SERVER_TASKS_RETENTION_H
 

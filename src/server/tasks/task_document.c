@@ -119,8 +119,8 @@ static yyjson_mut_val *metrics(yyjson_mut_doc *doc, const task *t, int64_t now_m
     return m;
 }
 
-/* From what such tasks took lately; where nothing is known of them, from the steps this one has done. Loading and encoding count as if they were steps' time
- * then, so it falls faster than time goes. */
+/* From what such tasks took lately; where nothing is known of them, from the steps this one has done. Loading and encoding count as if they
+ * were steps' time then, so it falls faster than time goes. */
 bool task_eta(const queue_manager *q, const task *t, int64_t now_ms, double *seconds) {
     double done = task_done_fraction(t);
     if (queue_manager_eta(q, t, now_ms, seconds)) return true;

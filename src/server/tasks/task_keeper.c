@@ -53,7 +53,8 @@ static void set_trouble(task_keeper *k, error *which, const error *why) {
     const error *now = task_keeper_trouble(k);
     if (now != NULL) queue_manager_hold(k->options.queue, now->text);
     else queue_manager_release(k->options.queue);
-    if (!before && now != NULL) log_line(LOG_ERROR, "the queue is paused: %s; it goes on by itself once the disk takes what it must keep", now->text);
+    if (!before && now != NULL)
+        log_line(LOG_ERROR, "the queue is paused: %s; it goes on by itself once the disk takes what it must keep", now->text);
     if (!before || now != NULL) return;
     log_line(LOG_INFO, "the disk takes everything again: the queue goes on");
     if (k->listener.eased != NULL) k->listener.eased(k->listener.context);
@@ -82,7 +83,8 @@ static void end_written(void *context, const char *id, const error *fault) {
 static void write_end(task_keeper *k, const task *t) {
     error fault = {0};
     const stored_webhook *message = k->options.webhooks != NULL ? webhooks_ending(k->options.webhooks, t) : NULL;
-    if (message != NULL ? task_store_put_task_and_webhook(k->store, t, message, end_written, k, &fault) : task_store_put_task(k->store, t, end_written, k, &fault)) {
+    if (message != NULL ? task_store_put_task_and_webhook(k->store, t, message, end_written, k, &fault)
+                        : task_store_put_task(k->store, t, end_written, k, &fault)) {
         k->ends++;
         return;
     }
@@ -233,12 +235,15 @@ const char *task_keeper_setting(const task_keeper *k, const char *key) {
 void task_keeper_set(task_keeper *k, const char *key, const char *value) {
     error fault = {0};
     remember(k, key, value);
-    if (!task_store_put_setting(k->store, key, value, &fault)) log_line(LOG_WARNING, "the setting '%s' is not written: %s", key, fault.text);
+    if (!task_store_put_setting(k->store, key, value, &fault))
+        log_line(LOG_WARNING, "the setting '%s' is not written: %s", key, fault.text);
 }
 
 /* --- webhooks --- */
 
-static void tell_lost(const char *what, const error *fault) { log_line(LOG_WARNING, "the webhook %s: its state is not written: %s", what, fault->text); }
+static void tell_lost(const char *what, const error *fault) {
+    log_line(LOG_WARNING, "the webhook %s: its state is not written: %s", what, fault->text);
+}
 
 void task_keeper_put_webhook(task_keeper *k, const stored_webhook *w) {
     error fault = {0};

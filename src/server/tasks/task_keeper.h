@@ -1,8 +1,9 @@
-/* Keeps the queue's tasks on disk, so that they outlive the process: a task is in the queue only once it is written, and its end is shown only once that is.
+/* Keeps the queue's tasks on disk, so that they outlive the process: a task is in the queue only once it is written, and its end is shown
+ * only once that is.
  *
- * It listens to the queue (queue_hooks) and hands every change to queue/task_store, which writes without making the loop wait. While the disk takes nothing
- * the keeper is in trouble: it takes no task (the disk's error, ERROR_DISK_FULL mostly) and holds the queue, so that what was accepted waits. It ends by
- * itself. One thread, the loop's. */
+ * It listens to the queue (queue_hooks) and hands every change to queue/task_store, which writes without making the loop wait. While the
+ * disk takes nothing the keeper is in trouble: it takes no task (the disk's error, ERROR_DISK_FULL mostly) and holds the queue, so that
+ * what was accepted waits. It ends by itself. One thread, the loop's. */
 #ifndef IMAGINED_SERVER_TASKS_TASK_KEEPER_H
 #define IMAGINED_SERVER_TASKS_TASK_KEEPER_H
 
@@ -36,7 +37,8 @@ typedef struct task_keeper_listener {
 /* The task is on disk and queued (why NULL), or was not taken (t NULL). */
 typedef void (*task_keeper_submitted)(void *context, const char *id, task *t, const error *why);
 
-/* Opens STATE/imagined.db and puts what it holds back into the queue, in its old places. A damaged database is moved aside, with a warning. */
+/* Opens STATE/imagined.db and puts what it holds back into the queue, in its old places. A damaged database is moved aside, with a
+ * warning. */
 bool task_keeper_new(const task_keeper_options *options, task_keeper **out, error *e);
 void task_keeper_free(task_keeper *k); /* writes what waits. NULL is fine */
 void task_keeper_listen(task_keeper *k, const task_keeper_listener *l);

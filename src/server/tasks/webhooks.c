@@ -189,7 +189,8 @@ static void try_again(webhooks *w, message *m, task *t, const webhook_result *r)
     }
     w->stats.failed++;
     m->kept.due_ms = clock_unix_ms() + wait;
-    log_line(LOG_INFO, "webhook %s: attempt %d failed: %s; the next is in %lld s", m->kept.id, m->kept.attempts, r->error, (long long)(wait + 500) / 1000);
+    log_line(LOG_INFO, "webhook %s: attempt %d failed: %s; the next is in %lld s", m->kept.id, m->kept.attempts, r->error,
+             (long long)(wait + 500) / 1000);
     tell_task(w, t, r->error);
     task_keeper_put_webhook(w->keeper, &m->kept);
 }
@@ -249,7 +250,8 @@ static bool read_secrets(webhooks *w, error *e) {
     char path[PATH_MAX];
     bool made;
     if (w->options.secret[0] != '\0') return webhook_secrets_parse(w->options.secret, "IMAGINED_WEBHOOK_SECRET", &w->secrets, e);
-    if (!file_join(path, sizeof path, w->options.state_folder, "webhook_secret", e) || !webhook_secrets_keep(path, &w->secrets, &made, e)) return false;
+    if (!file_join(path, sizeof path, w->options.state_folder, "webhook_secret", e) || !webhook_secrets_keep(path, &w->secrets, &made, e))
+        return false;
     if (made) log_line(LOG_INFO, "webhooks are signed with a new secret, kept in %s", path);
     return true;
 }
@@ -433,11 +435,13 @@ bool webhooks_read(const webhooks *w, json body, task_request *io, error *e) {
     yyjson_arr_iter items = yyjson_arr_iter_with(filter.value);
     for (yyjson_val *v; (v = yyjson_arr_iter_next(&items)) != NULL;)
         if (!read_event(body, v, &events, e)) return false;
-    if (filter.value != NULL && events == 0) return json_complain(body, "webhook_events_filter", e, "must name one of start, progress and completed");
+    if (filter.value != NULL && events == 0)
+        return json_complain(body, "webhook_events_filter", e, "must name one of start, progress and completed");
     if (url == NULL) return true;
     if (!webhook_target_parse(url, &target, e) || !webhook_guard_admits(w->guard, &target, e)) return false;
     if (w->stats.pending >= WEBHOOKS_PENDING)
-        return error_field(e, ERROR_BUSY, "webhook", "%d webhooks' messages wait for their receivers: no task with another is taken until some are delivered",
+        return error_field(e, ERROR_BUSY, "webhook",
+                           "%d webhooks' messages wait for their receivers: no task with another is taken until some are delivered",
                            WEBHOOKS_PENDING);
     io->webhook = url;
     io->webhook_events = filter.value != NULL ? events : WEBHOOK_COMPLETED;

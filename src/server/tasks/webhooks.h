@@ -1,8 +1,9 @@
 /* Tells other people's servers what becomes of the tasks that name them (docs/webhooks.md has the messages).
  *
- * A message of a start or an end is kept with the tasks until it is delivered, refused for good (410) or given up after WEBHOOK_ATTEMPTS: it goes out at least once,
- * whatever happens to this process. An end and its message are one transaction. Progress is told as it is, at most twice a second, and never again. Requests are made
- * by server/webhooks/webhook_sender, on its thread; what is here runs on the loop's. */
+ * A message of a start or an end is kept with the tasks until it is delivered, refused for good (410) or given up after WEBHOOK_ATTEMPTS:
+ * it goes out at least once, whatever happens to this process. An end and its message are one transaction. Progress is told as it is, at
+ * most twice a second, and never again. Requests are made by server/webhooks/webhook_sender, on its thread; what is here runs on the
+ * loop's. */
 #ifndef IMAGINED_SERVER_TASKS_WEBHOOKS_H
 #define IMAGINED_SERVER_TASKS_WEBHOOKS_H
 

@@ -73,7 +73,8 @@ static const block special6[] = {
     {AF_INET6, {0x20, 0x02}, 16},             /* 6to4: holds any IPv4 address */
     {AF_INET6, {0x3f, 0xff, 0x00}, 20},       /* documentation */
 };
-/* What translates to IPv4 is as public as what it stands for (RFC 6052). ::ffff:0:0/96 is never on a wire: who sends there means an address that is refused. */
+/* What translates to IPv4 is as public as what it stands for (RFC 6052). ::ffff:0:0/96 is never on a wire: who sends there means an address
+ * that is refused. */
 static const block translated = {AF_INET6, {0x00, 0x64, 0xff, 0x9b}, 96};
 
 static bool is_public(const block *a) {
@@ -146,8 +147,10 @@ static bool add_allowed(webhook_guard *g, const char *from, size_t size, error *
         memcpy(item.name, text, sizeof text);
     }
     if (!ok)
-        return error_set(e, ERROR_INVALID, "IMAGINED_WEBHOOK_ALLOW: '%.*s' is no host's name, address or block: it must look like hooks.lan, 10.0.0.7 or fd00::/8",
-                         (int)(size < 80 ? size : 80), from);
+        return error_set(
+            e, ERROR_INVALID,
+            "IMAGINED_WEBHOOK_ALLOW: '%.*s' is no host's name, address or block: it must look like hooks.lan, 10.0.0.7 or fd00::/8",
+            (int)(size < 80 ? size : 80), from);
     allowed *items = realloc(g->items, (g->count + 1) * sizeof *items);
     if (items == NULL) return error_no_memory(e, "the hosts that webhooks may go to", (g->count + 1) * sizeof *items);
     g->items = items;
@@ -201,7 +204,8 @@ static bool has_part(CURLU *u, CURLUPart part) {
 
 static bool read_host(CURLU *u, webhook_target *out, error *e) {
     char host[WEBHOOK_HOST_BYTES + 8], port[8];
-    if (!take_part(u, CURLUPART_HOST, host, sizeof host) || !take_part(u, CURLUPART_PORT, port, sizeof port)) return refuse(e, "names no host that can be sent to");
+    if (!take_part(u, CURLUPART_HOST, host, sizeof host) || !take_part(u, CURLUPART_PORT, port, sizeof port))
+        return refuse(e, "names no host that can be sent to");
     size_t n = strlen(host);
     bool six = n > 2 && host[0] == '[' && host[n - 1] == ']';
     if (!plain_host(six ? host + 1 : host, six ? n - 2 : n, out->host)) return refuse(e, "names no host that can be sent to");
@@ -220,7 +224,8 @@ bool webhook_target_parse(const char *url, webhook_target *out, error *e) {
     *out = (webhook_target){0};
     if (strlen(url) >= WEBHOOK_URL_BYTES) return refuse(e, "is too long: at most 2047 bytes are allowed");
     for (const char *c = url; *c != '\0'; c++)
-        if (*c <= ' ' || *c >= 0x7F || *c == '\\') return refuse(e, "has a character that no URL has: write it as %XX, and names in their xn-- form");
+        if (*c <= ' ' || *c >= 0x7F || *c == '\\')
+            return refuse(e, "has a character that no URL has: write it as %XX, and names in their xn-- form");
     if (strchr(url, '#') != NULL) return refuse(e, "has a fragment ('#…'), which is never sent");
     CURLU *u = curl_url();
     if (u == NULL) return error_no_memory(e, "a URL", WEBHOOK_URL_BYTES);
@@ -256,6 +261,7 @@ bool webhook_guard_allows(const webhook_guard *g, const char *host, const struct
 
 bool webhook_guard_admits(const webhook_guard *g, const webhook_target *t, error *e) {
     if (!t->is_address || webhook_guard_allows(g, t->host, (const struct sockaddr *)&t->address)) return true;
-    return error_field(e, ERROR_INVALID, "webhook", "the request body: 'webhook' names %s, which is no public address: the operator can allow it with IMAGINED_WEBHOOK_ALLOW",
-                       t->host);
+    return error_field(
+        e, ERROR_INVALID, "webhook",
+        "the request body: 'webhook' names %s, which is no public address: the operator can allow it with IMAGINED_WEBHOOK_ALLOW", t->host);
 }

@@ -1,8 +1,9 @@
-/* Where webhooks may go. Whoever may submit a task names an address that this server then sends to, from inside its network: without rules that is a way to reach
- * what only this machine or its neighbours should reach (server-side request forgery).
+/* Where webhooks may go. Whoever may submit a task names an address that this server then sends to, from inside its network: without rules
+ * that is a way to reach what only this machine or its neighbours should reach (server-side request forgery).
  *
- * An address is judged when the request is made, as the system's connect sees it: a name may resolve to anything, and to something else the next time. What is not
- * reachable over the public Internet by IANA's registries of special addresses (RFC 6890 and what followed it) is refused unless the operator allows it.
+ * An address is judged when the request is made, as the system's connect sees it: a name may resolve to anything, and to something else the
+ * next time. What is not reachable over the public Internet by IANA's registries of special addresses (RFC 6890 and what followed it) is
+ * refused unless the operator allows it.
  *
  * Nothing here changes once it is made: any thread may ask. */
 #ifndef IMAGINED_SERVER_WEBHOOKS_WEBHOOK_GUARD_H
@@ -26,13 +27,14 @@ typedef struct webhook_target {
     struct sockaddr_storage address; /* of a literal */
 } webhook_target;
 
-/* `allowed`: names, addresses and blocks ("hooks.lan, 10.0.0.7, fd00::/8"), separated by commas, that may be sent to beside public addresses. A name stands for
- * itself, whatever it resolves to. ERROR_INVALID names what is none of these. */
+/* `allowed`: names, addresses and blocks ("hooks.lan, 10.0.0.7, fd00::/8"), separated by commas, that may be sent to beside public
+ * addresses. A name stands for itself, whatever it resolves to. ERROR_INVALID names what is none of these. */
 bool webhook_guard_new(const char *allowed, webhook_guard **out, error *e);
 void webhook_guard_free(webhook_guard *g); /* NULL is fine */
 
-/* Reads an absolute http or https URL. Refused (ERROR_INVALID, the field "webhook"): other schemes, a user or password, a fragment, characters that are no URL's,
- * a zone of an IPv6 address, more than WEBHOOK_URL_BYTES − 1 bytes. The text itself is in no error: it may hold a secret. */
+/* Reads an absolute http or https URL. Refused (ERROR_INVALID, the field "webhook"): other schemes, a user or password, a fragment,
+ * characters that are no URL's, a zone of an IPv6 address, more than WEBHOOK_URL_BYTES − 1 bytes. The text itself is in no error: it may
+ * hold a secret. */
 bool webhook_target_parse(const char *url, webhook_target *out, error *e);
 /* A literal that may not be sent to is refused (ERROR_INVALID, the field "webhook"); of a name nothing is known yet. */
 bool webhook_guard_admits(const webhook_guard *g, const webhook_target *t, error *e);

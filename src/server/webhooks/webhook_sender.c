@@ -161,7 +161,8 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
         const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address->addr;
         const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address->addr;
         bool is_six = address->addr.sa_family == AF_INET6;
-        if (inet_ntop(address->addr.sa_family, is_six ? (const void *)&six->sin6_addr : (const void *)&four->sin_addr, j->refused, sizeof j->refused) == NULL)
+        if (inet_ntop(address->addr.sa_family, is_six ? (const void *)&six->sin6_addr : (const void *)&four->sin_addr, j->refused,
+                      sizeof j->refused) == NULL)
             snprintf(j->refused, sizeof j->refused, "an address");
         return CURL_SOCKET_BAD;
     }
@@ -218,7 +219,8 @@ static bool set_up(job *j) {
     curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(j->body));
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, j->headers);
     /* Those that copy a text may lack memory. */
-    return curl_easy_setopt(c, CURLOPT_USERAGENT, "imagined/" IMAGINED_VERSION) == CURLE_OK && curl_easy_setopt(c, CURLOPT_URL, j->url) == CURLE_OK &&
+    return curl_easy_setopt(c, CURLOPT_USERAGENT, "imagined/" IMAGINED_VERSION) == CURLE_OK &&
+           curl_easy_setopt(c, CURLOPT_URL, j->url) == CURLE_OK &&
            (authorities[0] == '\0' || curl_easy_setopt(c, CURLOPT_CAINFO, authorities) == CURLE_OK);
 }
 

@@ -1,8 +1,9 @@
 /* Sends messages to other people's servers, on a thread of its own that waits for none of them: libcurl's multi interface.
  *
- * At most WEBHOOK_SENDING requests are under way, at most two of them to one host and port; hosts take turns, so that one that is slow holds nobody but itself. A
- * request gets WEBHOOK_SECONDS for everything, names' resolution included. No redirect is followed, no proxy asked, TLS is verified, and what is answered beyond its
- * status is not looked at. Each socket's address is judged by the guard before it is connected.
+ * At most WEBHOOK_SENDING requests are under way, at most two of them to one host and port; hosts take turns, so that one that is slow
+ * holds nobody but itself. A request gets WEBHOOK_SECONDS for everything, names' resolution included. No redirect is followed, no proxy
+ * asked, TLS is verified, and what is answered beyond its status is not looked at. Each socket's address is judged by the guard before it
+ * is connected.
  *
  * Functions are called from one thread, the loop's: watch webhook_sender_fd and take results when it is readable. */
 #ifndef IMAGINED_SERVER_WEBHOOKS_WEBHOOK_SENDER_H

@@ -15,8 +15,9 @@ enum { MADE_BYTES = 32, FILE_BYTES = 4096 };
 static bool parse_one(const char *text, size_t size, const char *source, webhook_secrets *out, error *e) {
     size_t prefix = strlen(PREFIX), n = 0;
     uint8_t bytes[BASE64_BYTES(BASE64_SIZE(WEBHOOK_SECRET_MOST))];
-    bool ok = out->count < WEBHOOK_SECRETS && size > prefix && size - prefix <= BASE64_SIZE(WEBHOOK_SECRET_MOST) && memcmp(text, PREFIX, prefix) == 0 &&
-              base64_decode(text + prefix, size - prefix, bytes, &n, NULL) && n >= WEBHOOK_SECRET_LEAST && n <= WEBHOOK_SECRET_MOST;
+    bool ok = out->count < WEBHOOK_SECRETS && size > prefix && size - prefix <= BASE64_SIZE(WEBHOOK_SECRET_MOST) &&
+              memcmp(text, PREFIX, prefix) == 0 && base64_decode(text + prefix, size - prefix, bytes, &n, NULL) &&
+              n >= WEBHOOK_SECRET_LEAST && n <= WEBHOOK_SECRET_MOST;
     if (!ok)
         return error_set(e, ERROR_INVALID,
                          "%s: a secret must be whsec_ and %d to %d bytes in base 64 (echo whsec_$(openssl rand -base64 32)); at most %d, separated by commas", source, WEBHOOK_SECRET_LEAST, WEBHOOK_SECRET_MOST, WEBHOOK_SECRETS);
@@ -67,7 +68,8 @@ bool webhook_secrets_keep(const char *path, webhook_secrets *out, bool *made, er
     return ok;
 }
 
-bool webhook_sign(const webhook_secrets *s, const char *id, int64_t unix_seconds, const char *body, size_t size, char out[WEBHOOK_SIGNATURE_BYTES], error *e) {
+bool webhook_sign(const webhook_secrets *s, const char *id, int64_t unix_seconds, const char *body, size_t size,
+                  char out[WEBHOOK_SIGNATURE_BYTES], error *e) {
     buffer signed_text = {0};
     buffer_printf(&signed_text, "%s.%lld.", id, (long long)unix_seconds);
     buffer_append(&signed_text, body, size);

@@ -1,5 +1,5 @@
-/* In place of NVIDIA's library: tells what the file named by FAKE_NVML says, a device a line: UUID|NAME|TOTAL|FREE. Read at each call, so that a
- * test can change it. Without FAKE_NVML it behaves like a machine without a driver. */
+/* In place of NVIDIA's library: tells what the file named by FAKE_NVML says, a device a line: UUID|NAME|TOTAL|FREE. Read at each call, so
+ * that a test can change it. Without FAKE_NVML it behaves like a machine without a driver. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

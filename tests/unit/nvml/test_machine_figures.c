@@ -90,9 +90,9 @@ static void a_device_is_found_by_its_name(void **state) {
         const char *name, *visible;
         int index;
     } cases[] = {
-        {"NVIDIA A", NULL, 0},   {"NVIDIA B", NULL, 1},      {"NVIDIA B", "2", 2},       {"NVIDIA B", "2,1", 2},    {"NVIDIA B", "GPU-c", 2},
-        {"NVIDIA B", "0", 1},    {"NVIDIA B", "", 1},        {"NVIDIA B", "9", 1},       {"NVIDIA B", "GPU-x,2", 1}, {"NVIDIA B", "99999999999", 1},
-        {"NVIDIA C", NULL, -1},  {"NVIDIA C", "1", -1},      {"", NULL, -1},
+        {"NVIDIA A", NULL, 0},  {"NVIDIA B", NULL, 1}, {"NVIDIA B", "2", 2}, {"NVIDIA B", "2,1", 2},     {"NVIDIA B", "GPU-c", 2},
+        {"NVIDIA B", "0", 1},   {"NVIDIA B", "", 1},   {"NVIDIA B", "9", 1}, {"NVIDIA B", "GPU-x,2", 1}, {"NVIDIA B", "99999999999", 1},
+        {"NVIDIA C", NULL, -1}, {"NVIDIA C", "1", -1}, {"", NULL, -1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(nvml_find(n, cases[i].name, cases[i].visible), cases[i].index);
