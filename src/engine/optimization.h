@@ -2,11 +2,12 @@
  * an operator's words.
  *
  * dtype      The CPU's kernels compute in f32 whatever is stored, so 16-bit weights gain nothing there beyond their size in the file, and
- * an f32 model stays as it is. A GPU holds half as many bytes of a model in 16 bits: f32 models are converted while they are loaded, unless
- * products in 16 bits are wrong there or take more than three times as long as in f32. bf16 goes before f16, which T5's activations
- * overflow. A request's own precision always holds. Norms, softmax and the VAE are f32 in any case. attention  the CPU's own kernel;
- * elsewhere the device's fused one ("flash") for models in 16 bits, else whole or in slices, as memory is planned. tf32       only CUDA has
- * it, and only its own libraries choose.
+ *            an f32 model stays as it is. A GPU holds half as many bytes of a model in 16 bits: f32 models are converted while they are
+ *            loaded, unless products in 16 bits are wrong there or take more than three times as long as in f32. bf16 goes before f16,
+ *            which T5's activations overflow. A request's own precision always holds. Norms, softmax and the VAE are f32 in any case.
+ * attention  the CPU's own kernel; elsewhere the device's fused one ("flash") for models in 16 bits, else whole or in slices, as memory is
+ *            planned.
+ * tf32       only CUDA has it, and only its own libraries choose.
  *
  * One thread, the device's. */
 #ifndef IMAGINED_ENGINE_OPTIMIZATION_H

@@ -4,8 +4,8 @@
  * How long a slice takes says nothing: a step of a large model on a slow CPU takes many minutes. What counts is a sign of life:
  * - a message;
  * - on the CPU, CPU time: a thousandth of a core, over the timeout together. A process that waits for a lock or a disk uses none, and
- * threads that only wake some times a second to look around use less; a niced engine on a machine that others keep busy still gets several
- * times that. What spins for ever counts as work;
+ *   threads that only wake some times a second to look around use less; a niced engine on a machine that others keep busy still gets
+ *   several times that. What spins for ever counts as work;
  * - on other devices the same, but only for so long: a slice waits there in the driver, and some drivers are waited for in a loop.
  *
  * Only time in which somebody looked counts: a machine that slept, a container that was frozen, a server that was stopped with its engine,

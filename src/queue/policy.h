@@ -8,7 +8,7 @@
  * The order. Heads have a rank: urgent, overdue, high, normal, low. A waiting task rises one rank for every `age_ms` it has waited, up to
  * overdue, never into urgent. Within a rank, suspended tasks go first; then
  *   - high, normal, low, urgent: the key that holds fewest slots, then the one that has received least service lately (a virtual time, as
- * in start-time fair queueing: Goyal, Vin, Cheng 1996), then the older task;
+ *     in start-time fair queueing: Goyal, Vin, Cheng 1996), then the older task;
  *   - overdue: keys in turn: the one whose last start, or, if that is later, whose task's submission, is longest ago.
  *
  * Affinity. The first of high, normal or low gives way to a task of its rank that can share steps with one that runs, or else to one whose
@@ -20,11 +20,12 @@
  *
  * The bound on waiting. Let a task of key B, priority p (high 1, normal 2, low 3), be submitted at s. From s + p · age_ms on it is overdue.
  * While it waits, let n of B's tasks be older, and K keys have tasks waiting. Then at most (n + 1) · K starts of tasks that are not urgent
- * come before its own, at most one of each key between two of B's: B's own overdue tasks start in the order of submission, so at most n
- * before it. A task of another key k goes first only if k's turn, the later of its last start and that task's submission, is before B's
- * turn. As it starts, k's turn becomes the latest of all, and stays after B's until B starts one. New keys and new tasks have later turns
- * from the outset: they cannot extend it. Tasks that are put back after an engine's death start again and count again. Urgent tasks stand
- * outside this bound: they are few, or they mean nothing. Ageing off (age_ms 0): no bound. */
+ * come before its own, at most one of each key between two of B's:
+ *   B's own overdue tasks start in the order of submission, so at most n before it. A task of another key k goes first only if k's turn,
+ *   the later of its last start and that task's submission, is before B's turn. As it starts, k's turn becomes the latest of all, and stays
+ *   after B's until B starts one. New keys and new tasks have later turns from the outset: they cannot extend it.
+ * Tasks that are put back after an engine's death start again and count again. Urgent tasks stand outside this bound: they are few, or they
+ * mean nothing. Ageing off (age_ms 0): no bound. */
 #ifndef IMAGINED_QUEUE_POLICY_H
 #define IMAGINED_QUEUE_POLICY_H
 

@@ -94,15 +94,16 @@ def test_comfy_api_simplified_hears_of_errors(gradients):
 # --- @saintno/comfyui-sdk ---
 
 def test_saintno_sdk(server):
-    graph = text_to_image(width=128, height=128, prefix="sdk")
+    # Long enough to be seen on its way: of a prompt that is done before it asks for the history, this client tells no start.
+    graph = text_to_image(width=256, height=256, steps=30, prefix="sdk")
     failing = text_to_image(width=128, height=136)  # no multiple of 16
     got = run_client("comfy_saintno", url=server.url, graph=graph, from_picture=image_to_image("brought.png", prefix="sdk"),
                      wrong=text_to_image(model="none.safetensors"), failing=failing)
-    assert got["first"]["started"] and got["first"]["progress"] == 4
-    assert opened(base64.b64decode(got["first"]["files"][0])).size == (128, 128)
+    assert got["first"]["started"] and got["first"]["progress"] == 30
+    assert opened(base64.b64decode(got["first"]["files"][0])).size == (256, 256)
     assert got["again"]["images"] == got["first"]["images"] and not got["again"]["started"]  # nothing ran
     assert got["uploaded"] == {"name": "brought.png", "filename": "brought.png", "type": "input", "subfolder": ""}
-    assert opened(base64.b64decode(got["changed"]["files"][0])).size == (128, 128)
+    assert opened(base64.b64decode(got["changed"]["files"][0])).size == (256, 256)
     assert got["wrong"]["failures"][0]["name"] == "EnqueueFailedError"
     assert "value_not_in_list" in json.dumps(got["wrong"]["failures"]) and "multiple of 16" in json.dumps(got["failed"]["failures"])
     assert got["checkpoints"] == ["demo.safetensors"] and "checkpoints" in got["types"]

@@ -1,9 +1,10 @@
 /* The queue and its policy on a simulated server, over many random seeds: tasks of several keys, models, shapes and priorities come, are
  * cancelled, change their priority, have deadlines; the engine dies, is away, refuses for want of memory; the queue is paused. After each
- * event, the decisions are held against the rules as a naive reading of them has it, over all tasks instead of lanes: nothing is lost, and
- * nothing runs twice to a visible result; slots and suspensions never exceed their limits; what is paused starts nothing; no task starts
- * before a better one, save for affinity within its delay; an overdue task starts within the bound that policy.h proves; urgent tasks have
- * a slot at once, if there is any they may take; a free slot is never left empty; no task outlives its deadline.
+ * event, the decisions are held against the rules as a naive reading of them has it, over all tasks instead of lanes:
+ *   nothing is lost, and nothing runs twice to a visible result; slots and suspensions never exceed their limits; what is paused starts
+ *   nothing; no task starts before a better one, save for affinity within its delay; an overdue task starts within the bound that policy.h
+ *   proves; urgent tasks have a slot at once, if there is any they may take; a free slot is never left empty; no task outlives its
+ *   deadline.
  *
  * Arguments: first seed, number of seeds. A failure prints its seed. */
 #include <inttypes.h>

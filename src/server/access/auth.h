@@ -2,9 +2,9 @@
  *
  * 1. A Host that the server does not answer to: 421 (DNS rebinding).
  * 2. An Origin that is neither this server's own nor allowed: its preflights, WebSockets, and what would change something, 403. Allowed
- * ones get their CORS headers, and their preflights are answered here.
- * 3. Where there is a file of keys: no right key: 401, but for /health, /health/ready and the page's own files, and for this machine itself
- * (http_is_local), unless that needs one, too. The key's name becomes the request's caller (http_caller), which owner.h goes by.
+ *    ones get their CORS headers, and their preflights are answered here.
+ * 3. Where there is a file of keys: no right key: 401, but for /health, /health/ready and the page's own files, and for this machine
+ *    itself (http_is_local), unless that needs one, too. The key's name becomes the request's caller (http_caller), which owner.h goes by.
  *
  * One thread: the loop's. */
 #ifndef IMAGINED_SERVER_ACCESS_AUTH_H

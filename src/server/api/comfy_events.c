@@ -18,7 +18,8 @@ enum {
     PREVIEW_IMAGE = 1, /* kinds of binary messages, and of pictures in them, as ComfyUI numbers them */
     PREVIEW_IMAGE_WITH_METADATA = 4,
     PREVIEW_JPEG = 1,
-    HELD_MS = 20,
+    HELD_MS = 100, /* a client on a busy machine may have read no answer yet after 20 */
+    HELD_MOST_MS = 500, /* however many prompts follow each other */
     HELD_BYTES = 256 << 10,
 };
 
@@ -37,6 +38,7 @@ struct comfy_events {
     comfy_prompts *prompts;
     client *clients;
     loop_timer *timer;
+    double held_since; /* clock_seconds when the first was held of those who are; 0: nobody is */
 };
 
 /* --- messages --- */
@@ -347,11 +349,16 @@ static void hold(comfy_events *v, const comfy_prompt *one, const task *t) {
     bool any = false;
     for (client *c = v->clients; c != NULL; c = c->next)
         if (is_for(c, one, t)) any = c->held = true;
-    if (any) loop_timer_set(v->timer, HELD_MS);
+    if (!any) return;
+    double now = clock_seconds();
+    if (v->held_since == 0) v->held_since = now;
+    loop_timer_set(v->timer, (int)fmin(HELD_MS, fmax(0, HELD_MOST_MS - 1000 * (now - v->held_since))));
 }
 
 static void let_all_go(void *context) {
-    for (client *c = ((comfy_events *)context)->clients; c != NULL; c = c->next)
+    comfy_events *v = context;
+    v->held_since = 0;
+    for (client *c = v->clients; c != NULL; c = c->next)
         if (c->held) let_go(c);
 }
 

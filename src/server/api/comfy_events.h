@@ -3,9 +3,11 @@
  *
  *     on connecting    status (with sid), and executing where a prompt of this client runs
  *     on a prompt      status · execution_start · execution_cached · executing (each node) · progress · executed (each output) ·
- * execution_success · status · executing (null) instead          execution_error, execution_interrupted
+ *                      execution_success · status · executing (null)
+ *     instead          execution_error, execution_interrupted
  *
- * A client that sends a prompt hears of it, and of anything else, a moment later: many listen for a prompt only once they know its id.
+ * A client that sends a prompt hears of it, and of anything else, a tenth of a second later: many listen for a prompt only once they know
+ * its id.
  *
  * One thread: the loop's. */
 #ifndef IMAGINED_SERVER_API_COMFY_EVENTS_H
