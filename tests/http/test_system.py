@@ -79,7 +79,8 @@ def test_a_model_in_use_stays(server):
 
 @pytest.mark.parametrize("path", ["load", "preload", "unload"])
 def test_what_commands_refuse(server, path):
-    assert server.post(f"/api/system/models/nobody/{path}").status_code == 404
+    answer = server.post(f"/api/system/models/nobody/{path}")
+    assert answer.status_code == 404 and answer.json()["code"] == "not_found"
     assert server.post(f"/api/system/models/{'x' * 200}/{path}").status_code == 404
     to = f"/api/system/models/demo/{path}"
     assert server.post(to, content="{").status_code == 400

@@ -94,7 +94,8 @@ static bool read_model(services *s, http_exchange *x, const char *id, const char
     const char *precision;
     error why = {0};
     if (!catalog_find(s->catalog, id, &m, &why)) {
-        problem_answer(x, 404, &why);
+        why.code = ERROR_NOT_FOUND; /* not a field that is wrong, but the address */
+        problem_answer(x, 0, &why);
         return false;
     }
     if (!read_precision(x, fallback, &precision)) return false;
