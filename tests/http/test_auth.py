@@ -106,10 +106,11 @@ def test_the_key_may_come_as_azures_clients_send_it(guarded):
     assert server.get("/api/tasks", headers=bearer("none", **{"api-key": server.ben})).status_code == 200
 
 
-def test_who_asks_before_sending_hears_that_a_key_is_needed(guarded):
+@pytest.mark.parametrize("length", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])
+def test_who_asks_before_sending_hears_that_a_key_is_needed(guarded, length):
     """And need not send a picture of 30 MB to learn it."""
     server = guarded()
-    head = f"POST /api/images HTTP/1.1\nHost: {server.address}\nX-Real-IP: 203.0.113.9\nContent-Length: 30000000\nExpect: 100-continue\n"
+    head = f"POST /api/images HTTP/1.1\nHost: {server.address}\nX-Real-IP: 203.0.113.9\n{length}\nExpect: 100-continue\n"
     assert raw(server, head + "\n") == 401
     assert raw(server, head + f"Authorization: Bearer {server.anna}\n\n") == 100
 

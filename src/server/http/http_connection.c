@@ -161,6 +161,12 @@ static bool admit_body(http_exchange *x, size_t length) {
     return length <= x->body_cap && (length <= HTTP_BODY_BYTES || keep_room(x, length));
 }
 
+/* Whether the client sends its body only once it hears that it is wanted, as curl does with one over a megabyte (or after a second). */
+static bool asks_first(const http_exchange *x) {
+    const char *expected = http_header(x, "expect");
+    return x->stream.chunked && expected != NULL && strcasecmp(expected, "100-continue") == 0;
+}
+
 /* The library knows no chunks in a request: it gives them as they are, as a body without end, and so the connection can carry no other
  * request. */
 static void begin_chunks(http_exchange *x, bool may_send, bool has_length) {
@@ -171,12 +177,7 @@ static void begin_chunks(http_exchange *x, bool may_send, bool has_length) {
     else if (!may_send || !x->stream.chunked || strcasecmp(coding, "chunked") != 0)
         refuse(x, 411, "the request's body needs a Content-Length");
     else x->body_chunked = admit_body(x, 0);
-}
-
-/* Whether the client sends its body only once it hears that it is wanted, as curl does with one over a megabyte (or after a second). */
-static bool asks_first(const http_exchange *x) {
-    const char *expected = http_header(x, "expect");
-    return x->stream.chunked && expected != NULL && strcasecmp(expected, "100-continue") == 0;
+    if (x->body_chunked && x->body_cap == 0 && asks_first(x)) refuse(x, 413, "no body is taken here"); /* the gate has a better word for it */
 }
 
 /* "Go on": an answer before the answer, which the library does not give by itself. */
