@@ -224,7 +224,6 @@ def asked(server, lines, bodies):
         for body in bodies:
             heard.append(s.recv(4096).decode())
             s.sendall(body)
-        s.shutdown(socket.SHUT_WR)
         heard.append(b"".join(iter(lambda: s.recv(65536), b"")).decode())
     return heard
 
