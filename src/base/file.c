@@ -59,13 +59,59 @@ bool file_write_all(int fd, const char *name, const void *bytes, size_t size, er
     return true;
 }
 
+/* `path` is shorter than PATH_MAX. */
+static void folder_of(const char *path, char folder[PATH_MAX]) {
+    snprintf(folder, PATH_MAX, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL) snprintf(folder, PATH_MAX, ".");
+    else slash[slash == folder ? 1 : 0] = '\0';
+}
+
+/* --- links --- */
+
+/* What a link holds is said from the folder that it stands in. `at` is the link's path, and then that of what it leads to. */
+static bool follow_one(char at[PATH_MAX]) {
+    char held[PATH_MAX], folder[PATH_MAX];
+    ssize_t size = readlink(at, held, sizeof held - 1);
+    if (size < 0) return false;
+    held[size] = '\0';
+    folder_of(at, folder);
+    int n = held[0] == '/' ? snprintf(at, PATH_MAX, "%s", held) : snprintf(at, PATH_MAX, "%s/%s", folder, held);
+    if (n >= 0 && n < PATH_MAX) return true;
+    errno = ENAMETOOLONG;
+    return false;
+}
+
+bool file_follow(const char *path, char out[PATH_MAX], error *e) {
+    enum { LINKS = 40 }; /* as many as Linux follows */
+    char folder[PATH_MAX];
+    struct stat end, info;
+    int links = 0;
+    if (strlen(path) >= PATH_MAX) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", path);
+    snprintf(out, PATH_MAX, "%s", path);
+    /* The system's own word for it comes first: it may refuse to follow a link that another user has set out in /tmp. */
+    bool exists = stat(path, &end) == 0, broken = !exists && errno != ENOENT;
+    for (; !broken && lstat(out, &info) == 0 && S_ISLNK(info.st_mode); links++) {
+        if (links == LINKS) errno = ELOOP;
+        broken = links == LINKS || !follow_one(out);
+    }
+    int number = errno;
+    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode)) return true; /* no link: whoever opens it says what is wrong with it */
+    if (broken) return error_set(e, ERROR_IO, "the link %s cannot be followed (%s): mend it, or name another file", path, strerror(number));
+    if (exists && (lstat(out, &info) != 0 || info.st_dev != end.st_dev || info.st_ino != end.st_ino))
+        return error_set(e, ERROR_IO, "the link %s leads to a file that has no name any more: name another file", path);
+    folder_of(out, folder);
+    if (!exists && access(folder, F_OK) != 0)
+        return error_set(e, ERROR_IO, "the link %s leads into %s (%s): make that folder, or name another file", path, folder, strerror(errno));
+    return true;
+}
+
+/* --- replacing --- */
+
 /* A rename is only as durable as the folder that records it. */
 static bool sync_folder_of(const char *path, error *e) {
     char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", path);
-    char *slash = strrchr(folder, '/');
-    if (slash == NULL) snprintf(folder, sizeof folder, ".");
-    else slash[slash == folder ? 1 : 0] = '\0';
+    folder_of(path, folder);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return error_system(e, "open the folder", folder);
     /* Some file systems cannot sync a folder and say so with EINVAL: there is nothing more to do there. */
@@ -81,15 +127,14 @@ static bool make_private(int fd, const struct stat *old) {
     return old == NULL || (old->st_uid == geteuid() && old->st_gid == getegid()) || fchown(fd, old->st_uid, old->st_gid) == 0;
 }
 
-static bool replace(const char *path, const void *bytes, size_t size, bool private, error *e) {
-    char temporary[PATH_MAX], target[PATH_MAX];
+static bool replace(const char *named, const void *bytes, size_t size, bool private, error *e) {
+    char temporary[PATH_MAX], path[PATH_MAX];
     struct stat info;
-    const char *named = path;
-    bool exists = stat(path, &info) == 0;
-    if (exists && S_ISDIR(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is a folder: name a file in it", path);
+    bool exists = stat(named, &info) == 0;
+    if (exists && S_ISDIR(info.st_mode)) return error_set(e, ERROR_INVALID, "%s is a folder: name a file in it", named);
     if (exists && !S_ISREG(info.st_mode))
-        return error_set(e, ERROR_INVALID, "%s is no regular file: it is not replaced; name another", path);
-    if (exists && realpath(path, target) != NULL) path = target;
+        return error_set(e, ERROR_INVALID, "%s is no regular file: it is not replaced; name another", named);
+    if (!file_follow(named, path, e)) return false;
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", named);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, private ? 0600 : 0644);

@@ -2,6 +2,7 @@
 #ifndef IMAGINED_BASE_FILE_H
 #define IMAGINED_BASE_FILE_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -11,9 +12,13 @@
 /* Appends the regular file's bytes to *out. ERROR_NOT_FOUND, ERROR_TOO_LARGE (over `cap` bytes), ERROR_IO, … */
 bool file_read(const char *path, size_t cap, buffer *out, error *e);
 
+/* The path of the file that `path` leads to over symbolic links, which need not be there yet; `path` itself where it is no link. A link
+ * that cannot be followed, or leads into a folder that is not there, is ERROR_IO; what is at the end of one is not looked at. */
+bool file_follow(const char *path, char out[PATH_MAX], error *e);
+
 /* Replaces `path`: temporary file beside it, fsync, rename, fsync of the folder. On failure the old file stands and the
- * temporary is gone. Where `path` is a symbolic link, the file that it leads to is replaced and the link stays. What is there and no
- * regular file (a device, a pipe) is left alone: ERROR_INVALID. */
+ * temporary is gone. Where `path` is a symbolic link, the file that it leads to (file_follow) is replaced or made, and the link stays.
+ * What is there and no regular file (a device, a pipe) is left alone: ERROR_INVALID. */
 bool file_replace(const char *path, const void *bytes, size_t size, error *e);
 
 /* The same for secrets: mode 0600, and the file stays its old owner's (which only root can bring about for another). */

@@ -1,4 +1,5 @@
 /* Files are replaced, and nothing else is: a device or a pipe in their place is left alone, a link stays a link. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,6 +60,11 @@ static void a_pipe_is_no_file_to_replace(void **state) {
     assert_true(S_ISFIFO(info.st_mode));
 }
 
+static bool is_link(const char *name) {
+    struct stat info;
+    return lstat(name, &info) == 0 && S_ISLNK(info.st_mode);
+}
+
 static void a_link_stays_and_its_file_is_replaced(void **state) {
     (void)state;
     struct stat info;
@@ -66,11 +72,68 @@ static void a_link_stays_and_its_file_is_replaced(void **state) {
     assert_true(file_replace(other, "old", 3, &e));
     assert_int_equal(symlink(other, path), 0);
     assert_true(file_replace_private(path, "new", 3, &e));
-    assert_int_equal(lstat(path, &info), 0);
-    assert_true(S_ISLNK(info.st_mode));
+    assert_true(is_link(path));
     holds(other, "new");
     assert_int_equal(lstat(other, &info), 0);
     assert_int_equal(info.st_mode & 0777, 0600);
+}
+
+static void a_link_to_what_is_not_there_yet_stays_and_its_file_is_made(void **state) {
+    (void)state;
+    char target[100];
+    error e = {0};
+    snprintf(target, sizeof target, "../%s/b", strrchr(folder, '/') + 1); /* from the link's folder, not from this process's */
+    assert_int_equal(symlink(target, path), 0);
+    if (!file_replace(path, "new", 3, &e)) fail_msg("%s", e.text);
+    assert_true(is_link(path));
+    holds(other, "new");
+}
+
+static void a_link_to_a_link_is_followed_to_the_end(void **state) {
+    (void)state;
+    char middle[100], last[100];
+    error e = {0};
+    snprintf(middle, sizeof middle, "%s/d", folder);
+    assert_int_equal(mkdir(middle, 0700), 0);
+    snprintf(last, sizeof last, "%s/d/link", folder);
+    assert_int_equal(symlink("../b", last), 0);
+    assert_int_equal(symlink("d/link", path), 0);
+    bool ok = file_replace(path, "new", 3, &e), links = is_link(path) && is_link(last);
+    unlink(last);
+    rmdir(middle);
+    if (!ok) fail_msg("%s", e.text);
+    assert_true(links);
+    holds(other, "new");
+}
+
+static void a_link_that_leads_nowhere_is_an_error_and_stays(void **state) {
+    (void)state;
+    static const char *const targets[] = {"a", "b/c", "/proc/version/x", "/nowhere/x"}; /* a circle, no folder, twice */
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        error e = {0};
+        assert_int_equal(symlink(targets[i], path), 0);
+        assert_false(file_replace(path, "x", 1, &e));
+        assert_true(is_link(path));
+        if (strstr(e.text, path) == NULL || strstr(e.text, "link") == NULL || strstr(e.text, "name another") == NULL)
+            fail_msg("no remedy in: %s", e.text);
+        unlink(path);
+    }
+}
+
+/* The link of a descriptor in /proc names a file that is there under that name no more. */
+static void a_file_without_a_name_is_an_error(void **state) {
+    (void)state;
+    char descriptor[40];
+    error e = {0};
+    assert_true(file_replace(path, "x", 1, &e));
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    unlink(path);
+    snprintf(descriptor, sizeof descriptor, "/proc/self/fd/%d", fd);
+    assert_false(file_replace(descriptor, "y", 1, &e));
+    assert_non_null(strstr(e.text, descriptor));
+    assert_non_null(strstr(e.text, "name another"));
+    close(fd);
 }
 
 int main(void) {
@@ -78,6 +141,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_file_is_made_and_replaced, make, clean),
         cmocka_unit_test_setup_teardown(a_pipe_is_no_file_to_replace, make, clean),
         cmocka_unit_test_setup_teardown(a_link_stays_and_its_file_is_replaced, make, clean),
+        cmocka_unit_test_setup_teardown(a_link_to_what_is_not_there_yet_stays_and_its_file_is_made, make, clean),
+        cmocka_unit_test_setup_teardown(a_link_to_a_link_is_followed_to_the_end, make, clean),
+        cmocka_unit_test_setup_teardown(a_link_that_leads_nowhere_is_an_error_and_stays, make, clean),
+        cmocka_unit_test_setup_teardown(a_file_without_a_name_is_an_error, make, clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
