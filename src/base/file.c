@@ -121,10 +121,30 @@ static bool sync_folder_of(const char *path, error *e) {
     return ok;
 }
 
+static bool keep_owner(int fd, const struct stat *old) {
+    struct stat made;
+    if (fstat(fd, &made) != 0) return false;
+    return (made.st_uid == old->st_uid && made.st_gid == old->st_gid) || fchown(fd, old->st_uid, old->st_gid) == 0;
+}
+
 /* Nobody but the old file's owner, or who makes the first, may read it. */
-static bool make_private(int fd, const struct stat *old) {
-    if (fchmod(fd, 0600) != 0) return false;
-    return old == NULL || (old->st_uid == geteuid() && old->st_gid == getegid()) || fchown(fd, old->st_uid, old->st_gid) == 0;
+static bool make_private(int fd, const struct stat *old) { return fchmod(fd, 0600) == 0 && (old == NULL || keep_owner(fd, old)); }
+
+/* Whoever could not read the old file does not read the new: a group that it cannot be left to may do what everybody may. A file system
+ * that knows no modes is no reason to lose what is written: the file is its maker's alone, then. */
+static void keep_mode(int fd, const struct stat *old) {
+    mode_t mode = old->st_mode & 0777;
+    if (!keep_owner(fd, old) && fchown(fd, (uid_t)-1, old->st_gid) != 0) mode &= ~(mode_t)070 | (mode & 07) << 3;
+    (void)fchmod(fd, mode);
+}
+
+/* A file that nobody had before: in /tmp a link to another may have been laid there. One of this name was left by a process that died. */
+static int make_temporary(const char *temporary, mode_t mode, const char *named, error *e) {
+    unlink(temporary);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    if (fd < 0 && errno == EEXIST) error_set(e, ERROR_IO, "cannot write %s: %s is in the way: remove it", named, temporary);
+    else if (fd < 0) error_system(e, "write", named);
+    return fd;
 }
 
 static bool replace(const char *named, const void *bytes, size_t size, bool private, error *e) {
@@ -137,9 +157,10 @@ static bool replace(const char *named, const void *bytes, size_t size, bool priv
     if (!file_follow(named, path, e)) return false;
     int n = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary) return error_set(e, ERROR_TOO_LARGE, "the path %s is too long", named);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, private ? 0600 : 0644);
-    if (fd < 0) return error_system(e, "write", named);
+    int fd = make_temporary(temporary, private || exists ? 0600 : 0644, named, e);
+    if (fd < 0) return false;
     bool ok = !private || make_private(fd, exists ? &info : NULL) || error_system(e, "write", named);
+    if (ok && !private && exists) keep_mode(fd, &info);
     ok = ok && file_write_all(fd, named, bytes, size, e) && (fsync(fd) == 0 || error_system(e, "write", named));
     if (close(fd) != 0 && ok) ok = error_system(e, "write", named);
     if (ok && rename(temporary, path) != 0) ok = error_system(e, "replace", named);

@@ -18,7 +18,8 @@ bool file_follow(const char *path, char out[PATH_MAX], error *e);
 
 /* Replaces `path`: temporary file beside it, fsync, rename, fsync of the folder. On failure the old file stands and the
  * temporary is gone. Where `path` is a symbolic link, the file that it leads to (file_follow) is replaced or made, and the link stays.
- * What is there and no regular file (a device, a pipe) is left alone: ERROR_INVALID. */
+ * What is there and no regular file (a device, a pipe) is left alone: ERROR_INVALID. The new file has the old one's mode, and its owner
+ * and group where this process may give it away; where its group cannot be kept, that may do no more than everybody. */
 bool file_replace(const char *path, const void *bytes, size_t size, error *e);
 
 /* The same for secrets: mode 0600, and the file stays its old owner's (which only root can bring about for another). */

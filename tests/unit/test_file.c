@@ -136,6 +136,76 @@ static void a_file_without_a_name_is_an_error(void **state) {
     close(fd);
 }
 
+/* In /tmp anybody may have laid a link under the name of the file that is to become the new one. */
+static void a_link_in_the_temporary_files_place_is_not_followed(void **state) {
+    (void)state;
+    char temporary[120];
+    error e = {0};
+    snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
+    assert_true(file_replace(other, "mine", 4, &e));
+    assert_int_equal(symlink(other, temporary), 0);
+    if (!file_replace(path, "new", 3, &e)) fail_msg("%s", e.text);
+    holds(other, "mine");
+    holds(path, "new");
+    assert_false(is_link(path));
+    /* And what is no file stays there, and is named. */
+    assert_int_equal(mkdir(temporary, 0700), 0);
+    assert_false(file_replace(path, "newer", 5, &e));
+    assert_int_equal(rmdir(temporary), 0);
+    assert_non_null(strstr(e.text, temporary));
+    holds(path, "new");
+}
+
+static mode_t mode_of(const char *file) {
+    struct stat info;
+    assert_int_equal(stat(file, &info), 0);
+    return info.st_mode & 07777;
+}
+
+/* A picture that only its owner may read does not become everybody's, nor one that is shared its owner's alone. */
+static void a_file_that_is_replaced_keeps_its_mode(void **state) {
+    (void)state;
+    static const mode_t modes[] = {0600, 0640, 0664, 0400};
+    error e = {0};
+    mode_t before = umask(022);
+    bool ok = file_replace(path, "one", 3, &e);
+    umask(before);
+    assert_true(ok);
+    assert_int_equal(mode_of(path), 0644);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        assert_int_equal(chmod(path, modes[i]), 0);
+        assert_true(file_replace(path, "two", 3, &e));
+        assert_int_equal(mode_of(path), modes[i]);
+    }
+}
+
+/* Only root can bring either about: it leaves others' files theirs, and who cannot leave a file its group gives that to no other. */
+static void a_file_that_is_replaced_keeps_its_owner_where_it_can(void **state) {
+    (void)state;
+    struct stat info;
+    error e = {0};
+    if (geteuid() != 0) skip();
+    assert_true(file_replace(path, "one", 3, &e));
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(chown(path, 12345, 12346), 0);
+    assert_true(file_replace(path, "two", 3, &e));
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_uid, 12345);
+    assert_int_equal(info.st_gid, 12346);
+    assert_int_equal(info.st_mode & 07777, 0640);
+
+    assert_int_equal(chmod(folder, 0777), 0);
+    assert_int_equal(setegid(12347), 0);
+    assert_int_equal(seteuid(12348), 0);
+    bool ok = file_replace(path, "three", 5, &e);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(setegid(0), 0);
+    if (!ok) fail_msg("%s", e.text);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_uid, 12348);
+    assert_int_equal(info.st_mode & 07777, 0600);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_file_is_made_and_replaced, make, clean),
@@ -145,6 +215,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_link_to_a_link_is_followed_to_the_end, make, clean),
         cmocka_unit_test_setup_teardown(a_link_that_leads_nowhere_is_an_error_and_stays, make, clean),
         cmocka_unit_test_setup_teardown(a_file_without_a_name_is_an_error, make, clean),
+        cmocka_unit_test_setup_teardown(a_link_in_the_temporary_files_place_is_not_followed, make, clean),
+        cmocka_unit_test_setup_teardown(a_file_that_is_replaced_keeps_its_mode, make, clean),
+        cmocka_unit_test_setup_teardown(a_file_that_is_replaced_keeps_its_owner_where_it_can, make, clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
