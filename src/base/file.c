@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,11 +48,17 @@ bool file_read(const char *path, size_t cap, buffer *out, error *e) {
     return ok;
 }
 
+/* Node and ssh, say, hand on pipes that do not block. False, with errno, where there is no waiting. */
+static bool wait_for_room(int fd) {
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    return poll(&p, 1, -1) > 0 || errno == EINTR;
+}
+
 bool file_write_all(int fd, const char *name, const void *bytes, size_t size, error *e) {
     const char *at = bytes;
     while (size > 0) {
         ssize_t n = write(fd, at, size);
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_for_room(fd)))) continue;
         if (n < 0) return error_system(e, "write", name);
         at += n;
         size -= (size_t)n;

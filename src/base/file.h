@@ -25,7 +25,7 @@ bool file_replace(const char *path, const void *bytes, size_t size, error *e);
 /* The same for secrets: mode 0600, and the file stays its old owner's (which only root can bring about for another). */
 bool file_replace_private(const char *path, const void *bytes, size_t size, error *e);
 
-/* Writes all of it to the descriptor; `name` is for the complaint. */
+/* Writes all of it to the descriptor, waiting for one that does not block; `name` is for the complaint. */
 bool file_write_all(int fd, const char *name, const void *bytes, size_t size, error *e);
 
 /* Makes the folder and its parents (mode 0700 for what it creates). True when it exists already. */

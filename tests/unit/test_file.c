@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -206,6 +207,38 @@ static void a_file_that_is_replaced_keeps_its_owner_where_it_can(void **state) {
     assert_int_equal(info.st_mode & 07777, 0600);
 }
 
+/* Whoever gives a pipe to be written to may have it so that it never blocks, as node and ssh do. */
+static void a_pipe_that_does_not_block_is_waited_for(void **state) {
+    (void)state;
+    enum { SIZE = 1 << 20 };
+    int ends[2], status;
+    error e = {0};
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(fcntl(ends[1], F_SETFL, O_WRONLY | O_NONBLOCK), 0);
+    pid_t reader = fork();
+    assert_true(reader >= 0);
+    if (reader == 0) {
+        char piece[4096];
+        size_t seen = 0;
+        ssize_t n;
+        close(ends[1]);
+        while ((n = read(ends[0], piece, sizeof piece)) > 0)
+            for (ssize_t i = 0; i < n; i++, seen++)
+                if (piece[i] != (char)(seen % 251)) _exit(2);
+        _exit(n == 0 && seen == SIZE ? 0 : 1);
+    }
+    close(ends[0]);
+    char *bytes = malloc(SIZE);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < SIZE; i++) bytes[i] = (char)(i % 251);
+    bool ok = file_write_all(ends[1], "the pipe", bytes, SIZE, &e);
+    free(bytes);
+    close(ends[1]);
+    assert_int_equal(waitpid(reader, &status, 0), reader);
+    if (!ok) fail_msg("%s", e.text);
+    assert_int_equal(status, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_file_is_made_and_replaced, make, clean),
@@ -218,6 +251,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_link_in_the_temporary_files_place_is_not_followed, make, clean),
         cmocka_unit_test_setup_teardown(a_file_that_is_replaced_keeps_its_mode, make, clean),
         cmocka_unit_test_setup_teardown(a_file_that_is_replaced_keeps_its_owner_where_it_can, make, clean),
+        cmocka_unit_test(a_pipe_that_does_not_block_is_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
