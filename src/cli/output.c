@@ -35,29 +35,41 @@ static bool check_folder_of(const char *path, error *e) {
     return false;
 }
 
+static bool can_write_standard(void) {
+    int mode = fcntl(STDOUT_FILENO, F_GETFL);
+    return mode >= 0 && (mode & O_ACCMODE) != O_RDONLY;
+}
+
+/* By one of its names, or because it is the very file: what `-o a.png > a.png` has opened must not be replaced behind the shell's back. */
+static bool is_standard(const char *path) {
+    static const char *const names[] = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"};
+    struct stat named, standard;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(path, names[i]) == 0) return true;
+    return can_write_standard() && stat(path, &named) == 0 && fstat(STDOUT_FILENO, &standard) == 0 && named.st_dev == standard.st_dev &&
+           named.st_ino == standard.st_ino;
+}
+
 bool output_choose(const char *path, output *out, error *e) {
     struct stat info;
     *out = (output){.path = path, .format = format_by_ending(path)};
     if (path[0] == '\0') return error_field(e, ERROR_INVALID, "output", "--output is empty: name a file");
-    out->standard = strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0;
+    out->standard = is_standard(path);
     if (out->standard) {
         if (isatty(STDOUT_FILENO))
             return error_field(e, ERROR_INVALID, "output", "a picture is nothing for a terminal: name a file, or send it on with > or |");
-        int mode = fcntl(STDOUT_FILENO, F_GETFL);
-        if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY)
-            return error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
-        return true;
+        return can_write_standard() || error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
     }
-    if (stat(path, &info) != 0) return check_folder_of(path, e);
-    if (S_ISDIR(info.st_mode)) return error_field(e, ERROR_INVALID, "output", "%s is a folder: name a file in it", path);
-    out->through = !S_ISREG(info.st_mode);
-    if (!out->through) return check_folder_of(path, e);
-    return access(path, W_OK) == 0 || error_system(e, "write to", path);
+    bool exists = stat(path, &info) == 0;
+    if (exists && S_ISDIR(info.st_mode)) return error_field(e, ERROR_INVALID, "output", "%s is a folder: name a file in it", path);
+    out->through = exists && !S_ISREG(info.st_mode);
+    if (out->through) return access(path, W_OK) == 0 || error_system(e, "write to", path);
+    return file_follow(path, out->target, e) && check_folder_of(out->target, e);
 }
 
 bool output_write(const output *o, const buffer *bytes, error *e) {
     if (o->standard) return file_write_all(STDOUT_FILENO, "the standard output", bytes->data, bytes->size, e);
-    if (!o->through) return file_replace(o->path, bytes->data, bytes->size, e);
+    if (!o->through) return file_replace(o->target, bytes->data, bytes->size, e);
     int fd = open(o->path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return error_system(e, "open", o->path);
     bool ok = file_write_all(fd, o->path, bytes->data, bytes->size, e);

@@ -168,8 +168,6 @@ def test_closed_streams_stay_closed(tmp_path):
     assert subprocess.run([*closed, BINARY, "models"], timeout=60).returncode == 0
     assert subprocess.run([*closed, BINARY, "generate", "a fox", "--steps", "1", "-o", tmp_path / "a.png"], timeout=120).returncode == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    answer = subprocess.run(["sh", "-c", '"$@" >&-', "sh", BINARY, "generate", "a fox", "-o", "-"], stderr=subprocess.PIPE, text=True, timeout=120)
-    assert answer.returncode == 1 and "the standard output is closed" in answer.stderr
     process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"])
     try:
         until((tmp_path / "state/imagined.db").exists)
@@ -192,6 +190,42 @@ def test_a_picture_through_a_link_leaves_the_link(tmp_path):
     (tmp_path / "link.png").symlink_to("real.png")
     assert run("generate", "a fox", "-o", "link.png", "--steps", "1", cwd=tmp_path).returncode == 0
     assert (tmp_path / "link.png").is_symlink() and (tmp_path / "real.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_link_to_a_picture_that_is_not_there_yet_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.png").symlink_to("there/real.png")
+    assert run("generate", "a fox", "-o", "link.png", "--steps", "1", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "link.png").is_symlink() and (tmp_path / "there/real.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("target, words", [("nowhere/a.png", "make that folder"), ("link.png", "cannot be followed"), ("/proc/version/a.png", "cannot be followed")])
+def test_a_link_that_leads_nowhere_is_told_before_the_work(target, words, tmp_path):
+    """So early that nobody has looked yet for the model, which is not there either."""
+    (tmp_path / "link.png").symlink_to(target)
+    answer = run("generate", "a fox", "-o", "link.png", "--model", "nothing", cwd=tmp_path)
+    assert answer.returncode == 1 and "link.png" in answer.stderr and words in answer.stderr and "nothing" not in answer.stderr, answer.stderr
+    assert (tmp_path / "link.png").is_symlink() and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/1", "/proc/self/fd/1", "out.png", "link.png"])
+def test_a_file_that_is_the_standard_output_is_written_to_as_that(name, tmp_path):
+    """Whoever opened it, and may have begun it, finds the picture in the file that it has open, which is not replaced."""
+    (tmp_path / "link.png").symlink_to("out.png")
+    with open(tmp_path / "out.png", "wb+") as out:
+        out.write(b"before")
+        out.flush()
+        answer = subprocess.run([BINARY, "generate", "a fox", "--steps", "1", "-o", name], stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, cwd=tmp_path)
+        assert answer.returncode == 0 and "the standard output: 128x128" in answer.stderr, answer.stderr
+        out.seek(0)
+        assert out.read().startswith(b"before\x89PNG")
+        assert os.path.samestat(os.fstat(out.fileno()), os.stat(tmp_path / "out.png"))
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_standard_output_that_is_closed_is_told_by_any_name(name, tmp_path):
+    answer = subprocess.run(["sh", "-c", '"$@" >&-', "sh", BINARY, "generate", "a fox", "--steps", "1", "-o", name], stderr=subprocess.PIPE, text=True, timeout=120)
+    assert answer.returncode == 1 and "the standard output is closed" in answer.stderr
 
 
 def test_a_terminal_sees_a_progress_bar(tmp_path):
