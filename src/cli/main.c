@@ -42,10 +42,15 @@ static void fill_standard_streams(void) {
             abort(); /* the lowest that is free; writing to it fails, as it did */
 }
 
-/* What was printed must have arrived: a list or a help text that is cut off is no success. Who closed the stream wants nothing. */
+/* What was printed must have arrived: a list or a help text that is cut off is no success, wherever it is cut. Who closed the stream
+ * (fill_standard_streams has put what only reads there) wants nothing. */
 static int end(int status) {
-    if (fflush(stdout) == 0 || errno == EBADF || status != 0) return status;
-    fprintf(stderr, "imagined: cannot write to the standard output: %s\n", strerror(errno));
+    bool lost_before = ferror(stdout) != 0, lost = fflush(stdout) != 0;
+    const char *why = lost ? strerror(errno) : "a part of it was not taken";
+    int mode = fcntl(STDOUT_FILENO, F_GETFL);
+    bool closed = mode < 0 || (mode & O_ACCMODE) == O_RDONLY;
+    if (status != 0 || closed || (!lost && !lost_before)) return status;
+    fprintf(stderr, "imagined: cannot write to the standard output: %s\n", why);
     return 1;
 }
 

@@ -162,10 +162,29 @@ def test_what_the_standard_output_does_not_take_is_a_failure():
             assert answer.returncode == 1 and "standard output" in answer.stderr and "No space left" in answer.stderr, arguments
 
 
+def test_what_was_lost_on_the_way_is_a_failure_although_the_end_arrives():
+    """As of what is flushed line by line (`imagined bench`): nothing is left at the end that could fail."""
+    with open("/dev/full", "wb") as full:
+        answer = subprocess.run(["stdbuf", "-oL", BINARY, "models"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert answer.returncode == 1 and "standard output" in answer.stderr, answer.stderr
+
+
+def test_a_greeting_that_nobody_takes_is_no_failure_of_the_server(tmp_path):
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path], stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True)
+    try:
+        assert any("is ready" in line for line in process.stderr)
+    finally:
+        process.terminate()
+        process.communicate(timeout=40)
+    assert process.returncode == 0
+
+
 def test_closed_streams_stay_closed(tmp_path):
     """No file that is opened takes their place: what is printed would end up in it."""
     closed = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh"]
     assert subprocess.run([*closed, BINARY, "models"], timeout=60).returncode == 0
+    assert subprocess.run([*closed, "stdbuf", "-oL", BINARY, "models"], timeout=60).returncode == 0
     assert subprocess.run([*closed, BINARY, "generate", "a fox", "--steps", "1", "-o", tmp_path / "a.png"], timeout=120).returncode == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"])
