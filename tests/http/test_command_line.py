@@ -7,10 +7,14 @@ import subprocess
 
 import pytest
 
-from conftest import until
+from conftest import BINARY, until
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = ROOT / "build/imagined"
+
+@pytest.fixture(autouse=True)
+def no_variables_of_the_tests(monkeypatch):
+    """Some are set for a run of the tests (IMAGINED_BUILD, IMAGINED_KILLS …), and the program says of each that it means nothing."""
+    for name in [*filter(lambda name: name.startswith("IMAGINED_"), os.environ), "NOTIFY_SOCKET"]:
+        monkeypatch.delenv(name, raising=False)
 
 
 def run(*arguments, cwd=None, **environment):
