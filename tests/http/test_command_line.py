@@ -1,13 +1,11 @@
 """The command line: help that helps, one clear sentence for each mistake, and nothing half-written."""
 import os
-import pathlib
 import pty
-import pwd
 import subprocess
 
 import pytest
 
-from conftest import BINARY, until
+from conftest import BINARY, BUILD, until
 
 
 @pytest.fixture(autouse=True)
@@ -104,14 +102,14 @@ def test_a_variable_or_folder_that_is_mistyped_is_told(tmp_path):
 
 
 def test_without_a_home_the_systems_word_for_it_counts(tmp_path):
-    """And never /tmp, where anybody could have put a folder of the name."""
-    home = pwd.getpwuid(os.geteuid()).pw_dir
-    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path], env={}, stdin=subprocess.DEVNULL,
+    """And never /tmp, where anybody could have put a folder of the name. The system's word is this test's (another_home.c): the real home may
+    have such a folder."""
+    env = {"LD_PRELOAD": BUILD / "tests/http/libanother_home.so", "ANOTHER_HOME": tmp_path / "home"}
+    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"], env=env, stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         line = next(line for line in process.stderr if "models folder" in line or "is ready" in line)
-        if not pathlib.Path(home, ".local/share/imagined/models").exists():
-            assert f"there is no models folder {home}/.local/share/imagined/models" in line
+        assert f"there is no models folder {tmp_path}/home/.local/share/imagined/models" in line
     finally:
         process.terminate()
         process.communicate(timeout=40)
