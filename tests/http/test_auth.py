@@ -277,6 +277,27 @@ def test_sighup_ends_a_server_without_keys_whose_terminal_is_closed(tmp_path):
     os.close(parent)
 
 
+def test_sighup_ends_no_server_with_keys_whose_terminal_is_closed(tmp_path):
+    add_key(tmp_path / "keys", "anna")
+    parent, child = pty.openpty()
+    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state", "--api-keys-file", tmp_path / "keys"],
+                               stdin=child, stdout=child, stderr=child)
+    os.close(child)
+    said = b""
+    while not (found := re.search(rb"is listening on (http://[0-9.:]+)\s", said)):
+        said += os.read(parent, 4096)
+    address = found[1].decode()
+    os.close(parent)
+    ben = add_key(tmp_path / "keys", "ben")
+    process.send_signal(signal.SIGHUP)
+    try:
+        # From elsewhere, which needs a key: the new one is known.
+        until(lambda: httpx.get(address + "/api/tasks", headers=bearer(ben)).status_code == 200)
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0
+
+
 def test_a_file_that_cannot_be_read_opens_no_door(make_server, tmp_path):
     bad = tmp_path / "bad"
     bad.write_text("anna\n")
