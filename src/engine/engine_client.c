@@ -458,7 +458,7 @@ static bool send_with_files(engine_client *c, engine_message_kind kind, const ch
     memset(m->id, 0, sizeof m->id);
     memcpy(m->id, id, n);
     if (!engine_client_ready(c)) return error_set(e, ERROR_BUSY, "no engine is ready");
-    if (c->debts.count == ENGINE_DEBTS_MAX)
+    if (c->debts.count == ENGINE_DEBTS_MAX && engine_debts_adds(kind))
         return error_set(e, ERROR_BUSY, "the engine has %d tasks and commands to answer already", ENGINE_DEBTS_MAX);
     error fault = {0};
     if (!engine_message_send_files(c->socket, m, files, &fault)) {
@@ -466,7 +466,7 @@ static bool send_with_files(engine_client *c, engine_message_kind kind, const ch
         /* An engine that is gone is about to be replaced: the same to the caller as a busy one. */
         return error_set(e, ERROR_BUSY, "%s", fault.text);
     }
-    if (c->debts.count == 0 && !c->unread) watchdog_begin(&c->watchdog, clock_seconds());
+    if (!is_awaited(c)) watchdog_begin(&c->watchdog, clock_seconds());
     engine_debts_sent(&c->debts, kind, id);
     return true;
 }

@@ -21,13 +21,13 @@ static void set_suspended(engine_debts *d, const char *id, bool suspended) {
     if (one != NULL) one->suspended = suspended; /* else the engine was faster */
 }
 
+bool engine_debts_adds(engine_message_kind kind) {
+    return kind == MESSAGE_ADMIT || kind == MESSAGE_LOAD || kind == MESSAGE_PRELOAD || kind == MESSAGE_UNLOAD || kind == MESSAGE_CLEANUP;
+}
+
 void engine_debts_sent(engine_debts *d, engine_message_kind kind, const char *id) {
+    if (engine_debts_adds(kind)) add(d, id);
     switch (kind) {
-    case MESSAGE_ADMIT:
-    case MESSAGE_LOAD:
-    case MESSAGE_PRELOAD:
-    case MESSAGE_UNLOAD:
-    case MESSAGE_CLEANUP: add(d, id); break;
     case MESSAGE_SUSPEND: set_suspended(d, id, true); break;
     case MESSAGE_RESUME:
     case MESSAGE_CANCEL: set_suspended(d, id, false); break;

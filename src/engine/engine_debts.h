@@ -7,7 +7,10 @@
 
 #include "engine/task_message.h"
 
-enum { ENGINE_DEBTS_MAX = 512 }; /* more than a front has tasks in an engine (24, and as many that it gave up) and commands (256) */
+/* More than a front has tasks (24) and commands (256) in an engine. Beside those, tasks that it gave up and others that took their places
+ * are owed until the engine, which may be in a long slice, has read of it: how many those are nothing but this number bounds. Where it is
+ * reached, nothing is sent that would add one, and what is sent of those there are goes on. */
+enum { ENGINE_DEBTS_MAX = 512 };
 
 typedef struct engine_debt {
     char id[ENGINE_ID_BYTES];
@@ -19,7 +22,9 @@ typedef struct engine_debts {
     engine_debt list[ENGINE_DEBTS_MAX];
 } engine_debts;
 
-/* A message was sent to the engine (its kind, its id). There must be room where the kind is one that is answered. */
+/* Whether a message of this kind adds one: it is answered, and needs room. */
+bool engine_debts_adds(engine_message_kind kind);
+/* A message was sent to the engine (its kind, its id). */
 void engine_debts_sent(engine_debts *d, engine_message_kind kind, const char *id);
 /* It answered: the task's end, the command's answer. Whatever it never owed is passed over. */
 void engine_debts_answered(engine_debts *d, const char *id);

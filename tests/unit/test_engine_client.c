@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -15,6 +17,7 @@
 
 #include "base/clock.h"
 #include "descriptors.h"
+#include "engine/engine_debts.h"
 #include "engine_record.h"
 
 static void a_task_goes_through(void **state) {
@@ -138,6 +141,43 @@ static void files_come_along(void **state) {
     record_finish(c, &r);
 }
 
+/* The prompt is one that the engine never answers. False when it takes no further task, not when its socket is full just now. */
+static bool admit_silent(engine_client *c, int i, error *e) {
+    const engine_request request = {.width = 2, .height = 2, .steps = 1, .count = 1, .max_sequence_length = 1, .prompt = "nothing"};
+    char id[ENGINE_ID_BYTES];
+    snprintf(id, sizeof id, "t%d", i);
+    double give_up = clock_seconds() + 30;
+    for (;;) {
+        *e = (error){0};
+        if (engine_client_admit(c, id, &request, &(engine_files){0}, e)) return true;
+        if (strstr(e->text, "already") != NULL || clock_seconds() > give_up) return false;
+        usleep(1000);
+    }
+}
+
+/* An engine that owes as much as can be kept in mind takes nothing more to answer, but is still told of what it has. */
+static void who_owes_too_much_is_still_told_of_it(void **state) {
+    (void)state;
+    record r;
+    error e;
+    int count = 0;
+    engine_client *c = record_start(&r, "");
+    assert_true(record_until(c, &r.ready, 1, 10));
+    while (admit_silent(c, count, &e)) count++;
+    assert_int_equal(count, ENGINE_DEBTS_MAX);
+    assert_int_equal(e.code, ERROR_BUSY);
+    assert_non_null(strstr(e.text, "already"));
+    assert_false(engine_client_command(c, MESSAGE_CLEANUP, "c", NULL, &e));
+    assert_int_equal(e.code, ERROR_BUSY);
+    assert_true(engine_client_suspend(c, "t7", NULL));
+    assert_true(engine_client_resume(c, "t7", NULL));
+    assert_true(engine_client_set_priority(c, "t7", 0, NULL));
+    assert_true(engine_client_cancel(c, "t7", NULL));
+    assert_true(record_until(c, &r.failed, 1, 10));
+    assert_true(admit_silent(c, count, &e));
+    record_finish(c, &r);
+}
+
 static void the_end_is_polite_then_not(void **state) {
     (void)state;
     record r;
@@ -230,6 +270,7 @@ int main(void) {
         cmocka_unit_test(a_flood_arrives_whole_and_never_holds_the_loop),
         cmocka_unit_test(the_engine_inherits_nothing),
         cmocka_unit_test(files_come_along),
+        cmocka_unit_test(who_owes_too_much_is_still_told_of_it),
         cmocka_unit_test(the_end_is_polite_then_not),
         cmocka_unit_test(a_stopped_engine_is_gone_until_it_is_started),
         cmocka_unit_test(an_engine_does_not_outlive_its_front),
