@@ -21,11 +21,15 @@ static void note_life(watchdog *w, double cpu) {
 watchdog_verdict watchdog_look(watchdog *w, const watchdog_sight *s, double timeout) {
     double passed = fmin(s->now - w->looked_at, gap * interval(timeout));
     w->looked_at = s->now;
-    if (!s->awaited || s->debugged) return WATCHDOG_ALIVE;
-    w->silent = s->heard ? 0 : w->silent + passed;
+    if (s->heard) { /* also where it came just before a debugger did */
+        w->silent = 0;
+        note_life(w, s->cpu);
+    }
+    if (!s->awaited || s->debugged || s->heard) return WATCHDOG_ALIVE;
+    w->silent += passed;
     w->still += passed;
     bool worked = s->cpu < 0 || (w->cpu >= 0 && s->cpu - w->cpu >= fmax(work_share * timeout, least_work));
-    if (s->heard || worked) note_life(w, s->cpu);
+    if (worked) note_life(w, s->cpu);
     else if (w->cpu < 0) w->cpu = s->cpu;
     if (w->still >= timeout) return WATCHDOG_STILL;
     return !s->on_cpu && w->silent >= WATCHDOG_VOUCHED * timeout ? WATCHDOG_SILENT : WATCHDOG_ALIVE;

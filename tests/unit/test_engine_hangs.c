@@ -162,6 +162,35 @@ static void an_hour_that_nobody_watched_is_no_hang(void **state) {
     record_finish(c, &r);
 }
 
+/* Looks once a second, as long as the engine lives. */
+static void pass_seconds(engine_client *c, const record *r, int seconds) {
+    for (int i = 0; i < seconds && r->died == 0 && engine_client_ready(c); i++) {
+        clock_offset += 1;
+        record_turn(c, 0);
+    }
+}
+
+/* It owed nothing while its only task was suspended: silence of before does not count for what is asked of it now. */
+static void what_is_awaited_anew_gets_its_full_time(void **state) {
+    (void)state;
+    for (int how = 0; how < 2; how++) {
+        record r;
+        engine_client *c = record_start_with(&r, "", 20, true);
+        assert_true(record_until(c, &r.ready, 1, 10));
+        assert_true(record_admit(c, "t", "nothing"));
+        pass_seconds(c, &r, 15);
+        assert_true(engine_client_suspend(c, "t", NULL));
+        assert_int_equal(engine_client_wait_ms(c), -1);
+        assert_true(how == 0 ? engine_client_resume(c, "t", NULL) : record_admit(c, "u", "nothing"));
+        pass_seconds(c, &r, 12);
+        assert_true(engine_client_ready(c));
+        pass_seconds(c, &r, 20);
+        assert_false(engine_client_ready(c));
+        assert_true(record_until(c, &r.died, 1, 60));
+        record_finish(c, &r);
+    }
+}
+
 /* Its tasks are put back at once, and the next engine waits until it is gone. */
 static void an_engine_that_cannot_be_killed_holds_up_nothing_but_the_next(void **state) {
     (void)state;
@@ -242,6 +271,7 @@ int main(void) {
         cmocka_unit_test(an_engine_that_owes_nothing_may_be_silent),
         cmocka_unit_test(without_a_timeout_nothing_hangs),
         cmocka_unit_test(an_hour_that_nobody_watched_is_no_hang),
+        cmocka_unit_test(what_is_awaited_anew_gets_its_full_time),
         cmocka_unit_test(an_engine_that_cannot_be_killed_holds_up_nothing_but_the_next),
         cmocka_unit_test(an_engine_that_does_not_stop_is_left),
     };

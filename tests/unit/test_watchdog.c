@@ -123,6 +123,21 @@ static void nothing_counts_while_nothing_is_due_or_a_debugger_holds_it(void **st
     assert_alive_for(debugged, 100 * timeout);
 }
 
+/* The word came before the debugger: the wait begins with it. */
+static void a_word_just_before_a_debugger_counts(void **state) {
+    (void)state;
+    scene s = begin(0);
+    watchdog_verdict why;
+    until_hung(&s, 0.9 * timeout, &why);
+    assert_int_equal(why, WATCHDOG_ALIVE);
+    s.sight.debugged = true;
+    s.heard_every = 1;
+    assert_int_equal(look_once(&s), WATCHDOG_ALIVE);
+    s.sight.debugged = false;
+    s.heard_every = 0;
+    assert_hung_after(s, timeout, WATCHDOG_STILL);
+}
+
 static void what_the_kernel_does_not_tell_is_taken_for_work(void **state) {
     (void)state;
     scene s = begin(0);
@@ -225,6 +240,7 @@ int main(void) {
         cmocka_unit_test(off_the_cpu_work_is_believed_for_a_while_only),
         cmocka_unit_test(time_that_nobody_watched_does_not_count),
         cmocka_unit_test(nothing_counts_while_nothing_is_due_or_a_debugger_holds_it),
+        cmocka_unit_test(a_word_just_before_a_debugger_counts),
         cmocka_unit_test(what_the_kernel_does_not_tell_is_taken_for_work),
         cmocka_unit_test(work_of_earlier_does_not_count),
         cmocka_unit_test(looks_are_neither_frequent_nor_rare),
