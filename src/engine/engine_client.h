@@ -1,14 +1,14 @@
 /* The front's side of an engine process: starts it, speaks with it, notices its death and starts the next one.
  *
  * The engine is this same binary (or IMAGINED_ENGINE_EXECUTABLE names another), re-executed as `imagined engine --device NAME --threads N
- * --max-models N --max-cache-size-gb X --[no-]memory-efficient-loading --vram-limit-mb N --log-level debug|info|warning|error --engine
- * NUMBER`, with one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death signal, sees end of file when the
- * front goes, and its compute threads are niced. It may die at any instruction, and hang at any: one that is to say hello, to answer or to
- * read and gives no sign of life for timeout_seconds (watchdog.h) is aborted, killed 5 s later, and counts as dead 10 s after that even
- * where its process stays, stuck in the kernel; then the next one waits for that to end. While nothing is awaited of the engine nobody
- * looks. The client belongs to the front's event loop thread, which must live as long as the client (the parent-death signal is the
- * thread's): poll engine_client_fd for reading, call engine_client_service when it is readable or when engine_client_wait_ms have
- * passed. */
+ * --max-models N --max-cache-size-gb X --[no-]memory-efficient-loading --vram-limit-mb N --batch-images N --prompt-cache-mb N --log-level
+ * debug|info|warning|error --engine NUMBER`, with one end of a SOCK_SEQPACKET pair as descriptor 3 (engine_start.h); it gets a parent-death
+ * signal, sees end of file when the front goes, and its compute threads are niced. It may die at any instruction, and hang at any: one that
+ * is to say hello, to answer or to read and gives no sign of life for timeout_seconds (watchdog.h) is aborted, killed 5 s later, and counts
+ * as dead 10 s after that even where its process stays, stuck in the kernel; then the next one waits for that to end. While nothing is
+ * awaited of the engine nobody looks. The client belongs to the front's event loop thread, which must live as long as the client (the
+ * parent-death signal is the thread's): poll engine_client_fd for reading, call engine_client_service when it is readable or when
+ * engine_client_wait_ms have passed. */
 #ifndef IMAGINED_ENGINE_ENGINE_CLIENT_H
 #define IMAGINED_ENGINE_ENGINE_CLIENT_H
 
