@@ -177,7 +177,9 @@ static void tell_death(engine_client *c, int status) {
     if (c->stuck)
         snprintf(death.reason + n, sizeof death.reason - n,
                  ", but process %ld does not end: it waits in the kernel, for a driver or a disk", (long)c->pid);
-    death.charged = !c->malformed && c->running_count > 0 && (c->hung || engine_death_is_charged(status, oom));
+    if (c->hung && c->running_count == 0) snprintf(death.owed, sizeof death.owed, "%s", engine_debts_suspect(&c->debts));
+    bool worked = c->running_count > 0 && (c->hung || engine_death_is_charged(status, oom));
+    death.charged = !c->malformed && (worked || death.owed[0] != '\0');
     if (c->running_count > 0) {
         memcpy(death.running, c->running[0], sizeof death.running);
         death.sharing_count = c->running_count - 1;
@@ -319,6 +321,7 @@ static bool dispatch(engine_client *c, const engine_message *m, engine_files *fi
         if (c->ready) c->events.ready(context, m);
         return true;
     case MESSAGE_PROGRESS:
+        engine_debts_begun(&c->debts, m->id);
         note_running(c, m->id, m->progress.slice);
         c->events.progress(context, m);
         return true;
@@ -499,11 +502,11 @@ bool engine_client_tell_profile(engine_client *c, const engine_profile *p, error
     return send_to_engine(c, MESSAGE_KNOWN_PROFILE, "", e);
 }
 
-bool engine_death_was_running(const engine_death *d, const char *id) {
-    if (id[0] == '\0') return false;
-    bool was = strcmp(d->running, id) == 0;
-    for (int i = 0; !was && i < d->sharing_count; i++) was = strcmp(d->sharing[i], id) == 0;
-    return was;
+bool engine_death_charges(const engine_death *d, const char *id) {
+    if (!d->charged || id[0] == '\0') return false;
+    bool blamed = strcmp(d->running, id) == 0 || strcmp(d->owed, id) == 0;
+    for (int i = 0; !blamed && i < d->sharing_count; i++) blamed = strcmp(d->sharing[i], id) == 0;
+    return blamed;
 }
 
 /* --- end --- */

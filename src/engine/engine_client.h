@@ -26,15 +26,16 @@ typedef struct engine_death {
     uint64_t engine;  /* its number */
     pid_t pid;
     bool hung;        /* it gave no sign of life and was ended for that */
-    bool charged;     /* ABRT, SEGV, BUS, FPE, ILL, the OOM killer or a hang: the task whose slice was running is to blame */
+    bool charged;     /* ABRT, SEGV, BUS, FPE, ILL, the OOM killer or a hang: the task whose slice was running, or `owed`, is to blame */
     char running[ENGINE_ID_BYTES]; /* that task, or the command whose model was being loaded, or "" when no slice was running */
     char sharing[ENGINE_MAX_SLICE_TASKS - 1][ENGINE_ID_BYTES]; /* the others that shared the slice */
     int sharing_count;
+    char owed[ENGINE_ID_BYTES]; /* it hung and no slice was running: the task that was due longest (engine_debts_suspect); else "" */
     char reason[ERROR_TEXT_BYTES]; /* in words: "killed by SIGSEGV"; why the engine could not start: "there is no device …" */
 } engine_death;
 
-/* Whether a slice of this task was running when the engine died. */
-bool engine_death_was_running(const engine_death *d, const char *id);
+/* Whether this task is to blame. */
+bool engine_death_charges(const engine_death *d, const char *id);
 
 /* Called from engine_client_service, on its thread. Ids and messages are borrowed for the call, in which admit and cancel may be called,
  * free not. What an engine sent before it died is told before its death, each death once. An image's or a preview's memfd is sealed against

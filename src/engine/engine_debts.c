@@ -9,10 +9,10 @@ static engine_debt *find(engine_debts *d, const char *id) {
     return NULL;
 }
 
-static void add(engine_debts *d, const char *id) {
+static void add(engine_debts *d, engine_message_kind kind, const char *id) {
     assert(d->count < ENGINE_DEBTS_MAX);
     engine_debt *one = &d->list[d->count++];
-    *one = (engine_debt){0};
+    *one = (engine_debt){.task = kind == MESSAGE_ADMIT};
     memcpy(one->id, id, strnlen(id, sizeof one->id - 1));
 }
 
@@ -26,7 +26,7 @@ bool engine_debts_adds(engine_message_kind kind) {
 }
 
 void engine_debts_sent(engine_debts *d, engine_message_kind kind, const char *id) {
-    if (engine_debts_adds(kind)) add(d, id);
+    if (engine_debts_adds(kind)) add(d, kind, id);
     switch (kind) {
     case MESSAGE_SUSPEND: set_suspended(d, id, true); break;
     case MESSAGE_RESUME:
@@ -35,13 +35,29 @@ void engine_debts_sent(engine_debts *d, engine_message_kind kind, const char *id
     }
 }
 
+void engine_debts_begun(engine_debts *d, const char *id) {
+    engine_debt *one = find(d, id);
+    if (one != NULL) one->begun = true;
+}
+
 void engine_debts_answered(engine_debts *d, const char *id) {
     engine_debt *one = find(d, id);
-    if (one != NULL) *one = d->list[--d->count];
+    if (one == NULL) return;
+    d->count--;
+    memmove(one, one + 1, (size_t)(d->list + d->count - one) * sizeof *one);
 }
 
 bool engine_debts_due(const engine_debts *d) {
     for (int i = 0; i < d->count; i++)
         if (!d->list[i].suspended) return true;
     return false;
+}
+
+const char *engine_debts_suspect(const engine_debts *d) {
+    const engine_debt *suspect = NULL;
+    for (int i = 0; i < d->count; i++) {
+        const engine_debt *one = &d->list[i];
+        if (!one->suspended && (suspect == NULL || (suspect->begun && !one->begun))) suspect = one;
+    }
+    return suspect != NULL && suspect->task ? suspect->id : "";
 }

@@ -14,11 +14,13 @@ enum { ENGINE_DEBTS_MAX = 512 };
 
 typedef struct engine_debt {
     char id[ENGINE_ID_BYTES];
+    bool task;  /* else a command */
+    bool begun; /* the engine said something of it */
     bool suspended;
 } engine_debt;
 
 typedef struct engine_debts {
-    int count;
+    int count; /* in the order in which they were sent */
     engine_debt list[ENGINE_DEBTS_MAX];
 } engine_debts;
 
@@ -26,8 +28,14 @@ typedef struct engine_debts {
 bool engine_debts_adds(engine_message_kind kind);
 /* A message was sent to the engine (its kind, its id). */
 void engine_debts_sent(engine_debts *d, engine_message_kind kind, const char *id);
+/* It told that it works on it. */
+void engine_debts_begun(engine_debts *d, const char *id);
 /* It answered: the task's end, the command's answer. Whatever it never owed is passed over. */
 void engine_debts_answered(engine_debts *d, const char *id);
 bool engine_debts_due(const engine_debts *d);
+/* The task that an engine which hung while it worked on nothing is stuck over, as far as can be known: messages are read in their order, so
+ * it is what is due longest of what the engine never said a word of, or else of all. "" where that is a command, or nothing is due. The
+ * text is the debts'. */
+const char *engine_debts_suspect(const engine_debts *d);
 
 #endif

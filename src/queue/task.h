@@ -109,7 +109,7 @@ typedef struct task {
     int step, steps, image;
     uint64_t bytes_done, bytes_total; /* of the model's weights, while phase is "load"; total 0: not known */
     task_plan *plan; /* in .memory; NULL until it was planned */
-    int charges; /* engines that died while a slice of this task was running */
+    int charges; /* engines whose end this task is to blame for */
     bool cancel_requested;
     bool closing;    /* its end is decided but not yet told: nothing starts or changes it any more, it keeps its status until then */
     task_status end; /* while closing: the status to come; finished_ms and failure are those to come, too */

@@ -3,7 +3,7 @@
  *
  * Started by the front in place of its own binary (IMAGINED_ENGINE_EXECUTABLE). Words in a prompt: "slow" 50 ms a step; "deaf" 4 s a step;
  * "fail" an ERROR_OUT_OF_MEMORY; "skip" no image; "lie" an image of another size; "segv<N", "kill<N", "hang<N" die so, or hang, in the
- * first step while this is an engine below number N.
+ * first step while this is an engine below number N; "stall<N" hangs as soon as the task comes.
  *
  * After each step it sends a preview of width / 8 × height / 8 pixels: red from left to right, green from the top, and as blue the steps
  * done × 8.
@@ -330,6 +330,7 @@ static void take(fake *f, const engine_message *m, const engine_files *files) {
             *j = (job){.used = true, .request = m->request, .salt = read_files(files)};
             if (m->request.has_image) j->step = j->first_step = flux_original_first_step(m->request.steps, m->request.strength);
             memcpy(j->id, m->id, sizeof j->id);
+            if (is_told(f, j, "stall<")) hang();
             return;
         }
         bool meant = j->used && strcmp(j->id, m->id) == 0;

@@ -65,6 +65,16 @@ def test_three_hangs_fail_the_task_with_the_reason(make_server):
     assert server.finish(server.submit("x"))["status"] == "completed"
 
 
+def test_three_hangs_before_the_first_step_fail_the_task_too(make_server):
+    """As over a disk that is gone: no slice ever runs, yet it does not hang engine after engine, and the tasks behind it are done."""
+    server = make_server(IMAGINED_ENGINE_TIMEOUT_SECONDS=2)
+    bad, good = server.submit("stall<1000"), server.submit("x")
+    done = server.finish(bad, 120)
+    assert done["status"] == "failed" and "hung" in done["error"]["detail"] and "3 times" in done["error"]["detail"]
+    assert server.finish(good, 120)["status"] == "completed"
+    assert all(f"to work on task {bad}" in line for line in log_of(server, "hung") if "process" in line)
+
+
 def test_an_engine_that_never_says_hello_is_replaced(make_server):
     server = make_server(IMAGINED_ENGINE_TIMEOUT_SECONDS=2, GRADIENT_MUTE=2)
     assert server.get("/health/ready").status_code == 503

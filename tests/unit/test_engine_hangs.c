@@ -30,7 +30,19 @@ static void assert_hung(const record *r, const char *running, bool charged) {
     assert_true(r->death.hung);
     assert_non_null(strstr(r->death.reason, "hung"));
     assert_string_equal(r->death.running, running);
+    assert_string_equal(r->death.owed, "");
     assert_int_equal(r->death.charged, charged);
+    assert_int_equal(engine_death_charges(&r->death, running), charged);
+}
+
+/* With no slice running: `owed` is to blame, or nobody. */
+static void assert_hung_over(const record *r, const char *owed) {
+    assert_true(r->death.hung);
+    assert_string_equal(r->death.running, "");
+    assert_string_equal(r->death.owed, owed);
+    assert_int_equal(r->death.charged, owed[0] != '\0');
+    assert_int_equal(engine_death_charges(&r->death, owed), owed[0] != '\0');
+    assert_false(engine_death_charges(&r->death, "another"));
 }
 
 /* In a slice: its task is to blame, whether SIGABRT ends the engine or only SIGKILL does, and the next engine works. */
@@ -59,24 +71,45 @@ static void an_engine_that_hangs_in_a_slice_is_replaced(void **state) {
     }
 }
 
-/* Before its hello, before the first word about a task, over a command: nobody is charged where no slice ran. */
+/* Before its hello, over a command: nobody is charged; before the first word about a task: that one. */
 static void an_engine_that_does_not_answer_is_replaced(void **state) {
     (void)state;
     record r;
     engine_client *c = record_start_with(&r, "mute", 1, true);
     setenv("FAKE_ENGINE", "", 1);
     assert_true(record_until(c, &r.died, 1, 60));
-    assert_hung(&r, "", false);
+    assert_hung_over(&r, "");
     assert_int_equal(r.ready, 0);
     assert_true(record_until(c, &r.ready, 1, 10));
     assert_true(record_admit(c, "t", "silent hang"));
     assert_true(record_until(c, &r.died, 2, 60));
-    assert_hung(&r, "", false);
+    assert_hung_over(&r, "t");
     assert_true(record_until(c, &r.ready, 2, 10));
     assert_true(engine_client_command(c, MESSAGE_CLEANUP, "c", NULL, NULL)); /* which this engine knows nothing of */
     assert_true(record_until(c, &r.died, 3, 60));
-    assert_hung(&r, "", false);
+    assert_hung_over(&r, "");
     record_finish(c, &r);
+}
+
+/* Where it owes several: neither one that is suspended, nor one that came after what it is stuck over. */
+static void who_was_due_longest_is_charged(void **state) {
+    (void)state;
+    static const struct {
+        const char *first, *owed;
+    } cases[] = {{"suspended", "u"}, {"command", ""}, {"done", "u"}, {"due", "t"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        record r;
+        engine_client *c = record_start_with(&r, "", 1, true);
+        const char *first = cases[i].first;
+        bool command = strcmp(first, "command") == 0, done = strcmp(first, "done") == 0;
+        assert_true(record_until(c, &r.ready, 1, 10));
+        assert_true(command ? engine_client_command(c, MESSAGE_CLEANUP, "t", NULL, NULL) : record_admit(c, "t", done ? first : "nothing"));
+        if (strcmp(first, "suspended") == 0) assert_true(engine_client_suspend(c, "t", NULL));
+        assert_true(record_admit(c, "u", "silent hang"));
+        assert_true(record_until(c, &r.died, 1, 60));
+        assert_hung_over(&r, cases[i].owed);
+        record_finish(c, &r);
+    }
 }
 
 /* It owes nothing, but does not even read what it is told. */
@@ -266,6 +299,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_engine_that_hangs_in_a_slice_is_replaced),
         cmocka_unit_test(an_engine_that_does_not_answer_is_replaced),
+        cmocka_unit_test(who_was_due_longest_is_charged),
         cmocka_unit_test(an_engine_that_reads_nothing_is_replaced),
         cmocka_unit_test(work_without_a_word_is_no_hang),
         cmocka_unit_test(an_engine_that_owes_nothing_may_be_silent),

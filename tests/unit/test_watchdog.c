@@ -200,6 +200,34 @@ static void a_suspended_task_is_not_due(void **state) {
     assert_false(engine_debts_due(&d));
 }
 
+/* Whom an engine hung over: what it owes longest, but rather what it never said a word of; a command is no task. */
+static void the_suspect_is_what_is_due_longest(void **state) {
+    (void)state;
+    static engine_debts d;
+    assert_string_equal(engine_debts_suspect(&d), "");
+    engine_debts_sent(&d, MESSAGE_ADMIT, "a");
+    engine_debts_sent(&d, MESSAGE_ADMIT, "b");
+    engine_debts_sent(&d, MESSAGE_CLEANUP, "c");
+    engine_debts_sent(&d, MESSAGE_ADMIT, "d");
+    assert_string_equal(engine_debts_suspect(&d), "a");
+    engine_debts_begun(&d, "a");
+    engine_debts_begun(&d, "gone");
+    assert_string_equal(engine_debts_suspect(&d), "b");
+    engine_debts_sent(&d, MESSAGE_SUSPEND, "b");
+    assert_string_equal(engine_debts_suspect(&d), "");
+    engine_debts_sent(&d, MESSAGE_RESUME, "b");
+    assert_string_equal(engine_debts_suspect(&d), "b");
+    engine_debts_answered(&d, "b");
+    engine_debts_answered(&d, "c");
+    assert_string_equal(engine_debts_suspect(&d), "d");
+    engine_debts_begun(&d, "d");
+    assert_string_equal(engine_debts_suspect(&d), "a");
+    engine_debts_answered(&d, "a"); /* those that are left keep their order */
+    engine_debts_sent(&d, MESSAGE_ADMIT, "e");
+    engine_debts_begun(&d, "e");
+    assert_string_equal(engine_debts_suspect(&d), "d");
+}
+
 /* --- what the kernel tells --- */
 
 static void the_kernels_line_is_read(void **state) {
@@ -246,6 +274,7 @@ int main(void) {
         cmocka_unit_test(looks_are_neither_frequent_nor_rare),
         cmocka_unit_test(a_task_is_due_until_its_end),
         cmocka_unit_test(a_suspended_task_is_not_due),
+        cmocka_unit_test(the_suspect_is_what_is_due_longest),
         cmocka_unit_test(the_kernels_line_is_read),
         cmocka_unit_test(work_of_all_threads_shows),
     };

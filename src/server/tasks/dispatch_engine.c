@@ -213,16 +213,17 @@ static void on_failed(void *context, const engine_message *m) {
 
 /* Once for each death, with whatever helps to find the cause. */
 static void log_death(const engine_death *death) {
-    const char *was_running = death->running[0] != '\0' ? "; it was running task " : "";
+    const char *whom = death->owed[0] != '\0' ? death->owed : death->running;
+    const char *doing = whom[0] == '\0' ? "" : whom == death->owed ? "; it was to work on task " : "; it was running task ";
     if (!death->hung) {
-        log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, was_running, death->running);
+        log_line(LOG_WARNING, "the engine died: %s%s%s", death->reason, doing, whom);
         return;
     }
     log_line(LOG_ERROR,
              "the engine (number %" PRIu64
              ", process %ld) died: %s%s%s. Where such work does take so long, raise IMAGINED_ENGINE_TIMEOUT_SECONDS "
              "(0: never); else the kernel's log may tell of the device's driver or of a disk",
-             death->engine, (long)death->pid, death->reason, was_running, death->running);
+             death->engine, (long)death->pid, death->reason, doing, whom);
 }
 
 static void on_died(void *context, const engine_death *death) {
@@ -237,7 +238,7 @@ static void on_died(void *context, const engine_death *death) {
         slot *s = &d->slots[i];
         if (s->task == NULL || s->done) continue; /* one that is done only waits for the disk */
         task *t = s->task;
-        bool charged = death->charged && engine_death_was_running(death, t->id);
+        bool charged = engine_death_charges(death, t->id);
         *s = (slot){0};
         queue_manager_put_back(d->options.queue, t, charged, death->reason, clock_unix_ms());
         if (t->closing) continue;
