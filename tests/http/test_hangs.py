@@ -2,7 +2,9 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from conftest import BUILD, until
 
@@ -98,6 +100,21 @@ def test_an_idle_engine_is_not_watched(make_server):
     assert server.engine_pid() == engine
 
 
+def assert_nothing_was_freed(*answers):
+    for answer in answers:
+        assert answer.status_code == 200 and answer.json()["freed"]["ram_bytes"] == 0 and answer.json()["models_unloaded"] == []
+
+
+def assert_commands_are_answered(server, engine):
+    """At once, of an engine that is stuck: it can do nothing, and what it holds is nothing that a command could free."""
+    for path in ("/api/system/models/demo/load", "/api/system/models/demo/preload", "/sdapi/v1/reload-checkpoint"):
+        answer = server.post(path)
+        assert answer.status_code == 503 and f"process {engine} does not end" in answer.text, answer.text
+    assert_nothing_was_freed(server.post("/api/system/models/demo/unload"), server.post("/api/system/cleanup"))
+    assert server.post("/sdapi/v1/unload-checkpoint").status_code == 200
+    assert server.post("/free", json={"unload_models": True}).status_code == 200
+
+
 def test_an_engine_that_cannot_be_killed_does_not_stop_the_front(make_server, tmp_path):
     lock = tmp_path / "unkillable"
     lock.touch()
@@ -107,13 +124,22 @@ def test_an_engine_that_cannot_be_killed_does_not_stop_the_front(make_server, tm
     server.wait_status(task_id, "running")
     engine = server.engine_pid()
     os.kill(engine, signal.SIGSTOP)
-    until(lambda: server.get("/health").json()["engine"] == "stuck", seconds=90)
+    until(lambda: server.get("/health").json()["engine"] == "starting", seconds=60)  # it hangs, and is not given up yet
+    with ThreadPoolExecutor() as pool:
+        paths = ["models/demo/load", "models/demo/unload", "cleanup"]
+        wait = [pool.submit(httpx.post, f"{server.url}/api/system/{path}", timeout=90) for path in paths]
+        until(lambda: server.get("/health").json()["engine"] == "stuck", seconds=90)
+        load, unload, cleanup = (one.result() for one in wait)
+    assert load.status_code == 503 and f"process {engine} does not end" in load.json()["detail"]
+    assert_nothing_was_freed(unload, cleanup)
     health = server.get("/health/ready")
     assert health.status_code == 503 and f"process {engine} does not end" in health.json()["engine_error"]
     assert server.get("/api/system/stats").json()["engine"]["state"] == "stuck"
     assert server.task(task_id)["status"] == "queued"
+    assert_commands_are_answered(server, engine)
     assert server.client.delete(f"/api/tasks/{task_id}").json()["status"] == "cancelled"  # at once
     lock.unlink()
     os.kill(engine, signal.SIGKILL)
     assert server.finish(waits)["status"] == "completed"
     assert server.get("/health/ready").status_code == 200
+    assert server.post("/api/system/models/demo/load").status_code == 200

@@ -109,6 +109,24 @@ static void what_was_not_sent_waits_for_the_next_engine(void **state) {
     assert_int_equal(a.count, 0);
 }
 
+/* No engine will come: all are told so, and those given meanwhile stay. */
+static void what_was_not_sent_may_be_refused(void **state) {
+    (void)state;
+    engine_view *v = make();
+    heard a = {0}, b = {.gives = true};
+    give(&a, v), give(&b, v);
+    ready(v);
+    engine_view_gone(v, "killed");
+    assert_true(a.count == 0 && b.count == 0);
+    engine_view_refuse(v, "it does not end");
+    assert_true(a.count == 1 && b.count == 1);
+    assert_false(a.ok);
+    assert_int_equal(a.fault.code, ERROR_BUSY);
+    assert_non_null(strstr(a.fault.text, "it does not end"));
+    assert_true(engine_view_busy(v));
+    engine_view_free(v);
+}
+
 static void an_answer_to_what_was_not_sent_is_none(void **state) {
     (void)state;
     engine_view *v = make();
@@ -219,6 +237,7 @@ int main(void) {
         cmocka_unit_test(the_last_snapshot),
         cmocka_unit_test(where_no_engine_was_all_commands_end),
         cmocka_unit_test(what_was_not_sent_waits_for_the_next_engine),
+        cmocka_unit_test(what_was_not_sent_may_be_refused),
         cmocka_unit_test(an_answer_to_what_was_not_sent_is_none),
         cmocka_unit_test(the_forgotten_are_not_called),
         cmocka_unit_test(commands_are_bounded),

@@ -5,6 +5,7 @@
 
 #include "server/http/answer.h"
 #include "server/http/problem.h"
+#include "server/requests/command_waits.h"
 #include "server/requests/services.h"
 
 /* --- what its files share --- */
@@ -62,7 +63,8 @@ static void post_free(services *s, http_exchange *x, const char *id) {
     (void)id;
     if (!comfy_read_body(x, true, &doc)) return;
     yyjson_val *root = yyjson_doc_get_root(doc);
-    if (yyjson_get_bool(yyjson_obj_get(root, "unload_models")) || yyjson_get_bool(yyjson_obj_get(root, "free_memory")))
+    bool frees = yyjson_get_bool(yyjson_obj_get(root, "unload_models")) || yyjson_get_bool(yyjson_obj_get(root, "free_memory"));
+    if (frees && !command_holds_nothing(s))
         ok = dispatch_command(s->dispatch, MESSAGE_CLEANUP, NULL, NULL, NULL, NULL, &why);
     yyjson_doc_free(doc);
     if (ok) answer_empty(x, 200);

@@ -14,10 +14,16 @@ typedef struct waiting {
     uint64_t command;
 } waiting;
 
-bool command_holds_nothing(const services *s) { return strcmp(dispatch_engine_state(s->dispatch), "stopped") == 0; }
+bool command_holds_nothing(const services *s) {
+    const char *state = dispatch_engine_state(s->dispatch);
+    return strcmp(state, "stopped") == 0 || strcmp(state, "stuck") == 0;
+}
 
 static void answered(void *context, const engine_answer *a) {
+    static const engine_answer nothing = {.ok = true};
     waiting *w = context;
+    bool frees = w->kind == MESSAGE_UNLOAD || w->kind == MESSAGE_CLEANUP;
+    if (!a->ok && frees && command_holds_nothing(w->services)) a = &nothing;
     w->answer(w->services, w->exchange, w->kind, w->model, a);
     free(w);
 }

@@ -87,6 +87,16 @@ static void answer(engine_view *v, command **link, const engine_answer *a) {
     if (done != NULL) done(context, a);
 }
 
+/* Those of an engine, or all. What is given meanwhile stays: it is for the next engine. */
+static void answer_all(engine_view *v, bool sent_alone, const engine_answer *a) {
+    for (uint64_t newest = v->handles;;) {
+        command **link = &v->first;
+        while (*link != NULL && ((*link)->handle > newest || (sent_alone && !(*link)->sent))) link = &(*link)->next;
+        if (*link == NULL) return;
+        answer(v, link, a);
+    }
+}
+
 void engine_view_gone(engine_view *v, const char *reason) {
     bool was_ready = v->ready;
     const engine_snapshot last = v->told;
@@ -101,13 +111,13 @@ void engine_view_gone(engine_view *v, const char *reason) {
     show(v);
     engine_answer a = {.ok = false};
     error_set(&a.fault, ERROR_DEVICE, "the engine ended before it could do that: %s", reason);
-    /* Those that are given meanwhile are for the next engine. */
-    for (uint64_t newest = v->handles;;) {
-        command **link = &v->first;
-        while (*link != NULL && ((*link)->handle > newest || (was_ready && !(*link)->sent))) link = &(*link)->next;
-        if (*link == NULL) return;
-        answer(v, link, &a);
-    }
+    answer_all(v, was_ready, &a);
+}
+
+void engine_view_refuse(engine_view *v, const char *reason) {
+    engine_answer a = {.ok = false};
+    error_set(&a.fault, ERROR_BUSY, "the engine can do nothing now: %s", reason);
+    answer_all(v, false, &a);
 }
 
 bool engine_view_is_ready(const engine_view *v) { return v->ready; }

@@ -22,6 +22,8 @@ void engine_view_snapshot_came(engine_view *v, const engine_snapshot *s);
 void engine_view_answer_came(engine_view *v, const char *command, const engine_answer *a);
 /* The engine died, or was told to stop. Commands that it had, and all where it never was ready, are answered with `reason`. */
 void engine_view_gone(engine_view *v, const char *reason);
+/* No engine can be started for now: all commands are answered with ERROR_BUSY and `reason`. */
+void engine_view_refuse(engine_view *v, const char *reason);
 
 /* --- what it knows --- */
 

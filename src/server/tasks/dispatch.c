@@ -468,6 +468,7 @@ const char *dispatch_engine_state(const dispatch *d) {
 bool dispatch_command(dispatch *d, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
                       uint64_t *handle, error *e) {
     if (d->draining) return error_set(e, ERROR_BUSY, "the server is about to stop and takes no further commands");
+    if (engine_client_stuck(d->engine)) return error_set(e, ERROR_BUSY, "the engine can do nothing now: %s", d->trouble);
     if (!engine_view_command(d->view, kind, model, done, context, handle, e)) return false;
     settle(d);
     return true;

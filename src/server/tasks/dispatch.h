@@ -75,7 +75,8 @@ pid_t dispatch_engine_pid(
     const dispatch *d);   /* 0 while there is none, and where it is stuck: who asks about it in /proc might be stuck as well */
 const engine_view *dispatch_engine(const dispatch *d);
 const engine_options *dispatch_engine_options(const dispatch *d);
-/* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining. */
+/* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining, and while an engine is stuck; commands that wait as
+ * it becomes so are answered with that. */
 bool dispatch_command(dispatch *d, engine_message_kind kind, const engine_model_name *model, engine_command_done done, void *context,
                       uint64_t *handle, error *e);
 void dispatch_forget_command(dispatch *d, uint64_t handle); /* as engine_view_forget */

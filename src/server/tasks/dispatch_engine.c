@@ -232,6 +232,7 @@ static void on_died(void *context, const engine_death *death) {
     d->device[0] = '\0';
     snprintf(d->trouble, sizeof d->trouble, "%s", death->reason);
     engine_view_gone(d->view, death->reason);
+    if (engine_client_stuck(d->engine)) engine_view_refuse(d->view, death->reason);
     tell_loaded_models(d);
     log_death(death);
     for (int i = 0; i < d->options.max_held; i++) {
