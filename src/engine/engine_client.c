@@ -414,6 +414,11 @@ bool engine_client_ready(const engine_client *c) { return c->ready && c->socket 
 pid_t engine_client_pid(const engine_client *c) { return c->pid; }
 bool engine_client_stuck(const engine_client *c) { return c->stuck; }
 
+bool engine_client_still(const engine_client *c) {
+    if (c->pid == 0) return false;
+    return c->hung || c->killed_at > 0 || (is_watched(c) && watchdog_is_still(&c->watchdog, c->options.timeout_seconds));
+}
+
 static int ms_until(double at) {
     double left = at - clock_seconds();
     return left <= 0 ? 0 : (int)(left * 1000.0) + 1;

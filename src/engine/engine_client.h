@@ -89,6 +89,10 @@ void engine_client_start(engine_client *c);
 bool engine_client_stopped(const engine_client *c); /* between the two */
 pid_t engine_client_pid(const engine_client *c);  /* 0 while there is none */
 bool engine_client_stuck(const engine_client *c); /* an engine was killed and does not end: there is no other until it has */
+/* It is awaited and has given no sign of life for some of the watchdog's looks (three twentieths of the timeout), or was ended for that or
+ * killed: it may wait in the kernel, with its memory's lock held or wanted, and who asks for that waits as long. Without a timeout nobody
+ * looks, and only the last can be told. */
+bool engine_client_still(const engine_client *c);
 
 /* Hands a task to the engine, with the files that the request names, which stay the caller's. ERROR_BUSY when no engine is ready or its
  * socket is full: try again later. */

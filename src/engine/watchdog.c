@@ -4,6 +4,7 @@
 
 static const double looks = 20, shortest = 0.1, longest = 30; /* in a timeout; seconds between two of them */
 static const double gap = 2;             /* intervals: what is longer nobody watched */
+static const double still_looks = 2.5;   /* intervals: each look comes a little late */
 static const double work_share = 0.001;  /* of a core */
 static const double least_work = 0.02;   /* seconds: twice the finest that the kernel tells */
 
@@ -12,6 +13,8 @@ static double interval(double timeout) { return fmin(fmax(timeout / looks, short
 void watchdog_begin(watchdog *w, double now) { *w = (watchdog){.looked_at = now, .cpu = -1}; }
 
 double watchdog_due(const watchdog *w, double timeout) { return w->looked_at + interval(timeout); }
+
+bool watchdog_is_still(const watchdog *w, double timeout) { return w->still > still_looks * interval(timeout); }
 
 static void note_life(watchdog *w, double cpu) {
     w->still = 0;

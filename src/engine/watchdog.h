@@ -45,6 +45,8 @@ typedef enum watchdog_verdict {
 void watchdog_begin(watchdog *w, double now);
 /* `timeout`: seconds, above 0. */
 watchdog_verdict watchdog_look(watchdog *w, const watchdog_sight *s, double timeout);
+/* Whether more than two looks in a row saw no sign of life: no hang yet, but it may wait for something that never comes. */
+bool watchdog_is_still(const watchdog *w, double timeout);
 /* When to look next, as clock_seconds: twenty times in a timeout, at most each 0.1 s and at least each 30 s. */
 double watchdog_due(const watchdog *w, double timeout);
 

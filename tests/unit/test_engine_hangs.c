@@ -224,6 +224,33 @@ static void what_is_awaited_anew_gets_its_full_time(void **state) {
     }
 }
 
+/* What hangs is told as still long before it is ended, and until then; what owes nothing is not. */
+static void stillness_is_told_before_a_hang(void **state) {
+    (void)state;
+    record r;
+    engine_client *c = record_start_with(&r, "", 20, true);
+    assert_true(record_until(c, &r.ready, 1, 10));
+    pass_seconds(c, &r, 10);
+    assert_false(engine_client_still(c));
+    assert_true(record_admit(c, "t", "hang and defy"));
+    assert_false(engine_client_still(c));
+    assert_true(record_until(c, &r.progress, 1, 10));
+    pass_seconds(c, &r, 6);
+    assert_true(engine_client_ready(c));
+    assert_true(engine_client_still(c));
+    assert_true(engine_client_suspend(c, "t", NULL));
+    assert_false(engine_client_still(c));
+    assert_true(engine_client_resume(c, "t", NULL));
+    assert_false(engine_client_still(c));
+    pass_seconds(c, &r, 30);
+    assert_false(engine_client_ready(c));
+    assert_int_equal(r.died, 0); /* it was aborted, and defies that */
+    assert_true(engine_client_still(c));
+    assert_true(record_until(c, &r.died, 1, 60));
+    assert_false(engine_client_still(c));
+    record_finish(c, &r);
+}
+
 /* Its tasks are put back at once, and the next engine waits until it is gone. */
 static void an_engine_that_cannot_be_killed_holds_up_nothing_but_the_next(void **state) {
     (void)state;
@@ -306,6 +333,7 @@ int main(void) {
         cmocka_unit_test(without_a_timeout_nothing_hangs),
         cmocka_unit_test(an_hour_that_nobody_watched_is_no_hang),
         cmocka_unit_test(what_is_awaited_anew_gets_its_full_time),
+        cmocka_unit_test(stillness_is_told_before_a_hang),
         cmocka_unit_test(an_engine_that_cannot_be_killed_holds_up_nothing_but_the_next),
         cmocka_unit_test(an_engine_that_does_not_stop_is_left),
     };

@@ -102,6 +102,23 @@ static void off_the_cpu_work_is_believed_for_a_while_only(void **state) {
     assert_alive_for(s, 100 * timeout);
 }
 
+/* Long before it counts as hung. */
+static void stillness_shows_after_a_few_looks(void **state) {
+    (void)state;
+    scene still = begin(0), works = begin(1);
+    for (int i = 0; i < 2; i++) look_once(&still);
+    assert_false(watchdog_is_still(&still.dog, timeout));
+    for (int i = 0; i < 2; i++) look_once(&still);
+    assert_true(watchdog_is_still(&still.dog, timeout));
+    still.heard_every = 1;
+    look_once(&still);
+    assert_false(watchdog_is_still(&still.dog, timeout));
+    for (int i = 0; i < 20; i++) {
+        look_once(&works);
+        assert_false(watchdog_is_still(&works.dog, timeout));
+    }
+}
+
 /* The machine slept, or the server was stopped together with its engine: an hour passed that nobody watched. */
 static void time_that_nobody_watched_does_not_count(void **state) {
     (void)state;
@@ -266,6 +283,7 @@ int main(void) {
         cmocka_unit_test(slow_and_starved_work_is_none),
         cmocka_unit_test(work_that_ends_begins_the_wait),
         cmocka_unit_test(off_the_cpu_work_is_believed_for_a_while_only),
+        cmocka_unit_test(stillness_shows_after_a_few_looks),
         cmocka_unit_test(time_that_nobody_watched_does_not_count),
         cmocka_unit_test(nothing_counts_while_nothing_is_due_or_a_debugger_holds_it),
         cmocka_unit_test(a_word_just_before_a_debugger_counts),

@@ -177,7 +177,7 @@ static void add_engine(yyjson_mut_doc *doc, yyjson_mut_val *root, services *s) {
     const engine_snapshot *told = engine_view_snapshot(v);
     pid_t pid = dispatch_engine_pid(s->dispatch);
     process_figures p;
-    machine_figures_process(s->machine, pid, &p);
+    machine_figures_process(s->machine, pid, dispatch_engine_still(s->dispatch), &p);
     yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "engine");
     yyjson_mut_obj_add_str(doc, o, "state", dispatch_engine_state(s->dispatch));
     if (pid > 0) yyjson_mut_obj_add_int(doc, o, "pid", pid);

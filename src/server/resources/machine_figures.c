@@ -84,15 +84,15 @@ static uint64_t line_bytes(const char *text, const char *key) {
 }
 
 /* A process that waits in the kernel may hold the lock of its mappings, for which whoever reads this file waits as long: its old figures
- * must do. */
-static void read_rollup(machine_figures *m, pid_t pid) {
+ * must do. Its state is that of its first thread; that another one waits so shows as stillness. */
+static void read_rollup(machine_figures *m, pid_t pid, bool still) {
     double now = clock_seconds(), age = now - m->rollup.read_at;
     bool same = m->rollup.pid == pid, young = same && (age < rollup_seconds || age < m->rollup.took * ROLLUP_SHARE);
     char text[4096];
     process_time t;
     if (young) return;
     if (!same) m->rollup.proportional = m->rollup.private_dirty = 0;
-    if (process_time_read(pid, &t) && t.state == 'D') return;
+    if (still || (process_time_read(pid, &t) && t.state == 'D')) return;
     m->rollup.proportional = m->rollup.private_dirty = 0;
     if (read_proc(pid, "smaps_rollup", text, sizeof text)) {
         m->rollup.proportional = line_bytes(text, "Pss:");
@@ -103,11 +103,11 @@ static void read_rollup(machine_figures *m, pid_t pid) {
     m->rollup.took = m->rollup.read_at - now;
 }
 
-bool machine_figures_process(machine_figures *m, pid_t pid, process_figures *out) {
+bool machine_figures_process(machine_figures *m, pid_t pid, bool still, process_figures *out) {
     char text[4096];
     *out = (process_figures){0};
     if (pid <= 0 || !read_proc(pid, "status", text, sizeof text)) return false;
-    read_rollup(m, pid);
+    read_rollup(m, pid, still);
     *out = (process_figures){.resident = line_bytes(text, "VmRSS:"),
                              .anonymous = line_bytes(text, "RssAnon:"),
                              .file = line_bytes(text, "RssFile:"),

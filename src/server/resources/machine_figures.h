@@ -34,7 +34,8 @@ void machine_figures_main_memory(device_figures *out);
 bool machine_figures_gpu(machine_figures *m, const char *name, device_figures *out);
 /* The GPUs that NVML knows, by index from 0; false after the last. */
 bool machine_figures_gpu_at(machine_figures *m, int index, device_figures *out);
-/* False when there is no such process. */
-bool machine_figures_process(machine_figures *m, pid_t pid, process_figures *out);
+/* False when there is no such process. `still`: it does nothing, and perhaps waits in the kernel (engine_client_still): the files are left
+ * alone for which the caller might wait as well, and their figures stay what they were. */
+bool machine_figures_process(machine_figures *m, pid_t pid, bool still, process_figures *out);
 
 #endif

@@ -457,6 +457,7 @@ bool dispatch_ready(const dispatch *d) {
 
 uint64_t dispatch_engine_deaths(const dispatch *d) { return d->deaths; }
 pid_t dispatch_engine_pid(const dispatch *d) { return engine_client_stuck(d->engine) ? 0 : engine_client_pid(d->engine); }
+bool dispatch_engine_still(const dispatch *d) { return engine_client_still(d->engine); }
 const engine_view *dispatch_engine(const dispatch *d) { return d->view; }
 const engine_options *dispatch_engine_options(const dispatch *d) { return &d->options.engine; }
 

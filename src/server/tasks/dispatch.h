@@ -73,6 +73,7 @@ const char *dispatch_device(const dispatch *d); /* its device in words; "" while
 uint64_t dispatch_engine_deaths(const dispatch *d); /* engines that ended unasked; each was replaced, or is about to be */
 pid_t dispatch_engine_pid(
     const dispatch *d);   /* 0 while there is none, and where it is stuck: who asks about it in /proc might be stuck as well */
+bool dispatch_engine_still(const dispatch *d); /* as engine_client_still */
 const engine_view *dispatch_engine(const dispatch *d);
 const engine_options *dispatch_engine_options(const dispatch *d);
 /* As engine_view_command; starts an engine that is stopped. ERROR_BUSY while draining, and while an engine is stuck; commands that wait as

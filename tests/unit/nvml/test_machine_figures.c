@@ -150,15 +150,17 @@ static void a_process(void **state) {
     process_figures p;
     error e;
     assert_true(machine_figures_new(&m, &e));
-    assert_true(machine_figures_process(m, child, &p));
+    assert_true(machine_figures_process(m, child, true, &p)); /* it may wait somewhere: its page tables are not asked for */
+    assert_true(p.resident >= SIZE && p.private_dirty == 0 && p.proportional == 0);
+    assert_true(machine_figures_process(m, child, false, &p));
     assert_true(p.resident >= SIZE && p.anonymous >= SIZE && p.peak >= p.resident);
     assert_true(p.private_dirty >= SIZE && p.proportional >= SIZE);
     assert_true(p.resident >= p.anonymous + p.file);
     assert_int_equal(write(over[1], &byte, 1), 1);
     assert_int_equal(waitpid(child, NULL, 0), child);
-    assert_false(machine_figures_process(m, child, &p));
+    assert_false(machine_figures_process(m, child, false, &p));
     assert_int_equal(p.resident, 0);
-    assert_false(machine_figures_process(m, 0, &p));
+    assert_false(machine_figures_process(m, 0, false, &p));
     machine_figures_free(m);
     for (int i = 0; i < 2; i++) close(ready[i]), close(over[i]);
 }
@@ -184,7 +186,7 @@ static void a_process_that_waits_in_the_kernel(void **state) {
     error e;
     assert_int_equal(t.state, 'D');
     assert_true(machine_figures_new(&m, &e));
-    assert_true(machine_figures_process(m, child, &p));
+    assert_true(machine_figures_process(m, child, false, &p));
     assert_true(p.resident > 0);
     assert_int_equal(p.proportional, 0);
     machine_figures_free(m);
