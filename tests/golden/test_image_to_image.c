@@ -155,7 +155,7 @@ static void make_as_task(int i, const float *mask, bool alpha, uint8_t *rgb) {
 
 /* ── both ── */
 
-/* Every result is near its own golden, and near no other strength's. */
+/* Every result is near its own golden, and far nearer than to another strength's, which may be much the same picture. */
 static void compare(const char *name, const float *mask) {
     static uint8_t rgb[SIDE * SIDE * 3], of_task[SIDE * SIDE * 3];
     for (int i = 0; i < STRENGTHS; i++) {
@@ -170,7 +170,7 @@ static void compare(const char *name, const float *mask) {
         }
         print_message("    %s, strength %g: %.1f dB\n", name, strengths[i], psnr(rgb, own.data));
         assert_true(psnr(rgb, own.data) >= 40);
-        assert_true(psnr(rgb, other.data) < 40);
+        assert_true(psnr(rgb, own.data) >= psnr(rgb, other.data) + 20);
     }
 }
 

@@ -1,11 +1,13 @@
 """OpenAI's Images API with its official Python client, unchanged: generations, what they are answered with, and what an error becomes. Streams and edits have
 files of their own."""
 import base64
+import io
 import time
 
 import httpx
 import openai
 import pytest
+from PIL import Image
 from pictures import opened
 
 
