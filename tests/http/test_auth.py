@@ -267,7 +267,8 @@ def test_sighup_ends_no_daemon_without_keys(make_server):
 
 def test_sighup_ends_a_server_without_keys_whose_terminal_is_closed(tmp_path):
     parent, child = pty.openpty()
-    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"], stdin=child, stdout=child, stderr=child)
+    process = subprocess.Popen([BINARY, "serve", "--listen", "127.0.0.1:0", "--state", tmp_path / "state"], stdin=child, stdout=child, stderr=child,
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # ignored where the tests run under nohup
     os.close(child)
     said = b""
     while b"is listening" not in said:
