@@ -101,7 +101,7 @@ async def busy(host, port, figures, until, number):
     while time.monotonic() < until:
         try:
             if number % 10 == 0:
-                await ask(host, port, "POST", "/api/tasks", {"prompt": f"client {number}", "width": 64, "height": 64, "num_inference_steps": 2}, figures)
+                await ask(host, port, "POST", "/api/tasks", {"prompt": f"visitor {number}", "width": 64, "height": 64, "num_inference_steps": 2}, figures)
             else:
                 await ask(host, port, "GET", random.choice(paths), figures=figures)
         except (ConnectionError, ValueError, IndexError) as fault:
