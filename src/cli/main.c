@@ -8,6 +8,7 @@
 #include "base/config.h"
 #include "build_config.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 
 typedef struct command {
     const char *name;
@@ -35,11 +36,11 @@ static void print_help(FILE *out) {
                  "A first picture:       imagined generate \"a fox on a blue background\" -o fox.png\n");
 }
 
-/* In the place of a standard stream that is closed the next file to be opened would stand, and what is printed go into it. */
+/* In the place of a standard stream that is closed the next file to be opened would stand, and what is printed go into it. What stands
+ * there now, as the lowest that is free, only reads: writing fails, as it did. */
 static void fill_standard_streams(void) {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
-            abort(); /* the lowest that is free; writing to it fails, as it did */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) abort();
 }
 
 /* What was printed must have arrived: a list or a help text that is cut off is no success, wherever it is cut. Who closed the stream
@@ -47,9 +48,7 @@ static void fill_standard_streams(void) {
 static int end(int status) {
     bool lost_before = ferror(stdout) != 0, lost = fflush(stdout) != 0;
     const char *why = lost ? strerror(errno) : "a part of it was not taken";
-    int mode = fcntl(STDOUT_FILENO, F_GETFL);
-    bool closed = mode < 0 || (mode & O_ACCMODE) == O_RDONLY;
-    if (status != 0 || closed || (!lost && !lost_before)) return status;
+    if (status != 0 || !output_standard_is_open() || (!lost && !lost_before)) return status;
     fprintf(stderr, "imagined: cannot write to the standard output: %s\n", why);
     return 1;
 }

@@ -35,7 +35,7 @@ static bool check_folder_of(const char *path, error *e) {
     return false;
 }
 
-static bool can_write_standard(void) {
+bool output_standard_is_open(void) {
     int mode = fcntl(STDOUT_FILENO, F_GETFL);
     return mode >= 0 && (mode & O_ACCMODE) != O_RDONLY;
 }
@@ -46,7 +46,7 @@ static bool is_standard(const char *path) {
     struct stat named, standard;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(path, names[i]) == 0) return true;
-    return can_write_standard() && stat(path, &named) == 0 && fstat(STDOUT_FILENO, &standard) == 0 && named.st_dev == standard.st_dev &&
+    return output_standard_is_open() && stat(path, &named) == 0 && fstat(STDOUT_FILENO, &standard) == 0 && named.st_dev == standard.st_dev &&
            named.st_ino == standard.st_ino;
 }
 
@@ -58,7 +58,7 @@ bool output_choose(const char *path, output *out, error *e) {
     if (out->standard) {
         if (isatty(STDOUT_FILENO))
             return error_field(e, ERROR_INVALID, "output", "a picture is nothing for a terminal: name a file, or send it on with > or |");
-        return can_write_standard() || error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
+        return output_standard_is_open() || error_field(e, ERROR_IO, "output", "the standard output is closed: open it, or name a file");
     }
     bool exists = stat(path, &info) == 0;
     if (exists && S_ISDIR(info.st_mode)) return error_field(e, ERROR_INVALID, "output", "%s is a folder: name a file in it", path);

@@ -22,4 +22,7 @@ typedef struct output {
 bool output_choose(const char *path, output *out, error *e);
 bool output_write(const output *o, const buffer *bytes, error *e);
 
+/* Whether there is a standard output to write to: not where it was closed, or only reads. */
+bool output_standard_is_open(void);
+
 #endif

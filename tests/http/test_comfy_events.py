@@ -1,6 +1,8 @@
 """ComfyUI's API: its events and their order, and what its cache spares."""
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from comfy import Listener, fresh, kinds, outputs, run, seeds, submit, titled, view
@@ -35,6 +37,18 @@ def test_events_come_in_comfyuis_order(make_server):
     states = [data["status"]["exec_info"]["queue_remaining"] for kind, data in heard if kind == "status"]
     assert states[-1] == 0 and max(states) == 1
     assert [kind for kind, _ in heard[-2:]] == ["status", "executing"]
+
+
+def test_prompts_that_follow_do_not_hold_back_for_ever_what_the_first_has_to_tell(server):
+    """A client hears of a prompt a moment after it has sent it; each that follows meanwhile puts that off."""
+    with Listener(server, close_timeout=0.1) as client, ThreadPoolExecutor(1) as listening:
+        started = listening.submit(lambda: any(client.next()[0] == "execution_start" for _ in range(100)))
+        for _ in range(60):
+            submit(server, fresh(steps=1), client)
+            time.sleep(0.04)
+            if started.done():
+                break
+        assert started.done() and started.result()
 
 
 def test_others_hear_of_the_queue_alone(server):
